@@ -1,0 +1,58 @@
+import type { GainGrid } from "../pipeline/types.js";
+import type { ModelCard } from "./card.js";
+
+/**
+ * One step of a streaming model for one followed face. `samples` and `crops` hold `units` units; with `reset` the state starts
+ * from the card's initial values (a look-back run: give the last `lookBackSamples`).
+ */
+export type StepRequest = {
+  readonly session: string;
+  readonly track: number;
+  readonly reset: boolean;
+  readonly atSample: number;
+  readonly units: number;
+  /** Mono 48 kHz, `units * unitSamples` values. */
+  readonly samples: Float32Array;
+  /** `units * side * side` grey values 0..255; ignored when hasPicture is false. */
+  readonly crops: Uint8Array;
+  readonly hasPicture: boolean;
+  readonly memory: Float32Array | null;
+};
+
+export type StepResult = {
+  readonly gains: GainGrid;
+  /** Milliseconds spent in the engine. */
+  readonly engineMs: number;
+};
+
+export type Detection = {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+  readonly score: number;
+  /** Right eye, left eye, nose, mouth, right ear, left ear: x, y pairs. Fractions of the picture, like the box. */
+  readonly keypoints: readonly number[];
+};
+
+/** Raised when a step cannot be answered: the state is lost (engine restarted) or the caller asked something impossible. */
+export class InferenceError extends Error {
+  constructor(
+    readonly code: "SL_INFERENCE_DOWN" | "SL_INFERENCE_STATE_LOST" | "SL_INFERENCE_LATE" | "SL_MODEL_INVALID" | "SL_INFERENCE_FAILED",
+    message: string,
+  ) {
+    super(message);
+    this.name = "InferenceError";
+  }
+}
+
+/** The two implementations: in this process (files, tests) and in the inference child (live). */
+export interface Inference {
+  readonly card: ModelCard;
+  step(request: StepRequest): Promise<StepResult>;
+  /** RGB picture, squeezed to side x side (128). */
+  detectFaces(rgb: Uint8Array, side: number): Promise<readonly Detection[]>;
+  /** Forgets the state of one track (or all of a session). */
+  forget(session: string, track?: number): void;
+  close(): Promise<void>;
+}

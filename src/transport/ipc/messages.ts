@@ -1,0 +1,87 @@
+import type { ChannelConfig } from "../../config/schema.js";
+import type { Face, Keep, Mode } from "../../pipeline/types.js";
+
+/**
+ * Two kinds of connections join the processes (docs/architecture.md, "Processes"):
+ * - control: supervisor <-> child over Node's own IPC pipe (small JSON objects, the unions below);
+ * - media: channel <-> gateway and channel <-> inference over Unix sockets in `frame.ts` framing (JSON header + raw payload).
+ */
+
+/** Supervisor to channel. */
+export type ToChannel =
+  | { type: "configure"; channel: ChannelConfig; gatewaySocket: string; inferenceSocket: string; modelDir: string }
+  | { type: "set"; patch: ChannelPatch }
+  | { type: "stop" };
+
+/** What an operator may change on a running channel without a restart. */
+export type ChannelPatch = {
+  bypass?: boolean;
+  keep?: Keep;
+  strengthPercent?: number;
+  attenuationLimitDb?: number;
+};
+
+export type SourceState = "connecting" | "live" | "stalled" | "back-off" | "ended" | "refused";
+
+/** One line of a table or graph; all times in milliseconds, levels in dBFS. Sent every 250 ms. */
+export type ChannelStatus = {
+  name: string;
+  source: SourceState;
+  mode: Mode;
+  /** Stable code of docs/codes.md, or null while all is well. */
+  reason: string | null;
+  bypass: boolean;
+  keep: Keep;
+  strengthPercent: number;
+  attenuationLimitDb: number;
+  /** Declared latency D and its parts; measured = the same over the last second. */
+  declaredLatencyMs: number;
+  latencyParts: Record<string, number>;
+  measuredLatencyMs: { p50: number; p95: number; max: number } | null;
+  stageMs: Record<string, { p50: number; p95: number }>;
+  levels: { inDb: number; outDb: number; removedDb: number };
+  faces: readonly Face[];
+  video: { codec: string; width: number; height: number; fps: number } | null;
+  audio: { codec: string; sampleRate: number; channels: number } | null;
+  driftPpm: number;
+  /** Monotonic counters by name (snake_case, Prometheus style, without prefix). */
+  counters: Record<string, number>;
+  outputs: readonly { uri: string; state: SourceState; reason: string | null }[];
+};
+
+/** Channel to supervisor. */
+export type FromChannel =
+  | { type: "ready" }
+  | { type: "status"; status: ChannelStatus }
+  | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
+
+/** Supervisor to gateway. `streamKeys`: RTMP stream key -> channel name. */
+export type ToGateway =
+  | { type: "configure"; socket: string; rtmp: { host: string; port: number }; media: { host: string; port: number }; streamKeys: Record<string, string>; channels: string[] }
+  | { type: "stop" };
+export type FromGateway =
+  | { type: "ready"; rtmpPort: number; mediaPort: number }
+  | { type: "status"; counters: Record<string, number>; publishers: { channel: string; peer: string }[]; players: number }
+  | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
+
+/** Supervisor to inference and back. */
+export type ToInference = { type: "configure"; socket: string; modelDir: string; facesModel: string; threads: number } | { type: "stop" };
+export type FromInference =
+  | { type: "ready"; engine: string; warmUpMs: number }
+  | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } }
+  | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
+
+/** Channel -> gateway, header of a media frame. */
+export type ChannelToGateway =
+  | { t: "attach"; channel: string }
+  /** One FLV tag of the channel's cleaned programme; payload = tag body. tagType 8 sound, 9 picture, 18 script data. */
+  | { t: "out"; tagType: 8 | 9 | 18; timestampMs: number }
+  | { t: "outEnd" };
+
+/** Gateway -> channel. */
+export type GatewayToChannel =
+  | { t: "publisher"; state: "live" | "gone"; peer: string }
+  /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
+  | { t: "refused"; code: string; detail: string }
+  /** One FLV tag as published; payload = tag body. */
+  | { t: "tag"; tagType: 8 | 9 | 18; timestampMs: number };
