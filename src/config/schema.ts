@@ -2,42 +2,133 @@ import { z } from "zod";
 
 /**
  * The one source of configuration: types, defaults, sightline.example.yml, docs/reference/configuration.md and the errors of
- * `sightline config check` all come from here. Every key carries `.meta({ about, unit? })`.
+ * `sightline config check` all come from here. Every key carries `.meta({ about, unit?, reference?, example? })`:
+ * `about` is its meaning, `unit` the unit of a number, `reference: true` says that `env:NAME` and `file:PATH` are resolved,
+ * `example` is what the example file shows for a key without a default.
  */
 const profile = z.enum(["low", "balanced", "quality"]);
 const keep = z.enum(["on-screen", "off-screen", "mix"]);
 
-export const channelConfig = z.strictObject({
-  input: z
+/** `HOST:PORT`; an IPv6 address stands in brackets. Port 0 lets the system choose. */
+const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
+const hostPort = () =>
+  z
     .string()
-    .default("publish")
-    .meta({ about: "`publish`: a publisher pushes to rtmp://HOST:1935/live/KEY; or rtmp://, srt://, file:// to fetch from" }),
-  key: z.string().optional().meta({ about: "stream key for `publish`; plain, or `env:NAME`, or `file:PATH`", secret: true }),
-  outputs: z
-    .array(z.string())
-    .default([])
-    .meta({ about: "further outputs: rtmp://, srt://, file://; the own server always serves rtmp://HOST:1935/out/NAME and http://HOST:8081/out/NAME.flv" }),
+    .refine((s) => Number(HOST_PORT.exec(s)?.[2] ?? 65_536) <= 65_535, {
+      error: "HOST:PORT, for example 127.0.0.1:8080",
+    });
+
+const fraction = () => z.number().min(0).max(1);
+
+export const channelConfig = z.strictObject({
+  input: z.string().default("publish").meta({
+    about:
+      "`publish`: a publisher pushes to rtmp://HOST:1935/live/KEY; or the rtmp://, srt:// or file:// address to fetch from; plain, `env:NAME` or `file:PATH`",
+    reference: true,
+  }),
+  key: z.string().min(1).optional().meta({
+    about: "stream key for `publish`, needed there, unlike every other channel's; plain, `env:NAME` or `file:PATH`",
+    reference: true,
+    secret: true,
+    example: "env:STUDIO_KEY",
+  }),
+  outputs: z.array(z.string()).max(16).default([]).meta({
+    about:
+      "further outputs: rtmp://, srt://, file://, each plain, `env:NAME` or `file:PATH`; the own server always serves rtmp://HOST:1935/out/NAME and http://HOST:8081/out/NAME.flv",
+    reference: true,
+  }),
   profile: profile.default("balanced").meta({ about: "latency against quality: hop, budget and reserve" }),
-  model: z.string().default("live").meta({ about: "model name below models/, or a path to a model folder" }),
+  model: z.string().min(1).default("live").meta({ about: "model name below models/, or a path to a model folder" }),
   keep: keep.default("on-screen").meta({ about: "which voice is let through" }),
-  strengthPercent: z.number().min(0).max(100).default(100).meta({ about: "how much of the suppression is applied", unit: "%" }),
-  attenuationLimitDb: z.number().min(0).max(80).default(40).meta({ about: "no time-frequency cell is turned down by more than this", unit: "dB" }),
+  strengthPercent: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(100)
+    .meta({ about: "how much of the suppression is applied", unit: "%" }),
+  attenuationLimitDb: z
+    .number()
+    .min(0)
+    .max(80)
+    .default(40)
+    .meta({ about: "no time-frequency cell is turned down by more than this", unit: "dB" }),
   bypass: z.boolean().default(false).meta({ about: "start with the sound untouched" }),
   region: z
-    .strictObject({ x: z.number().min(0).max(1), y: z.number().min(0).max(1), width: z.number().min(0).max(1), height: z.number().min(0).max(1) })
+    .strictObject({
+      x: fraction().meta({ about: "left edge", unit: "of the width", example: 0.5 }),
+      y: fraction().meta({ about: "upper edge", unit: "of the height", example: 0 }),
+      width: fraction().meta({ about: "width", unit: "of the width", example: 0.5 }),
+      height: fraction().meta({ about: "height", unit: "of the height", example: 1 }),
+    })
     .optional()
-    .meta({ about: "only faces whose centre lies in this part of the picture count as on-screen (fractions of the picture)" }),
-  whenNobodyVisible: z.enum(["keep", "mute"]).default("keep").meta({ about: "no face, or the picture is frozen" }),
-  whenVisibleSilent: z.enum(["reduce", "keep"]).default("reduce").meta({ about: "a visible person is silent while a voice is heard" }),
+    .meta({
+      about: "only faces whose centre lies in this part of the picture count as on-screen; left out: the whole picture",
+    }),
+  whenNobodyVisible: z
+    .enum(["keep", "mute"])
+    .default("keep")
+    .meta({ about: "no face, or the picture is frozen: keep the sound as it is, or mute it" }),
+  whenVisibleSilent: z
+    .enum(["reduce", "keep"])
+    .default("reduce")
+    .meta({ about: "a visible person is silent while a voice is heard: turn that voice down, or keep it" }),
 });
+/** Settings of one channel, as the channel process gets them: every reference resolved. */
 export type ChannelConfig = z.infer<typeof channelConfig>;
 
+/** Channel names stand in addresses, file names and metrics. */
+export const CHANNEL_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
 export const config = z.strictObject({
-  http: z.string().default("127.0.0.1:8080").meta({ about: "dashboard, API, /metrics, /healthz, /readyz" }),
-  media: z.string().default("127.0.0.1:8081").meta({ about: "HTTP-FLV for players" }),
-  rtmp: z.string().default("0.0.0.0:1935").meta({ about: "RTMP server" }),
-  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info").meta({ about: "JSON lines on stderr" }),
+  http: hostPort()
+    .default("127.0.0.1:8080")
+    .meta({ about: "HOST:PORT of dashboard, API, /metrics, /healthz, /readyz" }),
+  httpHosts: z
+    .array(z.string().min(1))
+    .max(64)
+    .default([])
+    .meta({
+      about:
+        "further host names by which the dashboard may be opened and settings changed; localhost is always allowed",
+    }),
+  media: hostPort().default("127.0.0.1:8081").meta({ about: "HOST:PORT of HTTP-FLV for players" }),
+  rtmp: hostPort().default("0.0.0.0:1935").meta({ about: "HOST:PORT of the RTMP server" }),
+  logLevel: z
+    .enum(["debug", "info", "warn", "error"])
+    .default("info")
+    .meta({ about: "least level of the log (JSON lines on stderr)" }),
+  models: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({
+      about: "folder in which models are looked up by name; left out: the models that came with Sightline",
+      example: "/srv/models",
+    }),
   inferenceThreads: z.int().min(1).max(64).default(1).meta({ about: "threads of the inference engine" }),
-  channels: z.record(z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/), channelConfig).default({}).meta({ about: "channels by name" }),
+  memoryWarnMb: z
+    .int()
+    .min(64)
+    .max(1_000_000)
+    .default(1500)
+    .meta({ about: "a child process larger than this is logged", unit: "MB" }),
+  memoryKillMb: z
+    .int()
+    .min(64)
+    .max(1_000_000)
+    .default(3000)
+    .meta({ about: "a child process larger than this is ended and started anew", unit: "MB" }),
+  channels: z
+    .record(z.string().regex(CHANNEL_NAME), channelConfig)
+    .default({})
+    .meta({ about: "channels by name (a-z, 0-9, _ and -, at most 64 characters)" }),
 });
+/** The whole file; references (`env:`, `file:`) are not resolved here, see loader.ts. */
 export type Config = z.infer<typeof config>;
+
+/** @throws RangeError when the text is not `HOST:PORT` (cannot happen for values that passed the schema). */
+export function parseHostPort(text: string): { host: string; port: number } {
+  const m = HOST_PORT.exec(text);
+  if (!m || Number(m[2]) > 65_535) throw new RangeError(`${JSON.stringify(text)} is not HOST:PORT`);
+  return { host: m[1]!.replace(/^\[(.*)\]$/, "$1"), port: Number(m[2]) };
+}

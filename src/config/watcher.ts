@@ -1,0 +1,93 @@
+import { type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
+import { dirname } from "node:path";
+
+export type WatchOptions = {
+  /** Quiet time after the last change before the file is read: editors write in several steps. Milliseconds. */
+  readonly quietMs?: number;
+  /** Least time between two calls of `onChange`. Milliseconds. */
+  readonly leastIntervalMs?: number;
+};
+
+/**
+ * Watches a file through its folder, so that a rename over it (editors, `mv`) and a replaced symbolic link (mounted secrets) are seen.
+ * `onChange` is called when the content differs from what it was, at most once in `leastIntervalMs`; a file that vanishes is not a change
+ * (it is usually on its way back). The watcher does not keep the process alive.
+ */
+export class FileWatcher {
+  readonly #file: string;
+  readonly #onChange: () => void;
+  readonly #quietMs: number;
+  readonly #leastIntervalMs: number;
+  #watchers: FSWatcher[] = [];
+  #folders = "";
+  #timer: NodeJS.Timeout | null = null;
+  #content: string | null;
+  #lastCall = Number.NEGATIVE_INFINITY;
+  #closed = false;
+
+  constructor(file: string, onChange: () => void, options: WatchOptions = {}) {
+    this.#file = file;
+    this.#onChange = onChange;
+    this.#quietMs = options.quietMs ?? 150;
+    this.#leastIntervalMs = options.leastIntervalMs ?? 1000;
+    this.#content = this.#read();
+    this.#open();
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#timer) clearTimeout(this.#timer);
+    for (const watcher of this.#watchers) watcher.close();
+    this.#watchers = [];
+  }
+
+  #read(): string | null {
+    try {
+      return readFileSync(this.#file, "utf8");
+    } catch {
+      return null;
+    }
+  }
+
+  /** One watcher for the folder of the name and one for the folder that it points into; renewed when the link moves. */
+  #open(): void {
+    let real = this.#file;
+    try {
+      real = realpathSync(this.#file);
+    } catch {
+      // Gone for the moment: the folder of the name is enough to see it come back.
+    }
+    const folders = [...new Set([dirname(this.#file), dirname(real)])];
+    if (folders.join("\0") === this.#folders) return;
+    this.#folders = folders.join("\0");
+    for (const watcher of this.#watchers) watcher.close();
+    this.#watchers = [];
+    for (const folder of folders) {
+      try {
+        const watcher = watch(folder, { persistent: false }, () => this.#schedule());
+        watcher.on("error", () => watcher.close());
+        this.#watchers.push(watcher);
+      } catch {
+        // No such folder (any more), or no watches left: the settings in force stay in force.
+      }
+    }
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    if (this.#timer) clearTimeout(this.#timer);
+    const wait = Math.max(this.#quietMs, this.#lastCall + this.#leastIntervalMs - performance.now());
+    this.#timer = setTimeout(() => this.#check(), wait);
+    this.#timer.unref();
+  }
+
+  #check(): void {
+    this.#timer = null;
+    this.#open();
+    const content = this.#read();
+    if (content === null || content === this.#content) return;
+    this.#content = content;
+    this.#lastCall = performance.now();
+    this.#onChange();
+  }
+}
