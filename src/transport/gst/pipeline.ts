@@ -1,0 +1,213 @@
+import { type GdpPacket, GdpReader } from "../gdp/gdp.js";
+import { loadNative, type NativeBusMessage, type NativeElement, type NativePipeline } from "./native.js";
+
+/** Threads of libuv that a channel's pulls and bus polls can hold at once; must be in the environment before Node starts. */
+export const UV_THREADS = 32;
+
+const STALE_FAULT_MS = 200;
+
+export type GstFault = { readonly element: string; readonly message: string };
+
+export class GstError extends Error {
+  override readonly name = "GstError";
+  constructor(
+    readonly code: "SL_GST_LAUNCH" | "SL_GST_CLOSED",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export type GstEvents = {
+  /** An element failed; the pipeline delivers nothing more and should be restarted or closed. */
+  readonly onFault?: (fault: GstFault) => void;
+  /** End of stream reached every sink. */
+  readonly onEnd?: () => void;
+};
+
+/**
+ * One GStreamer pipeline. Keeps the rules of the binding: children are looked up once, pull follows play, only Buffers are pushed,
+ * nothing blocks the JavaScript thread, and the bus poll ends with the pipeline.
+ *
+ * States: new -> playing <-> stopped -> closed. A stopped pipeline may play again (the binding never frees a pipeline, so a failing
+ * output restarts the one it has instead of making new ones). Every pipeline must be stopped before the process exits.
+ */
+export class GstPipeline {
+  readonly #native: NativePipeline;
+  readonly #sources = new Map<string, GstSource>();
+  readonly #sinks = new Map<string, { element: NativeElement; onPacket: (packet: GdpPacket) => void }>();
+  readonly #events: GstEvents;
+  #state: "new" | "playing" | "stopped" | "closed" = "new";
+  /** Grows with each play; callbacks of an earlier run are ignored. */
+  #run = 0;
+  /** False until the bus has handed out what an earlier run left in it (its last errors would look like new ones). */
+  #busIsFresh = true;
+  #faulted = false;
+  /** The end counts when the bus says it and every appsink has handed out its last packet. */
+  #busEnded = false;
+  #sinksEnded = 0;
+
+  /** @throws GstError SL_GST_LAUNCH with GStreamer's own sentence. */
+  constructor(launch: string, events: GstEvents = {}) {
+    this.#events = events;
+    try {
+      this.#native = new (loadNative().Pipeline)(launch);
+    } catch (error) {
+      throw new GstError("SL_GST_LAUNCH", `${error instanceof Error ? error.message : String(error)} in: ${launch}`);
+    }
+    // With the automatic flush, a poll that waits when stop() is called is never woken and holds its thread for ever
+    // (and process.exit with it). Without it, the state-changed messages of stop() wake it up.
+    this.#native["auto-flush-bus"] = false;
+    live.add(this);
+  }
+
+  /** The appsrc called `name`. `maxBytes` bounds what waits inside it. */
+  source(name: string, maxBytes: number): GstSource {
+    const known = this.#sources.get(name);
+    if (known !== undefined) return known;
+    const made = new GstSource(this.#child(name), maxBytes, () => this.#state === "playing");
+    this.#sources.set(name, made);
+    return made;
+  }
+
+  /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay). Call before play. */
+  sink(name: string, onPacket: (packet: GdpPacket) => void): void {
+    this.#sinks.set(name, { element: this.#child(name), onPacket });
+  }
+
+  play(): void {
+    if (this.#state === "closed") throw new GstError("SL_GST_CLOSED", "play() on a closed pipeline");
+    if (this.#state === "playing") return;
+    this.#state = "playing";
+    this.#run += 1;
+    const run = this.#run;
+    this.#busIsFresh = run === 1;
+    this.#faulted = false;
+    this.#busEnded = false;
+    this.#sinksEnded = 0;
+    this.#native.play();
+    this.#native.pollBus((message) => {
+      if (this.#state === "playing") this.#onMessage(message);
+    });
+    for (const sink of this.#sinks.values()) this.#pump(sink.element, sink.onPacket, run);
+  }
+
+  /** Ends the stream from its sources on; `onEnd` follows when muxers have written their last byte. */
+  sendEnd(): void {
+    if (this.#state === "playing") this.#native.sendEOS();
+  }
+
+  /** Stops at once. Idempotent. What was on its way is lost. */
+  stop(): void {
+    if (this.#state !== "playing") return;
+    this.#state = "stopped";
+    this.#native.stop();
+  }
+
+  close(): void {
+    this.stop();
+    this.#state = "closed";
+    live.delete(this);
+  }
+
+  #child(name: string): NativeElement {
+    const element = this.#native.findChild(name);
+    if (element === undefined) throw new GstError("SL_GST_LAUNCH", `no element is called ${name}`);
+    return element;
+  }
+
+  #onMessage(message: NativeBusMessage): void {
+    if (message.type === "state-changed" && message["old-state"] === "GST_STATE_NULL") this.#busIsFresh = true;
+    if (message.type === "eos" && this.#busIsFresh) {
+      this.#busEnded = true;
+      this.#checkEnd();
+    }
+    if (message.type !== "error") return;
+    const fault = {
+      element: String(message._src_element_name ?? "?"),
+      message: String(message.message ?? "unknown error"),
+    };
+    if (this.#busIsFresh) {
+      this.#onFault(fault);
+      return;
+    }
+    // Left over from the run before, unless nothing else follows: then this run failed in its very first state change.
+    const run = this.#run;
+    setTimeout(() => {
+      if (run === this.#run && !this.#busIsFresh) this.#onFault(fault);
+    }, STALE_FAULT_MS).unref();
+  }
+
+  #checkEnd(): void {
+    if (this.#busEnded && this.#sinksEnded === this.#sinks.size && !this.#faulted) this.#events.onEnd?.();
+  }
+
+  /** One fault a run: the elements around a failed one report "Internal data stream error" after it. */
+  #onFault(fault: GstFault): void {
+    if (this.#faulted || this.#state !== "playing") return;
+    this.#faulted = true;
+    this.#events.onFault?.(fault);
+  }
+
+  #pump(element: NativeElement, onPacket: (packet: GdpPacket) => void, run: number): void {
+    // One reader per run: a stopped pipeline may have cut a packet in two.
+    const reader = new GdpReader();
+    const onData = (data: Buffer | null | undefined): void => {
+      if (run !== this.#run || this.#state !== "playing") return;
+      if (!Buffer.isBuffer(data)) {
+        this.#sinksEnded += 1;
+        this.#checkEnd();
+        return;
+      }
+      try {
+        for (const packet of reader.push(data)) onPacket(packet);
+      } catch (error) {
+        this.#onFault({ element: "gdp", message: error instanceof Error ? error.message : String(error) });
+        return;
+      }
+      // The consumer may have stopped the pipeline.
+      if (run === this.#run && this.#state === "playing") element.pull?.(onData);
+    };
+    element.pull?.(onData);
+  }
+}
+
+/** An appsrc. Counts what it refuses; `push` never blocks (the launch string must not set block=true). */
+export class GstSource {
+  /** Buffers refused because `maxBytes` were waiting already. */
+  dropped = 0;
+  readonly #element: NativeElement;
+  readonly #maxBytes: number;
+  readonly #isPlaying: () => boolean;
+
+  constructor(element: NativeElement, maxBytes: number, isPlaying: () => boolean) {
+    this.#element = element;
+    this.#maxBytes = maxBytes;
+    this.#isPlaying = isPlaying;
+  }
+
+  /** Bytes waiting inside the appsrc. */
+  get levelBytes(): number {
+    return Number(this.#element["current-level-bytes"]);
+  }
+
+  /** False when the buffer was refused: the source is full or the pipeline does not play. */
+  push(data: Buffer): boolean {
+    // The binding reads the memory of any object as if it were a Buffer.
+    if (!Buffer.isBuffer(data)) throw new TypeError("GstSource.push takes a Buffer");
+    if (data.length === 0 || !this.#isPlaying()) return false;
+    if (this.levelBytes + data.length > this.#maxBytes) {
+      this.dropped += 1;
+      return false;
+    }
+    this.#element.push?.(data);
+    return true;
+  }
+}
+
+const live = new Set<GstPipeline>();
+
+/** For the end of a process: stops every pipeline that is still open, so that no blocked pull can hold the exit. */
+export function stopAllPipelines(): void {
+  for (const pipeline of [...live]) pipeline.close();
+}
