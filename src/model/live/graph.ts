@@ -1,0 +1,82 @@
+import { dim } from "../onnx/dims.js";
+import { GraphBuilder, type Work } from "../onnx/graph-builder.js";
+import * as op from "../onnx/ops.js";
+import type { Weights } from "../weights.js";
+import { type LiveConfig, UNIT } from "./config.js";
+import { Layers, type State } from "./layers.js";
+import { separator } from "./separator.js";
+import { melBank, powerSpectrum, stepSpectrum } from "./sound.js";
+import { student } from "./student.js";
+
+export type BuiltGraph = {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly states: readonly State[];
+  readonly parameters: number;
+  /** Multiply-adds of products and convolutions; a unit of the step graph is 40 ms, of the voice graph 64 ms. */
+  readonly work: Work;
+};
+
+/**
+ * The live network as one streaming graph (ONNX opset 17, float32) for any number U of units:
+ *
+ * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
+ * has_memory (1, 1) float32; every state NAME, zeros at the start.
+ * out: gain and rest (1, U * 5, 257), masks 0..1 of the wanted voice and of the rest; every state as NAME_next.
+ *
+ * For a call that begins at sample s, frame i belongs to the sound centred on s - 3840 + 384 i. A call with U = 2 gives what
+ * two calls with U = 1 give.
+ */
+export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
+  const g = new GraphBuilder("live");
+  const l = new Layers(g, weights);
+  const samples = g.input("samples", "float32", [1, dim(UNIT)]);
+  const crops = g.input("crops", "uint8", [1, dim(1), c.side, c.side]);
+  const hasPicture = g.input("has_picture", "float32", [1, 1]);
+  const memory = g.input("memory", "float32", [1, c.edim]);
+  const hasMemory = g.input("has_memory", "float32", [1, 1]);
+  const features = student(l, c, crops, hasPicture);
+  const { gain, rest } = separator(l, c, stepSpectrum(l, samples), { features, hasPicture, memory, hasMemory });
+  g.output("gain", gain);
+  g.output("rest", rest);
+  return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
+}
+
+/** Shortest sound the voice graph takes: its convolutions see 21 frames. */
+export const VOICE_MIN_SAMPLES = 24_000;
+const VOICE_HOP = 768;
+const MELS = 64;
+
+/** The voice encoder: samples (1, n) float32 at 48 kHz, some seconds of one voice (n >= 24000) -> memory (1, edim). */
+export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
+  const g = new GraphBuilder("voice");
+  const l = new Layers(g, weights);
+  const H = c.voiceHidden;
+  // U = four frames: two convolutions of stride 2 follow. Any n runs; only the symbol in the file is that of multiples.
+  const samples = g.input("samples", "float32", [1, dim(4 * VOICE_HOP)]);
+  const bands = op.matMul(g, powerSpectrum(g, samples, VOICE_HOP), g.constant(melBank(MELS, 50, 8000), [257, MELS]));
+  const log = op.unary(g, "Log", op.add(g, bands, 1e-5));
+  const level = op.div(g, op.sub(g, log, op.reduceMean(g, log, [0, 1])), 2.5);
+  const rows = op.gelu(g, l.linear(level, "enc.inp", MELS, H));
+  let h = op.reshape(g, op.transpose(g, rows, [1, 0]), [1, H, -1]);
+  for (const [name, kernel, stride] of [
+    ["c1", 5, 2],
+    ["c2", 5, 2],
+    ["c3", 3, 1],
+  ] as const) {
+    const w = g.weight(`enc.${name}.weight`, [H, H, kernel], l.raw(`enc.${name}.weight`, [H, H, kernel]));
+    h = op.gelu(g, op.conv(g, h, w, l.vector(`enc.${name}.bias`, H), { strides: [stride] }));
+  }
+  const mean = op.reduceMean(g, h, [2]);
+  const apart = op.sub(g, h, mean);
+  const deviation = op.unary(g, "Sqrt", op.add(g, op.reduceMean(g, op.mul(g, apart, apart), [2]), 1e-5));
+  const pooled = op.reshape(g, op.concat(g, [mean, deviation], 1), [1, 2 * H]);
+  const y = l.linear(pooled, "enc.out", 2 * H, c.edim);
+  const length = op.binary(
+    g,
+    "Max",
+    g.node("ReduceL2", [y], [1, 1], { attributes: { axes: [1], keepdims: 1 } }),
+    1e-12,
+  );
+  g.output("memory", op.mul(g, op.div(g, y, length), 4));
+  return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
+}

@@ -1,0 +1,121 @@
+import { z } from "zod";
+import { type LiveConfig, liveConfig } from "../../src/model/live/config.js";
+import type { Weights, WeightTensor } from "../../src/model/weights.js";
+
+/** The hash of train/parity_live.py: values in -1..1 from name and index. */
+export function noise(name: string, n: number): Float64Array {
+  let seed = 2166136261;
+  for (const b of new TextEncoder().encode(name)) seed = Math.imul(seed ^ b, 16777619) >>> 0;
+  const out = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    let x = (Math.imul(i, 2654435761) + seed) >>> 0;
+    x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
+    x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
+    x = (x ^ (x >>> 16)) >>> 0;
+    out[i] = x / 2 ** 31 - 1;
+  }
+  return out;
+}
+
+export function noiseWeight(name: string, shape: readonly number[]): WeightTensor {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const v = noise(name, count);
+  const scale = Math.sqrt(3 / shape.slice(1).reduce((a, b) => a * b, 1));
+  const positive = name.endsWith("running_var") || (name.endsWith("weight") && shape.length === 1);
+  const value = positive
+    ? (x: number) => 1 + 0.3 * x
+    : name.endsWith("weight")
+      ? (x: number) => x * scale
+      : (x: number) => 0.3 * x;
+  return { shape, data: Float32Array.from(v, value) };
+}
+
+const shapes = z.record(z.string(), z.array(z.int()));
+export function noiseWeights(shapesJson: string): Weights {
+  return new Map(
+    Object.entries(shapes.parse(JSON.parse(shapesJson))).map(([name, shape]) => [name, noiseWeight(name, shape)]),
+  );
+}
+
+/** Shapes of every tensor of a live model with this configuration. */
+export function liveShapes(c: LiveConfig): Record<string, number[]> {
+  const out: Record<string, number[]> = { "sep.pos": [33, c.width] };
+  const linear = (name: string, from: number, to: number): void => {
+    out[`${name}.weight`] = [to, from];
+    out[`${name}.bias`] = [to];
+  };
+  const norm = (name: string, n: number): void => {
+    out[`${name}.weight`] = [n];
+    out[`${name}.bias`] = [n];
+  };
+  const conv = (name: string, shape: number[], bias = shape[0]!): void => {
+    out[`${name}.weight`] = shape;
+    out[`${name}.bias`] = [bias];
+  };
+  const lstm = (name: string, n: number): void => {
+    for (const k of ["ih", "hh"]) {
+      out[`${name}.rnn.lstm.weight_${k}_l0`] = [4 * n, n];
+      out[`${name}.rnn.lstm.bias_${k}_l0`] = [4 * n];
+    }
+  };
+  [2, ...c.widths].slice(0, 4).forEach((from, i) => {
+    const to = c.widths[i]!;
+    conv(`student.conv.${i}`, [to, from, 3, 3]);
+    norm(`student.norm.${i}`, to);
+    out[`student.norm.${i}.running_mean`] = [to];
+    out[`student.norm.${i}.running_var`] = [to];
+  });
+  out["student.taps.0"] = [c.widths[1], 3];
+  out["student.taps.1"] = [c.widths[2], 3];
+  linear("student.flat", c.widths[3] * (c.side / 16) ** 2, c.hidden);
+  norm("student.n1", c.hidden);
+  conv("student.k1", [c.hidden, c.hidden, 5]);
+  conv("student.k2", [c.hidden, c.hidden, 3]);
+  linear("student.out", c.hidden, c.vdim);
+  norm("sep.picture.norm", c.vdim);
+  linear("sep.picture.inp", c.vdim, c.vhidden);
+  conv("sep.picture.conv", [c.vhidden, c.vhidden, 3]);
+  lstm("sep.picture", c.vhidden);
+  linear("sep.voice.0", c.edim, 64);
+  const C = c.width;
+  conv("sep.e1", [C / 2, 3, 2, 5]);
+  conv("sep.e2", [C, C / 2, 1, 5]);
+  conv("sep.e3", [C, C, 1, 3]);
+  conv("sep.d3", [2 * C, C, 1, 3], C);
+  conv("sep.d2", [2 * C, C / 2, 1, 5], C / 2);
+  conv("sep.d1", [C, 2, 1, 5], 2);
+  for (let k = 0; k < c.blocks; k++) {
+    const b = `sep.blocks.${k}`;
+    norm(`${b}.n1`, C);
+    lstm(b, C);
+    linear(`${b}.o`, C, C);
+    linear(`${b}.film`, c.vhidden + 66, 2 * C);
+    norm(`${b}.n2`, C);
+    linear(`${b}.m1`, C, 16);
+    linear(`${b}.m4`, 16, C);
+    linear(`${b}.m2`, 16 * 33, 192);
+    linear(`${b}.m3`, 192, 16 * 33);
+    conv(`${b}.c1`, [C, 1, 1, 5]);
+    linear(`${b}.c2`, C, C);
+  }
+  const H = c.voiceHidden;
+  linear("enc.inp", 64, H);
+  conv("enc.c1", [H, H, 5]);
+  conv("enc.c2", [H, H, 5]);
+  conv("enc.c3", [H, H, 3]);
+  linear("enc.out", 2 * H, c.edim);
+  return out;
+}
+
+export const tinyConfig: LiveConfig = liveConfig.parse({
+  side: 32,
+  widths: [4, 6, 8, 8],
+  hidden: 16,
+  width: 8,
+  blocks: 2,
+  hop: 128,
+  ahead: 9,
+  vdim: 12,
+  vhidden: 10,
+  edim: 8,
+});
