@@ -1,0 +1,47 @@
+import type { ChannelPatch, ChannelStatus } from "../transport/ipc/messages.js";
+
+/**
+ * What the supervisor's HTTP server and the page say to each other.
+ *
+ * - `GET /api/state` answers with a `DashboardState`.
+ * - `WebSocket /api/events` sends a `DashboardEvent` per message: the whole state when the connection opens and whenever the list of
+ *   channels or a process changes, then one `status` per channel every 250 ms.
+ * - `PATCH /api/channels/NAME` with a `ChannelPatch` as JSON: 2xx when it was taken over, else `{ code, message }`.
+ * - `GET /` and below: the built page (dist/src/dashboard/page, a folder of static files, vendor/ included).
+ */
+export type DashboardState = {
+  readonly version: string;
+  /** Port of HTTP-FLV (`/in/NAME.flv`, `/out/NAME.flv`); the host is the one the page came from unless `mediaHost` says otherwise. */
+  readonly mediaPort: number | null;
+  readonly mediaHost?: string | null;
+  readonly rtmpPort: number | null;
+  readonly channels: readonly DashboardChannel[];
+  readonly processes: readonly DashboardProcess[];
+  /** Why the newest configuration file was refused, or null. */
+  readonly configError: string | null;
+};
+
+export type DashboardChannel = {
+  readonly name: string;
+  /** Newest status and its age at the moment of sending; null while its process has not said anything yet. */
+  readonly status: ChannelStatus | null;
+  readonly ageMs: number | null;
+  /** Process state: `running`, `starting`, `back-off`, `stopping`, `stopped`; and the code of its newest change. */
+  readonly process: string;
+};
+
+export type DashboardProcess = {
+  readonly name: string;
+  readonly pid: number | null;
+  readonly state: string;
+  readonly restarts: number;
+  /** Code of the newest change of state. */
+  readonly reason: string | null;
+  readonly memoryBytes: number | null;
+};
+
+export type DashboardEvent =
+  | { readonly type: "state"; readonly state: DashboardState }
+  | { readonly type: "status"; readonly status: ChannelStatus };
+
+export type { ChannelPatch, ChannelStatus };
