@@ -29,6 +29,20 @@ export const CODES = {
   SL_HTTP_NOT_FOUND: "Nothing is at this address.",
   SL_HTTP_METHOD: "This address does not know this method.",
   SL_HTTP_FORBIDDEN: "The request names a host or origin that is not allowed to do this.",
+  SL_KEY_UNKNOWN: "The stream key of a publisher is not configured.",
+  SL_KEY_IN_USE: "Another publisher is live on this stream key.",
+  SL_STREAM_UNKNOWN: "There is no such channel or path on the gateway.",
+  SL_GATEWAY_FULL: "The gateway has as many publishers or players as it may have.",
+  SL_GATEWAY_LISTEN: "The gateway could not open one of its ports or its socket.",
+  SL_VIDEO_CODEC_UNSUPPORTED: "The publisher's picture is not H.264.",
+  SL_AUDIO_CODEC_UNSUPPORTED: "The publisher's sound is not AAC.",
+  SL_PUBLISHER_SILENT: "A publisher sent nothing for too long and was dropped.",
+  SL_PLAYER_STALLED: "A player took nothing for too long and was dropped.",
+  SL_RTMP_TIMEOUT: "An RTMP connection asked neither to publish nor to play in time.",
+  SL_RTMP_MALFORMED: "A peer broke the RTMP protocol or went over one of its limits.",
+  SL_AMF_MALFORMED: "A peer sent values that are not valid AMF0 or over its limits.",
+  SL_FLV_MALFORMED: "FLV data is broken or over its limits.",
+  SL_IPC_MALFORMED: "A message between two of the processes was broken.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;
