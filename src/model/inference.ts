@@ -38,7 +38,12 @@ export type Detection = {
 /** Raised when a step cannot be answered: the state is lost (engine restarted) or the caller asked something impossible. */
 export class InferenceError extends Error {
   constructor(
-    readonly code: "SL_INFERENCE_DOWN" | "SL_INFERENCE_STATE_LOST" | "SL_INFERENCE_LATE" | "SL_MODEL_INVALID" | "SL_INFERENCE_FAILED",
+    readonly code:
+      | "SL_INFERENCE_DOWN"
+      | "SL_INFERENCE_STATE_LOST"
+      | "SL_INFERENCE_LATE"
+      | "SL_MODEL_INVALID"
+      | "SL_INFERENCE_FAILED",
     message: string,
   ) {
     super(message);
