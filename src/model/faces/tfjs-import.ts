@@ -1,18 +1,6 @@
-import { create, toBinary } from "@bufbuild/protobuf";
 import { z } from "zod";
-import {
-  type AttributeProto,
-  AttributeProtoSchema,
-  AttributeProto_AttributeType as AttributeType,
-  TensorProto_DataType as DataType,
-  ModelProtoSchema,
-  type NodeProto,
-  NodeProtoSchema,
-  type TensorProto,
-  TensorProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "../onnx/onnx_pb.js";
+import { GraphBuilder, type Value } from "../onnx/graph-builder.js";
+import * as op from "../onnx/ops.js";
 
 /**
  * Turns a TensorFlow.js graph model (model.json + weights) with one picture input into ONNX. Only the operators that small
@@ -21,8 +9,7 @@ import {
  */
 
 const attr = z.object({
-  s: z.union([z.string(), z.array(z.string())]).optional(),
-  i: z.string().optional(),
+  s: z.string().optional(),
   list: z.object({ i: z.array(z.string()).optional(), s: z.array(z.string()).optional() }).optional(),
 });
 const graphModel = z.object({
@@ -45,9 +32,8 @@ const graphModel = z.object({
   ),
 });
 
-type Weight = { readonly shape: readonly number[]; readonly bytes: Uint8Array; readonly dtype: "float32" | "int32" };
-/** What is known of a value: its ONNX name, and its shape in TensorFlow's axis order. 4-D values are stored NCHW. */
-type Value = { readonly name: string; readonly shape: readonly number[] };
+/** Weights as they lie in the file; every element has 4 bytes. */
+type Weight = { readonly name: string; readonly dims: readonly number[]; readonly bytes: Uint8Array };
 type TfNode = z.infer<typeof graphModel>["modelTopology"]["node"][number];
 
 export class ImportError extends Error {
@@ -55,125 +41,68 @@ export class ImportError extends Error {
   override readonly name = "ImportError";
 }
 
-/** Collects ONNX nodes; one small method per thing that is emitted. */
-class Emitter {
-  readonly nodes: NodeProto[] = [];
-  readonly tensors: TensorProto[] = [];
-  #next = 0;
-
-  node(opType: string, input: string[], attributes: AttributeProto[] = [], output = `v${this.#next++}`): string {
-    this.nodes.push(
-      create(NodeProtoSchema, {
-        name: `${opType}_${this.nodes.length}`,
-        opType,
-        input,
-        output: [output],
-        attribute: attributes,
-      }),
-    );
-    return output;
-  }
-
-  tensor(dataType: DataType, dims: readonly number[], raw: Uint8Array): string {
-    const name = `w${this.tensors.length}`;
-    this.tensors.push(create(TensorProtoSchema, { name, dataType, dims: dims.map(BigInt), rawData: raw }));
-    return name;
-  }
-
-  floats(dims: readonly number[], values: Float32Array): string {
-    return this.tensor(DataType.FLOAT, dims, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-  }
-
-  int64s(values: readonly number[]): string {
-    return this.tensor(DataType.INT64, [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
-  }
-}
-
-const ints = (name: string, values: readonly number[]): AttributeProto =>
-  create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: values.map(BigInt) });
-const int = (name: string, value: number): AttributeProto =>
-  create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });
-
 export type PictureModel = {
-  /** ONNX ModelProto. Input: uint8 [1, side, side, 3], RGB as it lies in memory; value v becomes v * scale + offset. */
+  /** ONNX file. Input: uint8 [1, side, side, 3], RGB as it lies in memory. */
   readonly bytes: Uint8Array;
   readonly side: number;
 };
 
-/** One output of the ONNX file: the named TensorFlow values joined along axis 1, if asked through a sigmoid. */
-export type OutputRecipe = { readonly name: string; readonly from: readonly string[]; readonly sigmoid: boolean };
+export type ImportOptions = {
+  readonly name: string;
+  /** Name of the ONNX input; a byte v enters the network as v * scale + offset. */
+  readonly input: string;
+  readonly scale: number;
+  readonly offset: number;
+  /** Outputs of the ONNX file: named TensorFlow values joined along axis 1, if asked through a sigmoid. */
+  readonly outputs: readonly { readonly name: string; readonly from: readonly string[]; readonly sigmoid: boolean }[];
+};
 
 /**
  * @param json parsed model.json
  * @param weights the joined weight files
  * @throws ImportError when an operator, a shape or a length is not understood
  */
-export function importPictureModel(
-  json: unknown,
-  weights: Uint8Array,
-  options: { input: string; scale: number; offset: number; outputs: readonly OutputRecipe[] },
-): PictureModel {
-  const model = graphModel.parse(json);
-  const out = new Emitter();
-  const constants = readWeights(model.weightsManifest, weights);
+export function importPictureModel(json: unknown, weights: Uint8Array, options: ImportOptions): PictureModel {
+  const model = graphModel.safeParse(json);
+  if (!model.success) throw new ImportError(`not a TensorFlow.js graph model: ${z.prettifyError(model.error)}`);
+  const g = new GraphBuilder(options.name);
+  const constants = readWeights(
+    model.data.weightsManifest.flatMap((group) => group.weights),
+    weights,
+  );
   const values = new Map<string, Value>();
   let side = 0;
-  for (const node of model.modelTopology.node) {
+  for (const node of model.data.modelTopology.node) {
     if (node.op === "Const") continue;
     if (node.op === "Placeholder") {
       side = inputSide(node);
-      const nchw = out.node("Transpose", [options.input], [ints("perm", [0, 3, 1, 2])]);
-      const float = out.node("Cast", [nchw], [int("to", DataType.FLOAT)]);
-      const scaled = out.node("Mul", [float, out.floats([1], Float32Array.of(options.scale))]);
-      const name = out.node("Add", [scaled, out.floats([1], Float32Array.of(options.offset))]);
-      values.set(node.name, { name, shape: [1, side, side, 3] });
+      const bytes = g.input(options.input, "uint8", [1, side, side, 3]);
+      const float = op.cast(g, op.transpose(g, bytes, [0, 3, 1, 2]), "float32");
+      values.set(node.name, op.add(g, op.mul(g, float, options.scale), options.offset));
       continue;
     }
     const convert = OPERATORS[node.op];
     if (!convert) throw new ImportError(`operator ${node.op} (${node.name}) is not supported`);
-    const inputs = node.input.map((i) => values.get(i) ?? constants.get(i));
-    if (inputs.some((v) => v === undefined)) throw new ImportError(`${node.name}: an input is missing`);
-    values.set(node.name, convert(out, node, inputs as (Value | Weight)[]));
+    values.set(node.name, convert(g, node, { values, constants }));
   }
-  const outputs = options.outputs.map((recipe) => joinOutput(out, recipe, values));
-  const input = valueInfo(options.input, DataType.UINT8, [1, side, side, 3]);
-  const proto = create(ModelProtoSchema, {
-    irVersion: 10n,
-    producerName: "sightline",
-    opsetImport: [{ domain: "", version: 17n }],
-    graph: { name: "faces", node: out.nodes, initializer: out.tensors, input: [input], output: outputs },
-  });
-  return { bytes: toBinary(ModelProtoSchema, proto), side };
+  for (const { name, from, sigmoid } of options.outputs) {
+    const joined = op.concat(
+      g,
+      from.map((part) => lookUp(values, part, "output")),
+      1,
+    );
+    g.output(name, sigmoid ? op.unary(g, "Sigmoid", joined) : joined);
+  }
+  return { bytes: g.finish(), side };
 }
 
-function joinOutput(out: Emitter, recipe: OutputRecipe, values: Map<string, Value>): ValueInfoProto {
-  const parts = recipe.from.map((name) => {
-    const value = values.get(name);
-    if (value?.shape.length !== 3) throw new ImportError(`output ${name} is not a 3-D value of the model`);
-    return value;
-  });
-  const shape = [1, parts.reduce((n, p) => n + p.shape[1]!, 0), parts[0]!.shape[2]!];
-  const names = parts.map((p) => p.name);
-  const joined = out.node("Concat", names, [int("axis", 1)], recipe.sigmoid ? undefined : recipe.name);
-  if (recipe.sigmoid) out.node("Sigmoid", [joined], [], recipe.name);
-  return valueInfo(recipe.name, DataType.FLOAT, shape);
-}
-
-function valueInfo(name: string, elemType: DataType, shape: readonly number[]): ValueInfoProto {
-  const dim = shape.map((n) => ({ value: { case: "dimValue" as const, value: BigInt(n) } }));
-  return create(ValueInfoProtoSchema, {
-    name,
-    type: { value: { case: "tensorType", value: { elemType, shape: { dim } } } },
-  });
-}
-
-function readWeights(manifest: z.infer<typeof graphModel>["weightsManifest"], bytes: Uint8Array): Map<string, Weight> {
+function readWeights(manifest: readonly { name: string; shape: number[] }[], bytes: Uint8Array): Map<string, Weight> {
   const found = new Map<string, Weight>();
   let at = 0;
-  for (const w of manifest.flatMap((group) => group.weights)) {
-    const size = 4 * w.shape.reduce((a, b) => a * b, 1);
-    if (at + size > bytes.length) throw new ImportError(`weights end inside ${w.name}`);
-    found.set(w.name, { shape: w.shape, dtype: w.dtype, bytes: bytes.slice(at, at + size) });
+  for (const { name, shape } of manifest) {
+    const size = 4 * shape.reduce((a, b) => a * b, 1);
+    if (at + size > bytes.length) throw new ImportError(`weights end inside ${name}`);
+    found.set(name, { name, dims: shape, bytes: new Uint8Array(bytes.subarray(at, at + size)) });
     at += size;
   }
   if (at !== bytes.length) throw new ImportError(`${bytes.length - at} bytes of weights are left over`);
@@ -183,124 +112,113 @@ function readWeights(manifest: z.infer<typeof graphModel>["weightsManifest"], by
 function inputSide(node: TfNode): number {
   const shape = z
     .object({ shape: z.object({ shape: z.object({ dim: z.array(z.object({ size: z.string() })) }) }) })
-    .parse(node.attr)
-    .shape.shape.dim.map((d) => Number(d.size));
-  if (shape.length !== 4 || shape[1] !== shape[2] || shape[3] !== 3)
-    throw new ImportError(`input shape ${shape} is not [1, S, S, 3]`);
-  return shape[1]!;
+    .safeParse(node.attr);
+  const [, height, width, colours] = shape.data?.shape.shape.dim.map((d) => Number(d.size)) ?? [];
+  if (!height || height !== width || colours !== 3) throw new ImportError(`${node.name}: not a picture [1, S, S, 3]`);
+  return height;
 }
 
-// ---- operators -------------------------------------------------------------------------------------------------------------
+// ---- operators ---------------------------------------------------------------------------------------------------------
 
-type Operator = (out: Emitter, node: TfNode, inputs: readonly (Value | Weight)[]) => Value;
+type Scope = { readonly values: Map<string, Value>; readonly constants: Map<string, Weight> };
+type Operator = (g: GraphBuilder, node: TfNode, scope: Scope) => Value;
 
 const OPERATORS: Readonly<Record<string, Operator>> = {
-  _FusedConv2D: (out, node, [x, w, bias]) => {
-    const fused = textList(node, "fused_ops");
-    const conv = convolution(out, node, asValue(x, node), asWeight(w, node), asWeight(bias, node));
-    if (fused.join() === "BiasAdd") return conv;
-    if (fused.join() === "BiasAdd,Relu") return { ...conv, name: out.node("Relu", [conv.name]) };
+  _FusedConv2D: (g, node, scope) => {
+    const fused = textList(node, "fused_ops").join();
+    const y = convolution(g, node, scope, { depthwise: false, bias: true });
+    if (fused === "BiasAdd") return y;
+    if (fused === "BiasAdd,Relu") return op.unary(g, "Relu", y);
     throw new ImportError(`${node.name}: fused ${fused} is not supported`);
   },
-  DepthwiseConv2dNative: (out, node, [x, w]) => convolution(out, node, asValue(x, node), asWeight(w, node), null, true),
-  AddV2: (out, node, [a, b]) => {
-    const [left, right] = [asValue(a, node), asValue(b, node)];
-    if (left.shape.join() !== right.shape.join()) throw new ImportError(`${node.name}: broadcast is not supported`);
-    return { name: out.node("Add", [left.name, right.name]), shape: left.shape };
+  DepthwiseConv2dNative: (g, node, scope) => convolution(g, node, scope, { depthwise: true, bias: false }),
+  AddV2: (g, node, scope) => op.add(g, valueAt(node, 0, scope), valueAt(node, 1, scope)),
+  Relu: (g, node, scope) => op.unary(g, "Relu", valueAt(node, 0, scope)),
+  MaxPool: (g, node, scope) => {
+    const x = valueAt(node, 0, scope);
+    const kernel = spatial(node, "ksize");
+    return op.maxPool(g, x, kernel, spatial(node, "strides"), padsOf(node, x, kernel));
   },
-  Relu: (out, node, [x]) => ({ name: out.node("Relu", [asValue(x, node).name]), shape: asValue(x, node).shape }),
-  MaxPool: (out, node, [x]) => {
-    const value = asValue(x, node);
-    const size = numberList(node, "ksize").slice(1, 3);
-    const { pads, strides, shape } = slide(node, value.shape, size, value.shape[3]!);
-    if (pads.some((p) => p !== 0)) throw new ImportError(`${node.name}: padded pooling is not supported`);
-    return { name: out.node("MaxPool", [value.name], [ints("kernel_shape", size), ints("strides", strides)]), shape };
+  Pad: (g, node, scope) => {
+    const pairs = intsOf(weightAt(node, 1, scope)); // before and after, of the axes N H W C
+    const nchw = [0, 3, 1, 2];
+    return op.pad(g, valueAt(node, 0, scope), [
+      ...nchw.map((axis) => pairs[2 * axis]!),
+      ...nchw.map((axis) => pairs[2 * axis + 1]!),
+    ]);
   },
-  Pad: (out, node, [x, paddings]) => {
-    const value = asValue(x, node);
-    const pairs = asInts(asWeight(paddings, node)); // before and after, per axis N H W C
-    const order = [0, 3, 1, 2];
-    const pads = [...order.map((axis) => pairs[2 * axis]!), ...order.map((axis) => pairs[2 * axis + 1]!)];
-    const shape = value.shape.map((n, axis) => n + pairs[2 * axis]! + pairs[2 * axis + 1]!);
-    return { name: out.node("Pad", [value.name, out.int64s(pads)]), shape };
+  Reshape: (g, node, scope) => {
+    const x = valueAt(node, 0, scope);
+    const nhwc = x.shape.length === 4 ? op.transpose(g, x, [0, 2, 3, 1]) : x;
+    return op.reshape(g, nhwc, intsOf(weightAt(node, 1, scope)));
   },
-  Reshape: (out, node, [x, to]) => {
-    const value = asValue(x, node);
-    const count = value.shape.reduce((a, b) => a * b, 1);
-    const wanted = [...asInts(asWeight(to, node))];
-    const open = wanted.indexOf(-1);
-    if (open >= 0) wanted[open] = count / wanted.reduce((a, b, i) => (i === open ? a : a * b), 1);
-    const nhwc =
-      value.shape.length === 4 ? out.node("Transpose", [value.name], [ints("perm", [0, 2, 3, 1])]) : value.name;
-    return { name: out.node("Reshape", [nhwc, out.int64s(wanted)]), shape: wanted };
-  },
-  Identity: (_out, node, [x]) => asValue(x, node),
+  Identity: (_g, node, scope) => valueAt(node, 0, scope),
 };
 
-function convolution(out: Emitter, node: TfNode, x: Value, w: Weight, bias: Weight | null, depthwise = false): Value {
-  const [kh, kw, cin, last] = w.shape as [number, number, number, number];
-  if (w.shape.length !== 4 || (depthwise && last !== 1))
-    throw new ImportError(`${node.name}: kernel shape ${w.shape} is not supported`);
-  const cout = depthwise ? cin : last;
-  const { pads, strides, shape } = slide(node, x.shape, [kh, kw], cout);
+function convolution(
+  g: GraphBuilder,
+  node: TfNode,
+  scope: Scope,
+  options: { depthwise: boolean; bias: boolean },
+): Value {
+  const x = valueAt(node, 0, scope);
+  const w = weightAt(node, 1, scope);
+  const [kh = 0, kw = 0, cin = 0, last = 0] = w.dims;
+  if (w.dims.length !== 4 || (options.depthwise && last !== 1)) {
+    throw new ImportError(`${node.name}: kernel shape ${w.dims} is not supported`);
+  }
   // TensorFlow [kh, kw, in, out] (depthwise: [kh, kw, channel, 1]) to ONNX [out, in per group, kh, kw].
-  const per = depthwise ? 1 : cin;
-  const from = new Float32Array(w.bytes.buffer, w.bytes.byteOffset, w.bytes.length / 4);
+  const cout = options.depthwise ? cin : last;
+  const per = options.depthwise ? 1 : cin;
+  const from = floatsOf(w);
   const to = new Float32Array(from.length);
-  for (let p = 0; p < kh * kw; p++)
-    for (let i = 0; i < per; i++)
-      for (let o = 0; o < cout; o++) to[(o * per + i) * kh * kw + p] = from[(p * per + i) * cout + o]!;
-  const inputs = [x.name, out.floats([cout, per, kh, kw], to)];
-  if (bias) inputs.push(out.tensor(DataType.FLOAT, [cout], bias.bytes));
-  const attributes = [
-    ints("kernel_shape", [kh, kw]),
-    ints("strides", strides),
-    ints("pads", pads),
-    int("group", depthwise ? cin : 1),
-  ];
-  return { name: out.node("Conv", inputs, attributes), shape };
-}
-
-/** Padding of TensorFlow's "SAME": out = ceil(in / stride); what does not divide by two goes behind and below. */
-function slide(node: TfNode, shape: readonly number[], kernel: readonly number[], channels: number) {
-  const strides = numberList(node, "strides").slice(1, 3);
-  const mode = text(node, "padding");
-  if (mode !== "SAME" && mode !== "VALID") throw new ImportError(`${node.name}: padding ${mode} is not supported`);
-  const sizes = [0, 1].map((axis) => {
-    const [n, k, s] = [shape[1 + axis]!, kernel[axis]!, strides[axis]!];
-    const size = mode === "SAME" ? Math.ceil(n / s) : Math.floor((n - k) / s) + 1;
-    const total = Math.max(0, (size - 1) * s + k - n);
-    return mode === "SAME"
-      ? { size, before: Math.floor(total / 2), after: Math.ceil(total / 2) }
-      : { size, before: 0, after: 0 };
+  const area = kh * kw;
+  for (let p = 0; p < area; p++) {
+    for (let i = 0; i < per; i++) {
+      for (let o = 0; o < cout; o++) to[(o * per + i) * area + p] = from[(p * per + i) * cout + o]!;
+    }
+  }
+  const bias = options.bias ? weightAt(node, 2, scope) : null;
+  return op.conv(g, x, g.weight(w.name, [cout, per, kh, kw], to), bias && g.weight(bias.name, [cout], floatsOf(bias)), {
+    strides: spatial(node, "strides"),
+    pads: padsOf(node, x, [kh, kw]),
+    group: options.depthwise ? cin : 1,
   });
-  const pads = [...sizes.map((a) => a.before), ...sizes.map((a) => a.after)];
-  return { strides, pads, shape: [1, sizes[0]!.size, sizes[1]!.size, channels] };
 }
 
-function asValue(v: Value | Weight | undefined, node: TfNode): Value {
-  if (!v || "bytes" in v) throw new ImportError(`${node.name}: expected a computed input`);
-  return v;
+/** TensorFlow's "SAME": out = ceil(in / stride); of an odd padding the larger half goes behind and below. */
+function padsOf(node: TfNode, x: Value, kernel: readonly number[]): number[] {
+  const mode = text(node, "padding");
+  if (mode === "VALID") return [0, 0, 0, 0];
+  if (mode !== "SAME") throw new ImportError(`${node.name}: padding ${mode} is not supported`);
+  const strides = spatial(node, "strides");
+  const totals = kernel.map((k, axis) => {
+    const n = x.shape[2 + axis] as number;
+    return Math.max(0, (Math.ceil(n / strides[axis]!) - 1) * strides[axis]! + k - n);
+  });
+  return [...totals.map((t) => Math.floor(t / 2)), ...totals.map((t) => Math.ceil(t / 2))];
 }
 
-function asWeight(v: Value | Weight | undefined, node: TfNode): Weight {
-  if (!v || !("bytes" in v)) throw new ImportError(`${node.name}: expected a constant input`);
-  return v;
+function lookUp<T>(map: Map<string, T>, name: string | undefined, of: string): T {
+  const found = name === undefined ? undefined : map.get(name);
+  if (found === undefined) throw new ImportError(`${of}: ${name} is not there`);
+  return found;
 }
 
-const asInts = (w: Weight): readonly number[] =>
-  Array.from(new Int32Array(w.bytes.buffer, w.bytes.byteOffset, w.bytes.length / 4));
+const valueAt = (node: TfNode, i: number, scope: Scope): Value => lookUp(scope.values, node.input[i], node.name);
+const weightAt = (node: TfNode, i: number, scope: Scope): Weight => lookUp(scope.constants, node.input[i], node.name);
+const floatsOf = (w: Weight): Float32Array =>
+  new Float32Array(w.bytes.buffer, w.bytes.byteOffset, w.bytes.byteLength / 4);
+const intsOf = (w: Weight): number[] => [...new Int32Array(w.bytes.buffer, w.bytes.byteOffset, w.bytes.byteLength / 4)];
+
+const attribute = (node: TfNode, name: string): z.infer<typeof attr> => attr.safeParse(node.attr[name]).data ?? {};
 const decode = (base64: string): string => Buffer.from(base64, "base64").toString("latin1");
+const text = (node: TfNode, name: string): string => decode(attribute(node, name).s ?? "");
+const textList = (node: TfNode, name: string): string[] => (attribute(node, name).list?.s ?? []).map(decode);
 
-function numberList(node: TfNode, name: string): number[] {
-  return (attr.parse(node.attr[name]).list?.i ?? []).map(Number);
-}
-
-function textList(node: TfNode, name: string): string[] {
-  return (attr.parse(node.attr[name]).list?.s ?? []).map(decode);
-}
-
-function text(node: TfNode, name: string): string {
-  const value = attr.parse(node.attr[name]).s;
-  return decode(Array.isArray(value) ? (value[0] ?? "") : (value ?? ""));
+/** The middle two numbers of an attribute of four (N H W C). */
+function spatial(node: TfNode, name: string): number[] {
+  const all = (attribute(node, name).list?.i ?? []).map(Number);
+  if (all.length !== 4) throw new ImportError(`${node.name}: ${name} has not four numbers`);
+  return all.slice(1, 3);
 }
