@@ -1,0 +1,283 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { Code } from "../codes.js";
+import { readAudio } from "../transport/flv/audio.js";
+import { scriptName } from "../transport/flv/script.js";
+import { type FlvTag, SCRIPT, SOUND } from "../transport/flv/tag.js";
+import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../transport/flv/video.js";
+import type { Limits } from "./limits.js";
+import type { CounterName, Counters, Log } from "./report.js";
+import { LiveStream, type Sink, type Subscription } from "./stream.js";
+
+/**
+ * Who publishes, plays and processes which channel: the gateway without its sockets. Each channel has two streams, `in` (as
+ * published) and `out` (as its channel process sends it back).
+ */
+export type Refusal = { readonly code: Code; readonly detail: string };
+
+/** The connection that publishes. */
+export interface PublisherPeer {
+  readonly label: string;
+  /** Ends the publication from this side, with a reason for the peer. The hub has already let go of it. */
+  drop(reason: Refusal): void;
+}
+
+/** What a publisher may do after it was let in. */
+export interface Publication {
+  readonly channel: string;
+  /** @throws FlvError, AmfError for broken bodies; the caller closes the connection and calls `end`. */
+  push(tag: FlvTag): void;
+  /** Idempotent. */
+  end(): void;
+}
+
+/** The connection of a channel process. */
+export interface ChannelPeer extends Sink {
+  publisher(state: "live" | "gone", peer: string): void;
+  refused(reason: Refusal): void;
+  /** Another connection of the same channel has taken over. */
+  replaced(): void;
+}
+
+export interface Attachment {
+  push(tag: FlvTag): void;
+  /** The cleaned programme is over. */
+  outEnd(): void;
+  resume(): void;
+  /** The connection is lost; players of the cleaned programme wait for the next one. Idempotent. */
+  detach(): void;
+}
+
+export type Side = "in" | "out";
+
+type Publisher = { readonly peer: PublisherPeer; readonly publication: Publication };
+type Channel = {
+  readonly name: string;
+  readonly in: LiveStream;
+  readonly out: LiveStream;
+  publisher: Publisher | null;
+  attached: { readonly peer: ChannelPeer; readonly subscription: Subscription } | null;
+};
+
+export class Hub {
+  #channels = new Map<string, Channel>();
+  /** Digests, so that the time of a comparison tells neither length nor content of a key. */
+  #keys: { readonly digest: Buffer; readonly channel: string }[] = [];
+  #players = 0;
+
+  constructor(
+    private readonly limits: Limits,
+    private readonly counters: Counters,
+    private readonly log: Log,
+  ) {}
+
+  get players(): number {
+    return this.#players;
+  }
+
+  get publishers(): { channel: string; peer: string }[] {
+    const out: { channel: string; peer: string }[] = [];
+    for (const channel of this.#channels.values()) {
+      if (channel.publisher) out.push({ channel: channel.name, peer: channel.publisher.peer.label });
+    }
+    return out;
+  }
+
+  /** Sets channels and keys; what is no longer there is ended, what stays is not touched. */
+  configure(streamKeys: Readonly<Record<string, string>>, channels: readonly string[]): void {
+    for (const [name, channel] of this.#channels) {
+      if (channels.includes(name)) continue;
+      this.#channels.delete(name);
+      this.#dropPublisher(channel, { code: "SL_STREAM_UNKNOWN", detail: "the channel was removed" });
+      channel.in.stop();
+      channel.out.stop();
+      channel.attached?.peer.replaced();
+    }
+    for (const name of channels) {
+      if (this.#channels.has(name)) continue;
+      this.#channels.set(name, {
+        name,
+        in: new LiveStream(this.limits),
+        out: new LiveStream(this.limits),
+        publisher: null,
+        attached: null,
+      });
+    }
+    this.#keys = Object.entries(streamKeys).map(([key, channel]) => ({ digest: digest(key), channel }));
+  }
+
+  publish(key: string, peer: PublisherPeer): Publication | Refusal {
+    const channel = this.#channelOf(key);
+    if (!channel)
+      return this.#refusePublisher(
+        "publishers_refused_key_unknown_total",
+        peer,
+        "SL_KEY_UNKNOWN",
+        "the stream key is not known",
+      );
+    if (channel.publisher) {
+      const detail = `${channel.publisher.peer.label} is publishing`;
+      const refusal = this.#refusePublisher("publishers_refused_key_in_use_total", peer, "SL_KEY_IN_USE", detail);
+      channel.attached?.peer.refused(refusal);
+      return refusal;
+    }
+    if (this.publishers.length >= this.limits.maxPublishers) {
+      return this.#refusePublisher("publishers_refused_limit_total", peer, "SL_GATEWAY_FULL", "too many publishers");
+    }
+    const publication: Publication = {
+      channel: channel.name,
+      push: (tag) => {
+        if (channel.publisher?.publication === publication) this.#fromPublisher(channel, tag);
+      },
+      end: () => {
+        if (channel.publisher?.publication === publication) this.#endPublisher(channel, "the publisher has left");
+      },
+    };
+    channel.publisher = { peer, publication };
+    this.counters.add("publishers_total");
+    this.log("info", "publisher is live", { channel: channel.name, peer: peer.label });
+    channel.attached?.peer.publisher("live", peer.label);
+    return publication;
+  }
+
+  /**
+   * Adds a player. Unknown channels are refused; a known one that is not live lets the player wait.
+   * Call `resume` of the result when the player is ready for the first tag, `cancel` when the player is gone.
+   */
+  play(side: Side, name: string, sink: Sink): Subscription | Refusal {
+    const channel = this.#channels.get(name);
+    const refusal: Refusal | null = !channel
+      ? { code: "SL_STREAM_UNKNOWN", detail: "no such channel" }
+      : this.#players >= this.limits.maxPlayers
+        ? { code: "SL_GATEWAY_FULL", detail: "too many players" }
+        : null;
+    if (!channel || refusal) {
+      this.counters.add("players_refused_total");
+      return refusal!;
+    }
+    this.#players++;
+    this.counters.add("players_total");
+    const dropped = (tags: number) => this.counters.add("player_dropped_tags_total", tags);
+    const subscription = channel[side].add(sink, "gop", this.limits.maxPlayerBacklogBytes, dropped);
+    let active = true;
+    return {
+      resume: () => subscription.resume(),
+      cancel: () => {
+        if (!active) return;
+        active = false;
+        this.#players--;
+        subscription.cancel();
+      },
+    };
+  }
+
+  /** Joins a channel process to its channel; a second connection takes over (a restarted child whose old socket lingers). */
+  attach(name: string, peer: ChannelPeer): Attachment | Refusal {
+    const channel = this.#channels.get(name);
+    if (!channel) return { code: "SL_STREAM_UNKNOWN", detail: `no channel ${JSON.stringify(name.slice(0, 64))}` };
+    if (channel.attached) {
+      const before = channel.attached;
+      this.#detach(channel, before.peer);
+      before.peer.replaced();
+    }
+    this.counters.add("channels_attached_total");
+    peer.publisher(channel.publisher ? "live" : "gone", channel.publisher?.peer.label ?? "");
+    const dropped = (tags: number) => this.counters.add("channel_dropped_tags_total", tags);
+    const subscription = channel.in.add(peer, "key", this.limits.maxChannelBacklogBytes, dropped);
+    channel.attached = { peer, subscription };
+    subscription.resume();
+    const isCurrent = () => channel.attached?.peer === peer;
+    return {
+      push: (tag) => {
+        if (isCurrent()) channel.out.push(tag);
+      },
+      outEnd: () => {
+        if (isCurrent()) channel.out.stop();
+      },
+      resume: () => subscription.resume(),
+      detach: () => this.#detach(channel, peer),
+    };
+  }
+
+  /** Ends everything that is live; configured channels stay. */
+  close(): void {
+    const names = [...this.#channels.keys()];
+    this.configure({}, []);
+    this.configure({}, names);
+  }
+
+  #channelOf(key: string): Channel | undefined {
+    const given = digest(key);
+    let found: string | null = null;
+    // No early exit: the time must not tell which key came near.
+    for (const entry of this.#keys) if (timingSafeEqual(entry.digest, given)) found = entry.channel;
+    return found === null ? undefined : this.#channels.get(found);
+  }
+
+  #refusePublisher(counter: CounterName, peer: PublisherPeer, code: Code, detail: string): Refusal {
+    this.counters.add(counter);
+    this.log("warn", "publisher refused", { code, detail, peer: peer.label });
+    return { code, detail };
+  }
+
+  #fromPublisher(channel: Channel, tag: FlvTag): void {
+    this.counters.add("tags_in_total");
+    this.counters.add("bytes_in_total", tag.body.length);
+    if (tag.type === SCRIPT) {
+      channel.in.push({ ...tag, body: scriptName(tag.body).body });
+      return;
+    }
+    if (tag.type === SOUND) {
+      const packet = readAudio(tag.body);
+      if (packet.kind === "unsupported") {
+        this.#refuseCodec(channel, "publishers_refused_audio_codec_total", "SL_AUDIO_CODEC_UNSUPPORTED", packet.codec);
+      } else if (packet.kind !== "none") channel.in.push(tag);
+      return;
+    }
+    const packet = readVideo(tag.body);
+    if (packet.kind === "unsupported") {
+      this.#refuseCodec(channel, "publishers_refused_video_codec_total", "SL_VIDEO_CODEC_UNSUPPORTED", packet.codec);
+    } else if (packet.kind !== "none") channel.in.push(isEnhanced(tag.body) ? legacy(packet, tag) : tag);
+  }
+
+  #refuseCodec(channel: Channel, counter: CounterName, code: Code, codec: string): void {
+    const refusal = this.#refusePublisher(counter, channel.publisher!.peer, code, codec);
+    channel.attached?.peer.refused(refusal);
+    this.#dropPublisher(channel, refusal);
+  }
+
+  #dropPublisher(channel: Channel, reason: Refusal): void {
+    const publisher = channel.publisher;
+    if (!publisher) return;
+    this.#endPublisher(channel, reason.detail);
+    publisher.peer.drop(reason);
+  }
+
+  #endPublisher(channel: Channel, why: string): void {
+    const peer = channel.publisher!.peer.label;
+    channel.publisher = null;
+    this.log("info", "publisher is gone", { channel: channel.name, peer, why });
+    channel.in.stop();
+    channel.attached?.peer.publisher("gone", peer);
+  }
+
+  #detach(channel: Channel, peer: ChannelPeer): void {
+    if (channel.attached?.peer !== peer) return;
+    channel.attached.subscription.cancel();
+    channel.attached = null;
+    channel.out.interrupt();
+  }
+}
+
+/** Enhanced H.264 in the legacy form, which every reader knows. */
+function legacy(packet: Extract<ReturnType<typeof readVideo>, { kind: "sequence" | "frame" }>, tag: FlvTag): FlvTag {
+  if (packet.kind === "sequence") return avcSequenceTag(packet.avcC, tag.timestampMs);
+  return avcFrameTag(packet.data, packet.key, tag.timestampMs, packet.ctsMs);
+}
+
+function digest(key: string): Buffer {
+  return createHash("sha256").update(key, "utf8").digest();
+}
+
+export function isRefusal(x: object): x is Refusal {
+  return "code" in x;
+}

@@ -1,0 +1,27 @@
+/** Limits of the gateway. Everything that a stranger can make grow has one. */
+export const LIMITS = {
+  /** Publishers that are live at the same time. */
+  maxPublishers: 256,
+  /** Players (RTMP and HTTP together), waiting ones included. */
+  maxPlayers: 256,
+  /** Connections of each listener that have not yet said what they want. */
+  maxPending: 64,
+  /** A player gets nothing new while its connection holds this much. */
+  maxPlayerBacklogBytes: 2 * 1024 * 1024,
+  /** The same for a channel's socket. */
+  maxChannelBacklogBytes: 2 * 1024 * 1024,
+  /** Kept of the current group of pictures of each stream. */
+  maxGopBytes: 8 * 1024 * 1024,
+  /** From connecting to publish or play, and for an HTTP request's head. */
+  handshakeMs: 10_000,
+  /** A publisher that sends no byte for this long is dropped, so that its restart is let in. */
+  publisherSilentMs: 5_000,
+  /** A player that takes no byte for this long although some wait is dropped. */
+  playerStalledMs: 30_000,
+  /** After an answer that ends a connection: time for the peer to read it. */
+  lingerMs: 1_000,
+  /** Log lines a second; what goes over is counted. */
+  maxLogLines: 50,
+} as const;
+
+export type Limits = { readonly [K in keyof typeof LIMITS]: number };

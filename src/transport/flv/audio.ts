@@ -1,0 +1,56 @@
+import { FlvError, type FlvTag, SOUND } from "./tag.js";
+
+/** Bodies of sound tags (FLV 10.1, E.4.2). Only AAC is taken apart. */
+
+const AAC = 10;
+/** AAC, 44 kHz, 16 bit, stereo: the fixed first byte which E.4.2.1 demands for AAC whatever the real format is. */
+const AAC_FLAGS = 0xaf;
+
+export type AudioPacket =
+  /** AudioSpecificConfig (ISO/IEC 14496-3). */
+  | { readonly kind: "sequence"; readonly config: Buffer }
+  /** One raw AAC frame. */
+  | { readonly kind: "frame"; readonly data: Buffer }
+  | { readonly kind: "none" }
+  | { readonly kind: "unsupported"; readonly codec: string };
+
+const NAMES: Record<number, string> = {
+  0: "PCM",
+  1: "ADPCM",
+  2: "MP3",
+  3: "PCM",
+  7: "A-law",
+  8: "mu-law",
+  11: "Speex",
+  14: "MP3",
+};
+
+/** @throws FlvError when the body is shorter than its own header. */
+export function readAudio(body: Buffer): AudioPacket {
+  if (body.length === 0) return { kind: "none" };
+  const codec = body[0]! >> 4;
+  if (codec === 9) return { kind: "unsupported", codec: body.toString("latin1", 1, 5).replace(/[^\x20-\x7e]/g, "?") };
+  if (codec !== AAC) return { kind: "unsupported", codec: NAMES[codec] ?? `codec ${codec}` };
+  if (body.length < 2) throw new FlvError("an AAC packet of 1 byte");
+  if (body[1] === 0) return { kind: "sequence", config: body.subarray(2) };
+  if (body[1] === 1) return { kind: "frame", data: body.subarray(2) };
+  return { kind: "none" };
+}
+
+/** Sound tag with the AudioSpecificConfig. */
+export function aacSequenceTag(config: Uint8Array, timestampMs: number): FlvTag {
+  return sound(0, config, timestampMs);
+}
+
+/** Sound tag of one raw AAC frame. */
+export function aacFrameTag(frame: Uint8Array, timestampMs: number): FlvTag {
+  return sound(1, frame, timestampMs);
+}
+
+function sound(packetType: number, data: Uint8Array, timestampMs: number): FlvTag {
+  const body = Buffer.allocUnsafe(2 + data.length);
+  body[0] = AAC_FLAGS;
+  body[1] = packetType;
+  body.set(data, 2);
+  return { type: SOUND, timestampMs, body };
+}
