@@ -23,7 +23,6 @@ export const CODES = {
   SL_PROCESS_STOP: "The process was told to stop.",
   SL_CHANNEL_DOWN: "The channel's process is not running; it is being started.",
   SL_CHANNEL_UNKNOWN: "There is no channel of this name.",
-  SL_CHANNEL_NAME_TAKEN: "A channel of this name exists already.",
   SL_HTTP_INVALID: "The request's content is not what this address takes.",
   SL_HTTP_TOO_LARGE: "The request's content is larger than allowed.",
   SL_HTTP_NOT_FOUND: "Nothing is at this address.",
@@ -43,6 +42,9 @@ export const CODES = {
   SL_AMF_MALFORMED: "A peer sent values that are not valid AMF0 or over its limits.",
   SL_FLV_MALFORMED: "FLV data is broken or over its limits.",
   SL_IPC_MALFORMED: "A message between two of the processes was broken.",
+  SL_HTTP_INTERNAL: "A request could not be answered because of a fault of ours; the log has more.",
+  SL_DEMO_CLIP: "The demonstration clip cannot be played round after round.",
+  SL_DEMO_PUBLISH: "The demonstration's publisher was refused or lost its server; it tries again.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;
