@@ -25,6 +25,8 @@ export type GstEvents = {
   readonly onEnd?: () => void;
 };
 
+type Sink = { readonly element: NativeElement; readonly onPacket: (packet: GdpPacket) => void; readonly onEnd: () => void };
+
 /**
  * One GStreamer pipeline. Keeps the rules of the binding: children are looked up once, pull follows play, only Buffers are pushed,
  * nothing blocks the JavaScript thread, and the bus poll ends with the pipeline.
@@ -35,7 +37,7 @@ export type GstEvents = {
 export class GstPipeline {
   readonly #native: NativePipeline;
   readonly #sources = new Map<string, GstSource>();
-  readonly #sinks = new Map<string, { element: NativeElement; onPacket: (packet: GdpPacket) => void }>();
+  readonly #sinks = new Map<string, Sink>();
   readonly #events: GstEvents;
   #state: "new" | "playing" | "stopped" | "closed" = "new";
   /** Grows with each play; callbacks of an earlier run are ignored. */
@@ -70,9 +72,9 @@ export class GstPipeline {
     return made;
   }
 
-  /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay). Call before play. */
-  sink(name: string, onPacket: (packet: GdpPacket) => void): void {
-    this.#sinks.set(name, { element: this.#child(name), onPacket });
+  /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay), and the end of its stream. Call before play. */
+  sink(name: string, onPacket: (packet: GdpPacket) => void, onEnd: () => void = () => {}): void {
+    this.#sinks.set(name, { element: this.#child(name), onPacket, onEnd });
   }
 
   play(): void {
@@ -89,7 +91,7 @@ export class GstPipeline {
     this.#native.pollBus((message) => {
       if (this.#state === "playing") this.#onMessage(message);
     });
-    for (const sink of this.#sinks.values()) this.#pump(sink.element, sink.onPacket, run);
+    for (const sink of this.#sinks.values()) this.#pump(sink, run);
   }
 
   /** Ends the stream from its sources on; `onEnd` follows when muxers have written their last byte. */
@@ -149,13 +151,14 @@ export class GstPipeline {
     this.#events.onFault?.(fault);
   }
 
-  #pump(element: NativeElement, onPacket: (packet: GdpPacket) => void, run: number): void {
+  #pump({ element, onPacket, onEnd }: Sink, run: number): void {
     // One reader per run: a stopped pipeline may have cut a packet in two.
     const reader = new GdpReader();
     const onData = (data: Buffer | null | undefined): void => {
       if (run !== this.#run || this.#state !== "playing") return;
       if (!Buffer.isBuffer(data)) {
         this.#sinksEnded += 1;
+        onEnd();
         this.#checkEnd();
         return;
       }

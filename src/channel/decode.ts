@@ -1,0 +1,206 @@
+import { type GdpPacket, gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
+import { type Caps, capsInt, isFullRange, parseCaps } from "../transport/gst/caps.js";
+import { pictureDecoder, type SoundCodec, soundDecoder } from "../transport/gst/launch.js";
+import { type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
+import { BackOff } from "./source/source.js";
+import type { SoundUnit, VideoUnit } from "./units.js";
+
+/** Decoded sound: planar, 48 kHz, 1 or 2 channels. */
+export type DecodedSound = { readonly ptsMs: number; readonly channels: readonly Float32Array[] };
+/** Decoded picture: I420 as in `Picture`. */
+export type DecodedPicture = {
+  readonly ptsMs: number;
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array;
+  readonly fullRange: boolean;
+};
+
+const SOUND_BACKLOG_BYTES = 512 * 1024;
+/** Three seconds of 20 Mbit/s; what does not fit is dropped until the next key frame. */
+const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
+/** I420 of 1920x1080 rounded up; larger ones cannot leave the pipeline. */
+const FAULT_PAUSE_MS = 100;
+
+type DecoderEvents = { readonly onFault: (fault: GstFault) => void };
+
+/** A decoding pipeline that is fed by GDP and started again (after a pause) when it fails. Shared by sound and pictures. */
+class Decoder {
+  faults = 0;
+  readonly #pipeline: GstPipeline;
+  readonly #source: GstSource;
+  readonly #id: string;
+  readonly #backOff = new BackOff();
+  #caps: string | null = null;
+  #retry: NodeJS.Timeout | null = null;
+  #playing = false;
+
+  constructor(launch: string, id: string, maxBytes: number, onPacket: (packet: GdpPacket) => void, events: DecoderEvents) {
+    this.#id = id;
+    this.#pipeline = new GstPipeline(launch, {
+      onFault: (fault) => {
+        this.faults += 1;
+        events.onFault(fault);
+        this.#restartLater();
+      },
+    });
+    this.#source = this.#pipeline.source("in", maxBytes);
+    this.#pipeline.sink("out", (packet) => {
+      if (packet.kind === "buffer") this.#backOff.reset();
+      onPacket(packet);
+    });
+    this.#play();
+  }
+
+  get dropped(): number {
+    return this.#source.dropped;
+  }
+
+  /** False when it was refused (full, or the pipeline is being restarted). */
+  push(caps: string, buffer: Buffer): boolean {
+    if (!this.#playing) return false;
+    if (caps !== this.#caps) {
+      const fresh = this.#caps === null;
+      if (fresh && !this.#source.push(gdpStreamStart(this.#id))) return false;
+      if (!this.#source.push(gdpCaps(caps))) return false;
+      if (fresh && !this.#source.push(gdpSegment())) return false;
+      this.#caps = caps;
+    }
+    return this.#source.push(buffer);
+  }
+
+  close(): void {
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#playing = false;
+    this.#pipeline.close();
+  }
+
+  #play(): void {
+    this.#caps = null;
+    this.#pipeline.play();
+    this.#playing = true;
+  }
+
+  #restartLater(): void {
+    this.#playing = false;
+    this.#pipeline.stop();
+    this.#retry = setTimeout(() => this.#play(), Math.max(FAULT_PAUSE_MS, this.#backOff.nextMs()));
+  }
+}
+
+/** Encoded sound to 48 kHz; follows changes of codec, rate and channels. */
+export class SoundDecoder {
+  readonly counters = { sound_units_dropped: 0, sound_decoder_faults: 0 };
+  readonly #decoders = new Map<SoundCodec, Decoder>();
+  readonly #onSound: (sound: DecodedSound) => void;
+  readonly #events: DecoderEvents;
+
+  constructor(onSound: (sound: DecodedSound) => void, events: DecoderEvents) {
+    this.#onSound = onSound;
+    this.#events = events;
+  }
+
+  push(unit: SoundUnit): void {
+    const { codec, caps } = unit.format;
+    let decoder = this.#decoders.get(codec);
+    if (decoder === undefined) {
+      const reader = soundReader(this.#onSound);
+      decoder = new Decoder(soundDecoder(codec), `sound-${codec}`, SOUND_BACKLOG_BYTES, reader, {
+        onFault: (fault) => {
+          this.counters.sound_decoder_faults += 1;
+          this.#events.onFault(fault);
+        },
+      });
+      this.#decoders.set(codec, decoder);
+    }
+    if (!decoder.push(caps, gdpBuffer(unit.data, { ptsMs: unit.ptsMs }))) this.counters.sound_units_dropped += 1;
+  }
+
+  close(): void {
+    for (const decoder of this.#decoders.values()) decoder.close();
+  }
+}
+
+function soundReader(onSound: (sound: DecodedSound) => void): (packet: GdpPacket) => void {
+  let channels = 0;
+  return (packet) => {
+    if (packet.kind === "caps") channels = capsInt(parseCaps(packet.caps), "channels") ?? 0;
+    if (packet.kind !== "buffer" || packet.ptsMs === null || channels < 1 || channels > 2) return;
+    onSound({ ptsMs: packet.ptsMs, channels: deinterleave(packet.payload, channels) });
+  };
+}
+
+/** F32LE bytes (any alignment) to planes. NaN and infinite values become 0, so that no damaged frame can poison what follows. */
+function deinterleave(bytes: Buffer, channels: number): Float32Array[] {
+  const frames = Math.floor(bytes.length / (4 * channels));
+  const out = Array.from({ length: channels }, () => new Float32Array(frames));
+  for (let c = 0; c < channels; c++) {
+    const plane = out[c]!;
+    for (let i = 0, at = 4 * c; i < frames; i++, at += 4 * channels) {
+      const value = bytes.readFloatLE(at);
+      plane[i] = Number.isFinite(value) ? value : 0;
+    }
+  }
+  return out;
+}
+
+/** Access units to I420 pictures. When it cannot keep up, everything up to the next key frame is dropped and counted. */
+export class PictureDecoder {
+  readonly counters = { picture_units_dropped: 0, picture_decoder_faults: 0 };
+  readonly #decoder: Decoder;
+  #caps = "";
+  #config: Buffer | null = null;
+  #waitForKey = true;
+
+  constructor(onPicture: (picture: DecodedPicture) => void, events: DecoderEvents) {
+    this.#decoder = new Decoder(pictureDecoder(), "picture", PICTURE_BACKLOG_BYTES, pictureReader(onPicture), {
+      onFault: (fault) => {
+        this.counters.picture_decoder_faults += 1;
+        this.#waitForKey = true;
+        events.onFault(fault);
+      },
+    });
+  }
+
+  push(unit: VideoUnit): void {
+    if (unit.config !== this.#config) {
+      this.#config = unit.config;
+      this.#caps = `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
+    }
+    if (this.#waitForKey && !unit.key) {
+      this.counters.picture_units_dropped += 1;
+      return;
+    }
+    const packet = gdpBuffer(unit.data, { ptsMs: unit.ptsMs, dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key });
+    this.#waitForKey = !this.#decoder.push(this.#caps, packet);
+    if (this.#waitForKey) this.counters.picture_units_dropped += 1;
+  }
+
+  close(): void {
+    this.#decoder.close();
+  }
+}
+
+function pictureReader(onPicture: (picture: DecodedPicture) => void): (packet: GdpPacket) => void {
+  let format: Omit<DecodedPicture, "ptsMs" | "data"> | null = null;
+  return (packet) => {
+    if (packet.kind === "caps") format = pictureFormat(parseCaps(packet.caps));
+    if (packet.kind !== "buffer" || packet.ptsMs === null || format === null) return;
+    // A picture of another size than its caps say (it never was seen) would be read as noise.
+    if (packet.payload.length === i420Bytes(format.width, format.height)) onPicture({ ptsMs: packet.ptsMs, data: packet.payload, ...format });
+  };
+}
+
+function pictureFormat(caps: Caps): Omit<DecodedPicture, "ptsMs" | "data"> | null {
+  const width = capsInt(caps, "width");
+  const height = capsInt(caps, "height");
+  return width === null || height === null ? null : { width, height, fullRange: isFullRange(caps) };
+}
+
+const roundUp = (value: number, step: number): number => Math.ceil(value / step) * step;
+
+/** Bytes of an I420 picture in GStreamer's default layout (see `Picture`). */
+export function i420Bytes(width: number, height: number): number {
+  const rows = roundUp(height, 2);
+  return roundUp(width, 4) * rows + 2 * roundUp(roundUp(width, 2) / 2, 4) * (rows / 2);
+}

@@ -1,0 +1,94 @@
+import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
+import { type GdpPacket, gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
+import { capsBuffer, parseCaps } from "../transport/gst/caps.js";
+import { AAC_ENCODERS, aacEncoder } from "../transport/gst/launch.js";
+import { GstError, type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
+
+/** One AAC frame; its sound begins at `atSample` of the timeline (the encoder's delay is taken off; the first ones lie before 0). */
+export type AacFrame = { readonly atSample: number; readonly data: Buffer; readonly config: Buffer };
+
+/** Four seconds of stereo: the encoder is many times faster than real time. */
+const BACKLOG_BYTES = 4 * SAMPLE_RATE * 2 * 4;
+
+/**
+ * Sound to AAC. The encoder's clock is the sample index and nothing else: it never sees a gap, whatever the source's timestamps do;
+ * they are put back afterwards by the timeline.
+ */
+export class AacEncoder {
+  readonly counters = { aac_frames: 0, encoder_dropped_blocks: 0, encoder_faults: 0 };
+  readonly #pipeline: GstPipeline;
+  readonly #source: GstSource;
+  readonly #delaySamples: number;
+  readonly #onFrame: (frame: AacFrame) => void;
+  #config: Buffer | null = null;
+  #channels = 0;
+  /** Sample index at which the stream of this encoder began; times inside it begin at 0. */
+  #origin: number | null = null;
+
+  /** @throws GstError when no AAC encoder is installed */
+  constructor(onFrame: (frame: AacFrame) => void, onFault: (fault: GstFault) => void) {
+    this.#onFrame = onFrame;
+    const made = firstThatWorks((fault) => {
+      this.counters.encoder_faults += 1;
+      onFault(fault);
+    });
+    this.#pipeline = made.pipeline;
+    this.#delaySamples = made.delaySamples;
+    this.#source = this.#pipeline.source("in", BACKLOG_BYTES);
+    this.#pipeline.sink("out", (packet) => this.#receive(packet));
+    this.#pipeline.play();
+  }
+
+  /** Contiguous blocks, always with the same number of channels (1 or 2). */
+  push(block: AudioBlock): void {
+    const channels = block.channels.length;
+    if (this.#channels === 0) {
+      this.#channels = channels;
+      this.#origin = block.atSample;
+      this.#source.push(gdpStreamStart("out"));
+      this.#source.push(gdpCaps(`audio/x-raw, format=(string)F32LE, layout=(string)interleaved, rate=(int)${SAMPLE_RATE}, channels=(int)${channels}${channels === 2 ? ", channel-mask=(bitmask)0x3" : ""}`));
+      this.#source.push(gdpSegment());
+    }
+    const ptsMs = ((block.atSample - this.#origin!) / SAMPLE_RATE) * 1000;
+    if (!this.#source.push(gdpBuffer(interleave(block.channels), { ptsMs }))) this.counters.encoder_dropped_blocks += 1;
+  }
+
+  close(): void {
+    this.#pipeline.close();
+  }
+
+  #receive(packet: GdpPacket): void {
+    if (packet.kind === "caps") this.#config = capsBuffer(parseCaps(packet.caps), "codec_data");
+    if (packet.kind !== "buffer" || packet.ptsMs === null || this.#config === null || this.#origin === null) return;
+    this.counters.aac_frames += 1;
+    const atSample = this.#origin + Math.round((packet.ptsMs * SAMPLE_RATE) / 1000) - this.#delaySamples;
+    this.#onFrame({ atSample, data: packet.payload, config: this.#config });
+  }
+}
+
+function firstThatWorks(onFault: (fault: GstFault) => void): { pipeline: GstPipeline; delaySamples: number } {
+  let last: unknown;
+  for (const encoder of AAC_ENCODERS) {
+    try {
+      return { pipeline: new GstPipeline(aacEncoder(encoder), { onFault }), delaySamples: encoder.delaySamples };
+    } catch (error) {
+      if (!(error instanceof GstError)) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** Planes to F32LE bytes, clipped to full scale (the encoder takes 16 bits and would wrap or clip harder). */
+function interleave(planes: readonly Float32Array[]): Buffer {
+  const frames = planes[0]?.length ?? 0;
+  const values = new Float32Array(frames * planes.length);
+  for (let c = 0; c < planes.length; c++) {
+    const plane = planes[c]!;
+    for (let i = 0, at = c; i < frames; i++, at += planes.length) {
+      const value = plane[i]!;
+      values[at] = value > 1 ? 1 : value < -1 ? -1 : value;
+    }
+  }
+  return Buffer.from(values.buffer, 0, values.byteLength);
+}

@@ -1,0 +1,132 @@
+import { connect, type Socket } from "node:net";
+import type { FlvTag, TagType } from "../transport/flv/tag.js";
+import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
+import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
+import { BackOff } from "./source/source.js";
+
+/** What the publishing source wants to know. */
+export type GatewaySourceEvents = {
+  readonly onTag: (tag: FlvTag) => void;
+  readonly onPublisher: (live: boolean) => void;
+  readonly onRefused: (code: string, detail: string) => void;
+  readonly onLost: () => void;
+  readonly onBack: () => void;
+};
+
+/** What waits for a gateway that does not read; 2 s of 16 Mbit/s. */
+const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
+/** The gateway is on this machine: it is back within a second or two of its death. */
+const FASTEST_RETRY_MS = 200;
+
+/** The one connection of a channel to the gateway: the published tags come in, the cleaned programme goes out. */
+export class GatewayLink {
+  /** Times the connection was lost. */
+  lost = 0;
+  readonly #path: string;
+  readonly #channel: string;
+  readonly #backOff = new BackOff();
+  #socket: Socket | null = null;
+  #connected = false;
+  #retry: NodeJS.Timeout | null = null;
+  #source: GatewaySourceEvents | null = null;
+  #onUp: () => void = () => {};
+  #closed = false;
+
+  constructor(path: string, channel: string) {
+    this.#path = path;
+    this.#channel = channel;
+  }
+
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** True while nothing more should be sent. */
+  get full(): boolean {
+    return this.#socket === null || this.#socket.writableLength > MAX_BACKLOG_BYTES;
+  }
+
+  onSource(events: GatewaySourceEvents | null): void {
+    this.#source = events;
+  }
+
+  /** Called at every new connection, before anything is sent over it: headers must be sent again. */
+  onUp(callback: () => void): void {
+    this.#onUp = callback;
+  }
+
+  open(): void {
+    if (this.#closed) return;
+    const socket = connect(this.#path);
+    this.#socket = socket;
+    const reader = new FrameReader<unknown>();
+    socket.on("connect", () => {
+      this.#connected = true;
+      this.#backOff.reset();
+      this.#send({ t: "attach", channel: this.#channel });
+      this.#onUp();
+      this.#source?.onBack();
+    });
+    socket.on("data", (chunk) => {
+      try {
+        for (const frame of reader.push(chunk)) this.#receive(frame.header, frame.payload);
+      } catch {
+        // The position in the stream is lost (FrameError) or the peer speaks another language: begin anew.
+        socket.destroy();
+      }
+    });
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => this.#down());
+  }
+
+  /** False when it was not sent: not connected, or too much waits already. */
+  sendTag(tag: FlvTag): boolean {
+    if (!this.#connected || this.full) return false;
+    this.#send({ t: "out", tagType: tag.type, timestampMs: tag.timestampMs }, tag.body);
+    return true;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    if (this.#connected) this.#send({ t: "outEnd" });
+    this.#socket?.end();
+    // A gateway that does not answer must not hold this process.
+    const socket = this.#socket;
+    setTimeout(() => socket?.destroy(), 200).unref();
+  }
+
+  #down(): void {
+    const was = this.#connected;
+    this.#connected = false;
+    this.#socket = null;
+    if (this.#closed) return;
+    if (was) {
+      this.lost += 1;
+      this.#source?.onLost();
+    }
+    this.#retry = setTimeout(() => this.open(), was ? FASTEST_RETRY_MS : Math.min(this.#backOff.nextMs(), 2000));
+  }
+
+  #send(message: ChannelToGateway, payload?: Buffer): void {
+    this.#socket?.write(encodeFrame(message, payload));
+  }
+
+  #receive(header: unknown, payload: Buffer): void {
+    const message = header as GatewayToChannel;
+    switch (message.t) {
+      case "tag":
+        this.#source?.onTag({ type: message.tagType as TagType, timestampMs: message.timestampMs, body: payload });
+        break;
+      case "publisher":
+        this.#source?.onPublisher(message.state === "live");
+        break;
+      case "refused":
+        this.#source?.onRefused(message.code, message.detail);
+        break;
+      default:
+        break;
+    }
+  }
+}

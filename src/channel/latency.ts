@@ -1,0 +1,53 @@
+/**
+ * The declared latency D of a profile, from declared parts (milliseconds). Everything that leaves a channel is D later than it came.
+ * D is the longest way a sample can go: it waits for the end of its step (H) and for the pictures, then for the model; the gains of
+ * the newest G of a step come with the next one; the filter bank needs one block beyond; the encoder has the last part.
+ */
+import type { ModelCard } from "../model/card.js";
+import { SAMPLE_RATE } from "../pipeline/types.js";
+import { AAC_ENCODERS } from "../transport/gst/launch.js";
+
+export type Profile = "low" | "balanced" | "quality";
+
+/** Model units a step: fewer answer sooner, more leave the engine more time a call. */
+export const HOP_UNITS: Record<Profile, number> = { low: 1, balanced: 4, quality: 10 };
+
+/** Source to decoded sound and picture, mouth crops included (measured p95 at 1080p on two busy cores). */
+const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
+/** From the cut of a step to its gains, all faces. */
+const INFERENCE_MS: Record<Profile, number> = { low: 35, balanced: 190, quality: 450 };
+/** Network jitter that is absorbed, and pauses of this process. */
+const JITTER_MS: Record<Profile, number> = { low: 20, balanced: 80, quality: 250 };
+const BANK_SAMPLES = 1024;
+const AAC_FRAME_SAMPLES = 1024;
+/** Rendering comes in blocks of about this length, and encoding takes a little. */
+const RENDER_BLOCK_MS = 12;
+
+export type LatencyPlan = {
+  readonly declaredMs: number;
+  readonly parts: Readonly<Record<string, number>>;
+  readonly hopUnits: number;
+  /** How long before its release sound must be rendered: a whole AAC frame must be full, and its sound lies `delay` before. */
+  readonly encodeMs: number;
+  /** A step whose gains are not there after this has missed its use. */
+  readonly inferenceMs: number;
+};
+
+const ms = (samples: number): number => Math.round((samples / SAMPLE_RATE) * 10_000) / 10;
+
+export function latencyPlan(profile: Profile, card: Pick<ModelCard, "unitSamples" | "guardSamples">): LatencyPlan {
+  const hopUnits = HOP_UNITS[profile];
+  const encoder = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples));
+  const encodeMs = ms(encoder + AAC_FRAME_SAMPLES) + RENDER_BLOCK_MS;
+  const parts = {
+    captureDecode: CAPTURE_DECODE_MS[profile],
+    hop: ms(hopUnits * card.unitSamples),
+    guard: ms(card.guardSamples),
+    bank: ms(BANK_SAMPLES),
+    inference: INFERENCE_MS[profile],
+    jitter: JITTER_MS[profile],
+    encode: encodeMs,
+  };
+  const declaredMs = Math.round(Object.values(parts).reduce((a, b) => a + b, 0));
+  return { declaredMs, parts, hopUnits, encodeMs, inferenceMs: INFERENCE_MS[profile] };
+}

@@ -1,0 +1,63 @@
+import { readAudio } from "../../transport/flv/audio.js";
+import { FlvError, type FlvTag, PICTURE, SOUND } from "../../transport/flv/tag.js";
+import { readVideo } from "../../transport/flv/video.js";
+import type { SoundFormat, SourceUnit } from "../units.js";
+
+/** Turns FLV tags into units: PTS = timestamp + composition offset, the access unit itself is not touched. One object a publisher. */
+export class FlvUnits {
+  /** Tags that could not be used, by why. */
+  readonly counters = { tags_malformed: 0, tags_before_header: 0, tags_unsupported: 0 };
+  #avcC: Buffer | null = null;
+  #sound: { config: Buffer; format: SoundFormat } | null = null;
+
+  /** Null for headers and for what is not used (script data, unknown codecs). Never throws. */
+  read(tag: FlvTag): SourceUnit | null {
+    try {
+      if (tag.type === PICTURE) return this.#picture(tag);
+      if (tag.type === SOUND) return this.#soundUnit(tag);
+      return null;
+    } catch (error) {
+      if (!(error instanceof FlvError)) throw error;
+      this.counters.tags_malformed += 1;
+      return null;
+    }
+  }
+
+  #picture(tag: FlvTag): SourceUnit | null {
+    const packet = readVideo(tag.body);
+    if (packet.kind === "sequence") {
+      // Publishers repeat the header; the object changes only when its content does.
+      if (this.#avcC === null || !this.#avcC.equals(packet.avcC)) this.#avcC = Buffer.from(packet.avcC);
+      return null;
+    }
+    if (packet.kind === "unsupported") this.counters.tags_unsupported += 1;
+    if (packet.kind !== "frame") return null;
+    if (this.#avcC === null) {
+      this.counters.tags_before_header += 1;
+      return null;
+    }
+    const dtsMs = tag.timestampMs;
+    return { kind: "video", ptsMs: dtsMs + packet.ctsMs, dtsMs, key: packet.key, data: packet.data, config: this.#avcC };
+  }
+
+  #soundUnit(tag: FlvTag): SourceUnit | null {
+    const packet = readAudio(tag.body);
+    if (packet.kind === "sequence") {
+      if (packet.config.length >= 2 && !this.#sound?.config.equals(packet.config)) {
+        this.#sound = { config: Buffer.from(packet.config), format: { codec: "AAC", caps: rawAacCaps(packet.config) } };
+      }
+      return null;
+    }
+    if (packet.kind === "unsupported") this.counters.tags_unsupported += 1;
+    if (packet.kind !== "frame" || packet.data.length === 0) return null;
+    if (this.#sound === null) {
+      this.counters.tags_before_header += 1;
+      return null;
+    }
+    return { kind: "sound", ptsMs: tag.timestampMs, data: packet.data, format: this.#sound.format };
+  }
+}
+
+/** Caps of raw AAC frames with this AudioSpecificConfig. */
+export const rawAacCaps = (config: Uint8Array): string =>
+  `audio/mpeg, mpegversion=(int)4, framed=(boolean)true, stream-format=(string)raw, codec_data=(buffer)${Buffer.from(config).toString("hex")}`;

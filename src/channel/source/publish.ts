@@ -1,0 +1,88 @@
+import type { GatewayLink } from "../gateway-link.js";
+import { FlvUnits } from "./flv-units.js";
+import type { Source, SourceEvents } from "./source.js";
+
+/** No tag for so long: the publisher is there but sends nothing. */
+export const STALL_MS = 2000;
+
+/** A publisher at our own RTMP server; its FLV tags come from the gateway process. */
+export class PublishSource implements Source {
+  readonly wraps32 = true;
+  readonly #link: GatewayLink;
+  readonly #events: SourceEvents;
+  #units = new FlvUnits();
+  #publisher = false;
+  #stalled: NodeJS.Timeout | null = null;
+  #totals: Record<string, number> = {};
+
+  constructor(link: GatewayLink, events: SourceEvents) {
+    this.#link = link;
+    this.#events = events;
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return sum(this.#totals, this.#units.counters);
+  }
+
+  start(): void {
+    this.#events.onState("connecting", "SL_SOURCE_WAITING");
+    this.#link.onSource({
+      onTag: (tag) => {
+        const unit = this.#units.read(tag);
+        this.#alive();
+        if (unit !== null) this.#events.onUnit(unit);
+      },
+      onPublisher: (live) => {
+        this.#publisher = live;
+        if (live) {
+          this.#totals = sum(this.#totals, this.#units.counters);
+          this.#units = new FlvUnits();
+          this.#events.onRestart();
+          this.#alive();
+        } else {
+          this.#clear();
+          this.#events.onState("stalled", "SL_SOURCE_GONE");
+        }
+      },
+      onRefused: (code, detail) => {
+        this.#clear();
+        this.#events.onState("refused", code, detail);
+      },
+      onLost: () => {
+        this.#publisher = false;
+        this.#clear();
+        this.#events.onState("stalled", "SL_GATEWAY_DOWN");
+      },
+      onBack: () => this.#events.onState("connecting", "SL_SOURCE_WAITING"),
+    });
+  }
+
+  close(): void {
+    this.#clear();
+    this.#link.onSource(null);
+  }
+
+  #alive(): void {
+    if (this.#stalled !== null) {
+      this.#stalled.refresh();
+      return;
+    }
+    if (!this.#publisher) return;
+    this.#events.onState("live", null);
+    this.#stalled = setTimeout(() => {
+      this.#stalled = null;
+      this.#events.onState("stalled", "SL_SOURCE_SILENT");
+    }, STALL_MS);
+  }
+
+  #clear(): void {
+    if (this.#stalled !== null) clearTimeout(this.#stalled);
+    this.#stalled = null;
+  }
+}
+
+function sum(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> {
+  const out = { ...a };
+  for (const [name, value] of Object.entries(b)) out[name] = (out[name] ?? 0) + value;
+  return out;
+}

@@ -1,0 +1,212 @@
+import { fileURLToPath } from "node:url";
+import type { GdpBuffer, GdpPacket } from "../../transport/gdp/gdp.js";
+import { capsBuffer, parseCaps } from "../../transport/gst/caps.js";
+import { fileSource, rtmpSource, type SoundCodec, srtSource } from "../../transport/gst/launch.js";
+import { type GstFault, GstPipeline } from "../../transport/gst/pipeline.js";
+import type { SoundFormat, SourceUnit } from "../units.js";
+import { BackOff, type Source, type SourceEvents } from "./source.js";
+
+/** No unit for so long while connected. */
+const STALL_MS = 2000;
+/** A connection that gives nothing for so long is made anew. */
+const GIVE_UP_MS = 8000;
+/** After a stop, before the same pipeline plays again: its bus poll must have ended. */
+const RESTART_PAUSE_MS = 40;
+
+/** Fetches from rtmp://, srt:// or file:// and starts anew when the source ends or fails. */
+export class PullSource implements Source {
+  readonly wraps32 = false;
+  readonly #events: SourceEvents;
+  readonly #uri: string;
+  readonly #loop: boolean;
+  readonly #isFile: boolean;
+  readonly #backOff = new BackOff();
+  readonly #counts = { source_failures: 0, units_without_time: 0 };
+  #pipeline: GstPipeline | null = null;
+  #watch: NodeJS.Timeout | null = null;
+  #retry: NodeJS.Timeout | null = null;
+  #lastUnitMs: number | null = null;
+  #startedMs = 0;
+  #isLive = false;
+  #closed = false;
+
+  constructor(uri: string, events: SourceEvents) {
+    this.#uri = uri;
+    this.#events = events;
+    this.#isFile = uri.startsWith("file:");
+    this.#loop = this.#isFile && new URL(uri).searchParams.get("loop") === "1";
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return this.#counts;
+  }
+
+  start(): void {
+    if (this.#closed) return;
+    this.#events.onState("connecting", null);
+    this.#startedMs = performance.now();
+    this.#lastUnitMs = null;
+    this.#isLive = false;
+    try {
+      this.#pipeline ??= this.#build();
+      this.#events.onRestart();
+      this.#pipeline.play();
+    } catch (error) {
+      this.#fail("SL_SOURCE_FAILED", error instanceof Error ? error.message : String(error));
+      return;
+    }
+    this.#watch = setInterval(() => this.#look(), 250);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#halt();
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#pipeline?.close();
+  }
+
+  #build(): GstPipeline {
+    const pipeline = new GstPipeline(launchOf(this.#uri), {
+      onFault: (fault: GstFault) => this.#fail("SL_SOURCE_FAILED", `${fault.element}: ${fault.message}`),
+      onEnd: () => this.#ended(),
+    });
+    const branches: Branch[] = [];
+    const add = (name: string, read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null): void => {
+      const branch = new Branch(read);
+      branches.push(branch);
+      pipeline.sink(
+        name,
+        (packet) => this.#take(branch.push(packet)),
+        // A stream that is not in the feed never ends, so the bus would never say so for the whole.
+        () => {
+          branch.ended = true;
+          if (branches.every((b) => b.ended || !b.seen)) this.#ended();
+        },
+      );
+    };
+    add("video", readPicture);
+    add("aac", soundReader("AAC"));
+    if (!this.#uri.startsWith("rtmp:")) add("opus", soundReader("Opus"));
+    return pipeline;
+  }
+
+  #take(unit: SourceUnit | "no-time" | null): void {
+    if (unit === null) return;
+    if (unit === "no-time") {
+      this.#counts.units_without_time += 1;
+      return;
+    }
+    this.#lastUnitMs = performance.now();
+    if (!this.#isLive) {
+      this.#isLive = true;
+      this.#backOff.reset();
+      this.#events.onState("live", null);
+    }
+    this.#events.onUnit(unit);
+  }
+
+  #look(): void {
+    const idle = performance.now() - (this.#lastUnitMs ?? this.#startedMs);
+    if (idle > GIVE_UP_MS) this.#fail("SL_SOURCE_SILENT", `nothing came for ${GIVE_UP_MS / 1000} s`);
+    else if (idle > STALL_MS && this.#isLive) {
+      this.#isLive = false;
+      this.#events.onState("stalled", "SL_SOURCE_SILENT");
+    }
+  }
+
+  #ended(): void {
+    if (this.#closed) return;
+    this.#halt();
+    if (this.#loop) this.#retry = setTimeout(() => this.start(), RESTART_PAUSE_MS);
+    else if (this.#isFile) this.#events.onState("ended", "SL_SOURCE_ENDED");
+    else this.#later("SL_SOURCE_GONE", "the source ended the stream");
+  }
+
+  #fail(code: string, detail: string): void {
+    if (this.#closed) return;
+    this.#counts.source_failures += 1;
+    this.#halt();
+    this.#later(code, detail);
+  }
+
+  #later(code: string, detail: string): void {
+    this.#events.onState("back-off", code, detail);
+    this.#retry = setTimeout(() => this.start(), this.#backOff.nextMs());
+  }
+
+  #halt(): void {
+    if (this.#watch !== null) clearInterval(this.#watch);
+    this.#watch = null;
+    this.#pipeline?.stop();
+  }
+}
+
+/** @throws TypeError for a scheme that cannot be fetched from */
+function launchOf(uri: string): string {
+  const scheme = uri.slice(0, uri.indexOf(":"));
+  if (scheme === "rtmp") return rtmpSource(uri);
+  if (scheme === "srt") return srtSource(uri);
+  if (scheme === "file") {
+    const url = new URL(uri);
+    url.search = "";
+    return fileSource(fileURLToPath(url));
+  }
+  throw new TypeError(`cannot fetch from ${scheme}:`);
+}
+
+/** One demultiplexed stream: keeps the caps and the segment that apply to its buffers. */
+class Branch {
+  ended = false;
+  seen = false;
+  readonly #read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null;
+  #caps = "";
+  #codecData: Buffer | null = null;
+  #shiftMs = 0;
+
+  constructor(read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null) {
+    this.#read = read;
+  }
+
+  push(packet: GdpPacket): SourceUnit | "no-time" | null {
+    this.seen = true;
+    if (packet.kind === "caps") {
+      const codecData = capsBuffer(parseCaps(packet.caps), "codec_data");
+      if (codecData === null || !this.#codecData?.equals(codecData)) this.#codecData = codecData;
+      this.#caps = packet.caps;
+      return null;
+    }
+    if (packet.kind === "event") {
+      this.#shiftMs = segmentShiftMs(packet.payload) ?? this.#shiftMs;
+      return null;
+    }
+    if (packet.ptsMs === null) return packet.payload.length > 0 ? "no-time" : null;
+    const shifted = {
+      ...packet,
+      ptsMs: packet.ptsMs + this.#shiftMs,
+      dtsMs: packet.dtsMs === null ? null : packet.dtsMs + this.#shiftMs,
+    };
+    return this.#read(shifted, this.#codecData, this.#caps);
+  }
+}
+
+/** Running time = PTS - start + base: edit lists of files (encoder delay, B-frames) live in the segment, not in the PTS. */
+function segmentShiftMs(payload: Buffer): number | null {
+  const text = payload.toString("latin1");
+  if (!text.startsWith("GstEventSegment")) return null;
+  const start = /start=\(guint64\)(\d+)/.exec(text);
+  const base = /base=\(guint64\)(\d+)/.exec(text);
+  return start === null || base === null ? null : (Number(base[1]) - Number(start[1])) / 1e6;
+}
+
+function readPicture(packet: GdpBuffer, codec: Buffer | null): SourceUnit | null {
+  if (codec === null || packet.ptsMs === null) return null;
+  return { kind: "video", ptsMs: packet.ptsMs, dtsMs: packet.dtsMs ?? packet.ptsMs, key: !packet.delta, data: packet.payload, config: codec };
+}
+
+function soundReader(codec: SoundCodec): (packet: GdpBuffer, data: Buffer | null, caps: string) => SourceUnit | null {
+  let format: SoundFormat | null = null;
+  return (packet, _data, caps) => {
+    if (format?.caps !== caps) format = { codec, caps };
+    return packet.ptsMs === null ? null : { kind: "sound", ptsMs: packet.ptsMs, data: packet.payload, format };
+  };
+}

@@ -1,0 +1,36 @@
+import type { SourceState } from "../../transport/ipc/messages.js";
+import type { SourceUnit } from "../units.js";
+
+export type SourceEvents = {
+  /** Units carry the source's own timestamps. */
+  readonly onUnit: (unit: SourceUnit) => void;
+  /** The timestamps begin anew with the next unit. */
+  readonly onRestart: () => void;
+  /** `code` of src/codes.ts, or null. */
+  readonly onState: (state: SourceState, code: string | null, detail?: string) => void;
+};
+
+/** Where a channel's programme comes from. Never throws after start: what goes wrong becomes a state. */
+export interface Source {
+  /** Timestamps are FLV's: 32-bit milliseconds. */
+  readonly wraps32: boolean;
+  readonly counters: Readonly<Record<string, number>>;
+  start(): void;
+  close(): void;
+}
+
+/** Waiting times after a failure: doubling from 0.5 to 10 s, each between half and the whole (so that many do not come at once). */
+export class BackOff {
+  #next = 500;
+
+  nextMs(random: () => number = Math.random): number {
+    const ms = this.#next * (0.5 + 0.5 * random());
+    this.#next = Math.min(10_000, this.#next * 2);
+    return Math.max(500, Math.round(ms));
+  }
+
+  /** It works again. */
+  reset(): void {
+    this.#next = 500;
+  }
+}

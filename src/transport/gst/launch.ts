@@ -1,0 +1,91 @@
+/**
+ * All pipeline strings of a channel. Rules (measured): sinks never wait for a preroll (`async=false`) nor for the clock (`sync=false`,
+ * pacing is done by us), queues on media that must not be lost are bounded in bytes only, properties over 2^24 stand in the string
+ * (the binding sets numbers through float32).
+ */
+const SINK = "sync=false async=false";
+const QUEUE = "queue max-size-time=0 max-size-buffers=0 max-size-bytes=20000000";
+const GDP_SOURCE = (name: string): string => `appsrc name=${name} is-live=false format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay`;
+const GDP_SINK = (name: string): string => `gdppay crc-header=false ! appsink name=${name} ${SINK}`;
+
+/** Quotes a property value for gst_parse_launch. */
+export const quote = (value: string): string => `"${value.replace(/(["\\])/g, "\\$1")}"`;
+
+export type SoundCodec = "AAC" | "Opus";
+const SOUND_DECODER: Record<SoundCodec, string> = { AAC: "aacparse ! avdec_aac", Opus: "opusdec" };
+
+/** Encoded sound (GDP, source `in`) to F32LE at 48 kHz, 1 or 2 channels as they come; more are mixed down to 2 (sink `out`). */
+export const soundDecoder = (codec: SoundCodec): string =>
+  `${GDP_SOURCE("in")} ! ${SOUND_DECODER[codec]} ! audioconvert ! audioresample ! ` +
+  `audio/x-raw,format=F32LE,rate=48000,layout=interleaved,channels=[1,2] ! ${GDP_SINK("out")}`;
+
+/** Most pictures a second that are decoded for the model; it uses 25. */
+export const MAX_DECODED_FPS = 30;
+
+/**
+ * H.264 access units (GDP, source `in`) to I420 within 1920x1080 (sink `out`). Nothing may be lost before the decoder; after it the
+ * newest pictures win. videoscale and videoconvert pass through what fits already.
+ */
+export const pictureDecoder = (): string =>
+  `${GDP_SOURCE("in")} ! h264parse ! avdec_h264 max-threads=1 ! videorate drop-only=true max-rate=${MAX_DECODED_FPS} ! videoscale method=bilinear ! videoconvert ! ` +
+  "video/x-raw,format=I420,width=[1,1920],height=[1,1080] ! queue leaky=downstream max-size-buffers=3 max-size-bytes=0 max-size-time=0 ! " +
+  GDP_SINK("out");
+
+export type AacEncoder = { readonly element: string; readonly delaySamples: number };
+/**
+ * Decoders put the sound this many samples after the timestamp of its packet, so it is taken off again (media notes, section 4:
+ * the priming of the encoder, constant for each).
+ */
+export const AAC_ENCODERS: readonly AacEncoder[] = [
+  { element: "voaacenc bitrate=128000", delaySamples: 1600 },
+  { element: "avenc_aac bitrate=128000", delaySamples: 1024 },
+];
+
+/** F32LE sound (GDP, source `in`) to raw AAC frames (sink `out`). */
+export const aacEncoder = (encoder: AacEncoder): string =>
+  `${GDP_SOURCE("in")} ! audioconvert ! ${encoder.element} ! aacparse ! audio/mpeg,stream-format=raw ! ${GDP_SINK("out")}`;
+
+/** Demultiplexed but still encoded: sinks `video` (avc access units), `aac`, `opus`. A branch whose stream is absent stays silent. */
+const branches = (pace: string): string =>
+  `d. ! video/x-h264 ! ${QUEUE} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! ${pace}${GDP_SINK("video")} ` +
+  `d. ! audio/mpeg ! ${QUEUE} ! aacparse ! audio/mpeg,stream-format=raw ! ${pace}${GDP_SINK("aac")} ` +
+  `d. ! audio/x-opus ! ${QUEUE} ! opusparse ! ${pace}${GDP_SINK("opus")}`;
+
+/** RTMP pull. flvdemux hands out avc access units with avcC, PTS and DTS as they were sent: no parser touches them. */
+export const rtmpSource = (uri: string): string =>
+  `rtmp2src location=${quote(uri)} ! flvdemux name=d d.video ! ${QUEUE} ! ${GDP_SINK("video")} d.audio ! ${QUEUE} ! ${GDP_SINK("aac")}`;
+
+export const srtSource = (uri: string): string => `srtsrc uri=${quote(uri)} ! tsparse ! tsdemux name=d ${branches("")}`;
+
+/** A file at the pace of its own timestamps. */
+export const fileSource = (path: string): string => `filesrc location=${quote(path)} ! parsebin name=d ${branches("identity sync=true ! ")}`;
+
+/** FLV tags (source `in`, one a buffer) to an RTMP server. */
+export const rtmpSink = (uri: string): string =>
+  `appsrc name=in is-live=false format=bytes max-bytes=0 caps=video/x-flv ! rtmp2sink location=${quote(uri)} ${SINK}`;
+
+const MUXERS: Record<string, string> = {
+  ts: "mpegtsmux name=mux alignment=7",
+  mkv: "matroskamux name=mux streamable=true",
+  // In fragments, so that a file which is cut off (kill, power) still plays to its last second.
+  mp4: "mp4mux name=mux fragment-duration=1000 streamable=true",
+};
+
+export type MuxTracks = { readonly video: boolean; readonly audio: boolean };
+
+const muxed = (format: string, tracks: MuxTracks, end: string): string => {
+  const parse = format === "ts" ? "h264parse config-interval=-1" : "h264parse";
+  const video = tracks.video ? `${GDP_SOURCE("video")} ! ${parse} ! ${QUEUE} ! mux. ` : "";
+  const audio = tracks.audio ? `${GDP_SOURCE("audio")} ! aacparse ! ${QUEUE} ! mux. ` : "";
+  return `${MUXERS[format]} ! ${end} ${video}${audio}`;
+};
+
+/** Access units (GDP, source `video`) and AAC (GDP, source `audio`) in a transport stream to an SRT peer. */
+export const srtSink = (uri: string, tracks: MuxTracks): string =>
+  muxed("ts", tracks, `srtsink uri=${quote(uri)} wait-for-connection=false ${SINK}`);
+
+/** The same into a file; `format` is a key of the muxers: ts, mkv, mp4. */
+export const fileSink = (path: string, format: string, tracks: MuxTracks): string =>
+  muxed(format, tracks, `filesink location=${quote(path)} ${SINK}`);
+
+export const isMuxedFormat = (format: string): boolean => format in MUXERS;
