@@ -21,7 +21,6 @@ export const CODES = {
   SL_PROCESS_MEMORY: "The process used more memory than allowed; over the upper limit it is ended and started anew.",
   SL_PROCESS_RESTART: "The process is started anew because its settings changed or it was asked to.",
   SL_PROCESS_STOP: "The process was told to stop.",
-  SL_CHANNEL_DOWN: "The channel's process is not running; it is being started.",
   SL_CHANNEL_UNKNOWN: "There is no channel of this name.",
   SL_HTTP_INVALID: "The request's content is not what this address takes.",
   SL_HTTP_TOO_LARGE: "The request's content is larger than allowed.",

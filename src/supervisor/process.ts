@@ -1,0 +1,411 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { EventEmitter } from "node:events";
+import { readFile } from "node:fs/promises";
+import { BACK_OFF, BackOff, type BackOffOptions } from "./backoff.js";
+import { forwardLines } from "./lines.js";
+import { childFields, type Log } from "./log.js";
+
+export const ProcessState = {
+  Stopped: "stopped",
+  Starting: "starting",
+  Running: "running",
+  BackOff: "back-off",
+  Stopping: "stopping",
+} as const;
+export type ProcessState = (typeof ProcessState)[keyof typeof ProcessState];
+
+export type ProcessInfo = {
+  readonly name: string;
+  readonly pid: number | null;
+  readonly state: ProcessState;
+  /** How often it was started anew since the service began. */
+  readonly restarts: number;
+  /** Code of the newest change of state. */
+  readonly reason: string;
+  /** Resident memory in bytes, null until measured. */
+  readonly memoryBytes: number | null;
+};
+
+/** Why the newest start did not end in `ready`. */
+export class ProcessStartError extends Error {
+  override readonly name = "ProcessStartError";
+  constructor(
+    readonly code: "SL_PROCESS_EXITED" | "SL_PROCESS_START_TIMEOUT" | "SL_PROCESS_STOP",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export type ProcessLimits = {
+  /** From the fork to `ready`. Milliseconds. */
+  readonly startTimeoutMs: number;
+  /** Longest silence between two `status` messages once it is ready; then SIGKILL. Milliseconds. */
+  readonly statusTimeoutMs: number;
+  /** From `stop` to SIGKILL at a restart. Milliseconds. */
+  readonly restartGraceMs: number;
+  /** How often life and memory are looked at. Milliseconds. */
+  readonly checkIntervalMs: number;
+  /** Resident memory at which a warning is logged, and at which the process is killed. Megabytes (1e6 bytes). */
+  readonly memoryWarnMb: number;
+  readonly memoryKillMb: number;
+  /** Least time between two memory warnings. Milliseconds. */
+  readonly memoryCoolDownMs: number;
+  readonly backOff: BackOffOptions;
+};
+
+export const LIMITS: ProcessLimits = {
+  startTimeoutMs: 20_000,
+  statusTimeoutMs: 5000,
+  restartGraceMs: 1500,
+  checkIntervalMs: 500,
+  memoryWarnMb: 1500,
+  memoryKillMb: 3000,
+  memoryCoolDownMs: 60_000,
+  backOff: BACK_OFF,
+};
+
+export type ProcessOptions<To> = {
+  readonly name: string;
+  /** JavaScript file that is forked. */
+  readonly entry: string;
+  /** Added to our own environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /**
+   * First message of every start; made anew each time, so that settings changed meanwhile are in it. null: a helper that knows no control
+   * messages; it counts as ready once it is forked, is not watched for silence, and is ended by SIGTERM.
+   */
+  readonly configure: (() => To) | null;
+  readonly log: Log;
+  readonly limits?: Partial<ProcessLimits>;
+};
+
+type Message = { readonly type: string };
+type Run = { readonly child: ChildProcess; readonly exited: Promise<string> };
+type Events<From> = { state: [ProcessInfo]; message: [From] };
+
+/**
+ * One supervised child, joined to us by Node's IPC: forks it, tells it its settings, waits for `ready`, listens for `status`, and starts it
+ * anew with growing waits when it ends for whatever reason. Emits `state` at each change and `message` for every message but `log`.
+ */
+export class ManagedProcess<To extends Message, From extends Message> extends EventEmitter<Events<From>> {
+  readonly name: string;
+  readonly #options: ProcessOptions<To>;
+  readonly #limits: ProcessLimits;
+  readonly #backOff: BackOff;
+  #state: ProcessState = ProcessState.Stopped;
+  #reason = "SL_PROCESS_STOP";
+  #run: Run | null = null;
+  #restarts = 0;
+  #closed = false;
+  #loop: Promise<void> | null = null;
+  /** Ends the wait between two runs. */
+  #wake: (() => void) | null = null;
+  /** Set while a restart was asked for: the run's end is no failure. */
+  #restartAsked = false;
+  /** Why we killed the current run ourselves, if we did. */
+  #killReason: string | null = null;
+  #memoryBytes: number | null = null;
+  #memoryWarnedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: ProcessOptions<To>) {
+    super();
+    this.name = options.name;
+    this.#options = options;
+    this.#limits = { ...LIMITS, ...options.limits };
+    this.#backOff = new BackOff(this.#limits.backOff);
+  }
+
+  get info(): ProcessInfo {
+    return {
+      name: this.name,
+      pid: this.#run?.child.pid ?? null,
+      state: this.#state,
+      restarts: this.#restarts,
+      reason: this.#reason,
+      memoryBytes: this.#memoryBytes,
+    };
+  }
+
+  get log(): Log {
+    return this.#options.log;
+  }
+
+  /**
+   * Begins to supervise. The promise is that of the first start only: it resolves with the `ready` message and rejects when the child ends
+   * first or the time is up; either way the child is started anew from then on until `stop()`.
+   * @throws ProcessStartError (as a rejection)
+   */
+  start(): Promise<From> {
+    if (this.#loop) throw new Error(`${this.name} was started already`);
+    const first = new Promise<From>((resolve, reject) => {
+      this.#loop = this.#supervise(resolve, reject);
+    });
+    // Whoever does not wait for the first start must not be ended by its failure: it is logged, and tried again.
+    first.catch(() => {});
+    return first;
+  }
+
+  /** Sends a message; to a child that is not there, or no longer listens, it is harmless. @returns whether there was a child to send to */
+  send(message: To): boolean {
+    const child = this.#run?.child;
+    if (!child?.connected) return false;
+    child.send(message, () => {
+      // An error here means that the child is gone; its exit event tells.
+    });
+    return true;
+  }
+
+  /** Ends the current run in good order and starts the next at once, with new settings. */
+  restart(reason = "SL_PROCESS_RESTART"): void {
+    if (this.#closed) return;
+    this.#backOff.reset();
+    this.#wake?.();
+    const run = this.#run;
+    if (!run || this.#restartAsked) return;
+    this.#restartAsked = true;
+    this.#killReason = reason;
+    this.#askToStop(run);
+    this.#killAfter(run, this.#limits.restartGraceMs);
+  }
+
+  /** Ends the child and supervision: `stop` message now, SIGKILL after `graceMs`. Resolves when the process is gone. Idempotent. */
+  async stop(graceMs = this.#limits.restartGraceMs): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#wake?.();
+      if (this.#run) {
+        this.#setState(ProcessState.Stopping, "SL_PROCESS_STOP");
+        this.#askToStop(this.#run);
+      }
+    }
+    if (this.#run) this.#killAfter(this.#run, graceMs);
+    await this.#loop;
+    this.#setState(ProcessState.Stopped, "SL_PROCESS_STOP");
+  }
+
+  /** SIGKILL now. Supervision goes on unless `stop()` was called. */
+  kill(reason: string): void {
+    this.#killReason = reason;
+    this.#run?.child.kill("SIGKILL");
+  }
+
+  /** The one place where the state changes. */
+  #setState(next: ProcessState, reason: string, fields: Record<string, unknown> = {}): void {
+    if (next === this.#state && reason === this.#reason) return;
+    const old = this.#state;
+    this.#state = next;
+    this.#reason = reason;
+    const bad = next === ProcessState.BackOff;
+    this.log[bad ? "warn" : "info"](
+      { from: old, to: next, reason, pid: this.#run?.child.pid, ...fields },
+      "process state",
+    );
+    this.#safeEmit(() => this.emit("state", this.info));
+  }
+
+  /** A listener's fault must not end supervision. */
+  #safeEmit(emit: () => void): void {
+    try {
+      emit();
+    } catch (error) {
+      this.log.error({ error: String((error as Error).stack ?? error) }, "a listener of a process event failed");
+    }
+  }
+
+  async #supervise(resolveFirst: (ready: From) => void, rejectFirst: (error: Error) => void): Promise<void> {
+    while (!this.#closed) {
+      this.#restartAsked = false;
+      this.#killReason = null;
+      this.#memoryBytes = null;
+      const run = this.#fork();
+      this.#run = run;
+      this.#setState(ProcessState.Starting, "SL_PROCESS_START");
+      if (this.#options.configure) this.send(this.#options.configure());
+      let readyAt: number | null = null;
+      let stopChecks = (): void => {};
+      try {
+        const ready = await this.#untilReady(run);
+        readyAt = performance.now();
+        if (!this.#closed) this.#setState(ProcessState.Running, "SL_PROCESS_READY");
+        stopChecks = this.#watch(run);
+        resolveFirst(ready);
+        this.#safeEmit(() => this.emit("message", ready));
+      } catch (error) {
+        rejectFirst(error as Error);
+        if ((error as ProcessStartError).code === "SL_PROCESS_START_TIMEOUT") this.kill("SL_PROCESS_START_TIMEOUT");
+      }
+      const how = await run.exited;
+      stopChecks();
+      this.#run = null;
+      this.#memoryBytes = null;
+      if (this.#closed) break;
+      this.#restarts++;
+      if (this.#restartAsked) continue;
+      const waitMs = Math.round(this.#backOff.next(readyAt === null ? 0 : performance.now() - readyAt));
+      this.#setState(ProcessState.BackOff, this.#killReason ?? "SL_PROCESS_EXITED", { how, waitMs });
+      await this.#pause(waitMs);
+    }
+    rejectFirst(new ProcessStartError("SL_PROCESS_STOP", `${this.name} was stopped`));
+  }
+
+  #fork(): Run {
+    const { entry, env, name } = this.#options;
+    const child = fork(entry, [], {
+      env: { ...process.env, ...env, SIGHTLINE_PROCESS: name },
+      // Our own debugger's port cannot be shared; everything else (a TypeScript loader in tests) is passed on.
+      execArgv: process.execArgv.filter((arg) => !arg.startsWith("--inspect")),
+      stdio: [
+        "ignore", // 0: nobody types
+        "pipe", // 1: lines for the log, level info
+        "pipe", // 2: lines for the log, level warn (GStreamer and other native libraries speak here)
+        "ipc", // 3: control messages; its end tells the child that we are gone
+      ],
+    });
+    forwardLines(child.stdout!, (line, leftOut) =>
+      this.log.info({ line, ...(leftOut > 0 ? { leftOut } : {}) }, "output"),
+    );
+    forwardLines(child.stderr!, (line, leftOut) =>
+      this.log.warn({ line, ...(leftOut > 0 ? { leftOut } : {}) }, "output"),
+    );
+    const exited = new Promise<string>((resolve) => {
+      const end = (how: string): void => {
+        resolve(how);
+        // A grandchild may hold the pipes open: what was said is read for a moment longer, then they are let go.
+        setTimeout(() => {
+          child.stdout?.destroy();
+          child.stderr?.destroy();
+        }, 200).unref();
+      };
+      child.once("exit", (code, signal) => end(signal === null ? `exit code ${code}` : `signal ${signal}`));
+      // Without a pid there was no process and there will be no exit event.
+      child.on("error", (error) => {
+        if (child.pid === undefined) end(`could not be started: ${error.message}`);
+      });
+    });
+    child.on("message", (message) => this.#receive(child, message));
+    return { child, exited };
+  }
+
+  /** Three ends: `ready`, exit, time-out. The losers are taken down. */
+  async #untilReady(run: Run): Promise<From> {
+    const { child, exited } = run;
+    if (!this.#options.configure) return { type: "ready" } as From;
+    let timer: NodeJS.Timeout | undefined;
+    let onMessage: ((message: unknown) => void) | undefined;
+    try {
+      return await Promise.race([
+        new Promise<From>((resolve) => {
+          onMessage = (message) => {
+            if (isMessage(message) && message.type === "ready") resolve(message as unknown as From);
+          };
+          child.on("message", onMessage);
+        }),
+        exited.then((how): never => {
+          throw new ProcessStartError("SL_PROCESS_EXITED", `${this.name} ended before it was ready: ${how}`);
+        }),
+        new Promise<never>((_, reject) => {
+          const ms = this.#limits.startTimeoutMs;
+          timer = setTimeout(
+            () =>
+              reject(new ProcessStartError("SL_PROCESS_START_TIMEOUT", `${this.name} was not ready within ${ms} ms`)),
+            ms,
+          );
+        }),
+      ]);
+    } finally {
+      clearTimeout(timer);
+      if (onMessage) child.off("message", onMessage);
+    }
+  }
+
+  #receive(child: ChildProcess, message: unknown): void {
+    // Late messages of an earlier run, and `ready` (handled by untilReady), are not passed on.
+    if (child !== this.#run?.child || !isMessage(message) || message.type === "ready") return;
+    if (message.type === "log") {
+      const { level, message: text, fields } = message as { level?: unknown; message?: unknown; fields?: unknown };
+      const known = level === "debug" || level === "info" || level === "warn" || level === "error" ? level : "info";
+      this.log[known](childFields(fields), String(text).slice(0, 4096));
+      return;
+    }
+    if (message.type === "status") this.#lastStatusAt = performance.now();
+    this.#safeEmit(() => this.emit("message", message as unknown as From));
+  }
+
+  #lastStatusAt = 0;
+
+  /** Looks after a ready child: silence and memory. @returns a function that ends the watch */
+  #watch(run: Run): () => void {
+    const { statusTimeoutMs, checkIntervalMs } = this.#limits;
+    this.#lastStatusAt = performance.now();
+    let lastCheckAt = performance.now();
+    let measuring = false;
+    const timer = setInterval(() => {
+      const now = performance.now();
+      // We ourselves were held up (suspended machine, stopped by a debugger): what the child sent meanwhile is not read yet.
+      if (now - lastCheckAt > checkIntervalMs + 1000) this.#lastStatusAt = now;
+      lastCheckAt = now;
+      if (this.#restartAsked || this.#closed) return;
+      if (this.#options.configure && now - this.#lastStatusAt > statusTimeoutMs) this.kill("SL_PROCESS_SILENT");
+      if (measuring || run.child.pid === undefined) return;
+      measuring = true;
+      void residentBytes(run.child.pid).then((bytes) => {
+        measuring = false;
+        if (bytes !== null && this.#run === run) this.#checkMemory(bytes);
+      });
+    }, checkIntervalMs);
+    return () => clearInterval(timer);
+  }
+
+  #checkMemory(bytes: number): void {
+    this.#memoryBytes = bytes;
+    const { memoryWarnMb, memoryKillMb, memoryCoolDownMs } = this.#limits;
+    const megabytes = Math.round(bytes / 1e6);
+    if (megabytes >= memoryKillMb) {
+      this.log.error(
+        { reason: "SL_PROCESS_MEMORY", megabytes, memoryKillMb },
+        "process uses too much memory and is ended",
+      );
+      this.kill("SL_PROCESS_MEMORY");
+    } else if (megabytes >= memoryWarnMb && performance.now() - this.#memoryWarnedAt >= memoryCoolDownMs) {
+      this.#memoryWarnedAt = performance.now();
+      this.log.warn({ reason: "SL_PROCESS_MEMORY", megabytes, memoryWarnMb }, "process uses much memory");
+    }
+  }
+
+  #askToStop(run: Run): void {
+    if (this.#options.configure) this.send({ type: "stop" } as To);
+    else run.child.kill("SIGTERM");
+  }
+
+  #killAfter(run: Run, graceMs: number): void {
+    const timer = setTimeout(() => run.child.kill("SIGKILL"), graceMs);
+    void run.exited.then(() => clearTimeout(timer));
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    }).then(() => {
+      this.#wake = null;
+    });
+  }
+}
+
+function isMessage(message: unknown): message is Message {
+  return typeof message === "object" && message !== null && typeof (message as { type?: unknown }).type === "string";
+}
+
+/** Resident memory of a process, or null where the system does not tell (it is gone, or this is not Linux). */
+async function residentBytes(pid: number): Promise<number | null> {
+  try {
+    const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1];
+    return kilobytes === undefined ? null : Number(kilobytes) * 1024;
+  } catch {
+    return null;
+  }
+}
