@@ -44,6 +44,10 @@ export const CODES = {
   SL_HTTP_INTERNAL: "A request could not be answered because of a fault of ours; the log has more.",
   SL_DEMO_CLIP: "The demonstration clip cannot be played round after round.",
   SL_DEMO_PUBLISH: "The demonstration's publisher was refused or lost its server; it tries again.",
+  SL_MODEL_INVALID: "A model's card, files or weights are damaged or do not fit each other; it is not run.",
+  SL_INFERENCE_STATE_LOST: "The model's state of a face is gone or does not join on to this step; it is re-made from the last seconds.",
+  SL_INFERENCE_LATE: "The model's answer would come too late; the step is left out.",
+  SL_INFERENCE_FAILED: "The model refused a step or gave numbers that cannot be used.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

@@ -33,6 +33,8 @@ export const modelCard = z.strictObject({
   /** How much of the past re-makes the state after a restart. */
   lookBackSamples: z.int().positive(),
   memorySize: z.int().positive(),
+  /** How gains come from the two masks (wanted voice, rest): `on` = the first alone, `ratio` = first / (first + second). */
+  gain: z.enum(["on", "ratio"]).default("on"),
   states: z.array(tensor),
   files: z.strictObject({ step: z.string(), voice: z.string().optional() }),
   /** sha256 of every file, hex. A model whose file does not match never runs. */

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { z } from "zod";
@@ -13,7 +12,7 @@ import { liveShapes, noise, noiseWeights } from "./noise.js";
  * The graphs written here against PyTorch (train/parity_live.py). Other sizes: SIGHTLINE_PARITY=file.safetensors, and
  * SIGHTLINE_PARITY_WEIGHTS=weights.safetensors for a trained model.
  */
-const path = process.env.SIGHTLINE_PARITY ?? fileURLToPath(new URL("fixtures/live.safetensors", import.meta.url));
+const path = process.env.SIGHTLINE_PARITY ?? "test/model/fixtures/live.safetensors";
 const { tensors: expected, notes } = readWeights(readFileSync(path), path);
 const config = liveConfig.parse(JSON.parse(notes.config!));
 const segments = z

@@ -1,0 +1,89 @@
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { type ModelCard, modelCard } from "../card.js";
+import { contradiction, sha256 } from "../cards.js";
+import { InferenceError } from "../inference.js";
+import type { WeightFile } from "../weights.js";
+import { AHEAD, BINS, FIRST_FRAME_OFFSET, GUARD, HOP, liveConfig, UNIT, WINDOW } from "./config.js";
+import { stepGraph, voiceGraph } from "./graph.js";
+
+export type BuildMeta = {
+  readonly name: string;
+  readonly version: string;
+  readonly gain?: ModelCard["gain"];
+  /** Units that re-make the state; default 52 = 2.08 s. */
+  readonly lookBackUnits?: number;
+  /** Goes into the card beside what the weight file says (data, licence, scores). */
+  readonly training?: Readonly<Record<string, unknown>>;
+};
+
+export type BuiltModel = { readonly card: ModelCard; readonly files: Readonly<Record<string, Uint8Array>> };
+
+const json = z.string().transform((text, context): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    context.addIssue({ code: "custom", message: "is not JSON" });
+    return z.NEVER;
+  }
+});
+const weightNotes = z.object({
+  config: json.pipe(liveConfig),
+  training: json.pipe(z.record(z.string(), z.unknown())).default({}),
+});
+
+/** Card and files of a live model from its weights (train/export_weights.py); touches no disk. Throws SL_MODEL_INVALID. */
+export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
+  const notes = weightNotes.safeParse(weights.notes);
+  if (!notes.success)
+    throw new InferenceError(
+      "SL_MODEL_INVALID",
+      `notes of the weight file: ${z.prettifyError(notes.error).replaceAll(/\s*\n\s*/g, " ")}`,
+    );
+  const { config, training } = notes.data;
+  const step = stepGraph(config, weights.tensors);
+  const voice = voiceGraph(config, weights.tensors);
+  const files = { "model.onnx": step.bytes, "voice.onnx": voice.bytes };
+  const card = modelCard.parse({
+    format: "sightline-model/1",
+    name: meta.name,
+    version: meta.version,
+    kind: "stream",
+    sampleRate: 48_000,
+    unitSamples: UNIT,
+    picture: { kind: "mouth-crop", side: config.side, colour: "grey" },
+    grid: { hopSamples: HOP, bins: BINS, binHz: 48_000 / WINDOW },
+    firstFrameOffset: FIRST_FRAME_OFFSET,
+    guardSamples: GUARD,
+    lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
+    memorySize: config.edim,
+    gain: meta.gain ?? "on",
+    states: step.states.map((s) => ({ name: s.name, shape: [...s.shape], init: 0 })),
+    files: { step: "model.onnx", voice: "voice.onnx" },
+    sha256: Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)])),
+    parameters: step.parameters + voice.parameters,
+    macPerSecond: (step.work.perUnit + step.work.fixed) * (48_000 / UNIT),
+    training: { ...training, ...meta.training, aheadFrames: AHEAD, config },
+  } satisfies z.input<typeof modelCard>);
+  const wrong = contradiction(card);
+  if (wrong !== null) throw new InferenceError("SL_MODEL_INVALID", wrong);
+  return { card, files };
+}
+
+/**
+ * Writes `folder`/{model.onnx, voice.onnx, card.json}. The card goes last and every file by rename, so that a reader sees either
+ * the old model, the new one, or a SHA-256 that does not match - never half a file that runs.
+ */
+export async function buildLive(weights: WeightFile, meta: BuildMeta, folder: string): Promise<ModelCard> {
+  const { card, files } = makeLive(weights, meta);
+  await mkdir(folder, { recursive: true });
+  const put = async (name: string, content: Uint8Array | string): Promise<void> => {
+    const part = join(folder, `.${name}.part`);
+    await writeFile(part, content);
+    await rename(part, join(folder, name));
+  };
+  for (const [name, bytes] of Object.entries(files)) await put(name, bytes);
+  await put("card.json", `${JSON.stringify(card, null, 2)}\n`);
+  return card;
+}

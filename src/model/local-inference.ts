@@ -1,0 +1,261 @@
+import type { ModelCard } from "./card.js";
+import { type LoadedModel, loadModel } from "./cards.js";
+import { OnnxEngine, type TensorMap, tensor } from "./engines/onnxruntime.js";
+import { type Detection, type Inference, InferenceError, type StepRequest, type StepResult } from "./inference.js";
+
+/** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
+export interface FaceDetector {
+  detect(rgb: Uint8Array, side: number): Promise<readonly Detection[]>;
+  close(): Promise<void>;
+}
+
+export type LocalOptions = {
+  readonly threads: number;
+  /** Closed together with this object. Without one, detectFaces fails. */
+  readonly faces?: FaceDetector;
+};
+
+/** The state of one track: tensors by name and the sample at which the next step must begin. */
+type Track = { readonly session: string; states: TensorMap; next: number };
+
+/** States beyond this many are dropped, least recently used first: that track answers SL_INFERENCE_STATE_LOST and starts anew. */
+const MAX_TRACKS = 256;
+/** Longest step, in units (10 s): bounds memory and the time for which the event loop stands. */
+const MAX_UNITS = 250;
+/** Steps that may wait at once; more is a caller that does not listen to its answers. */
+const MAX_WAITING = 64;
+/** Keeps first / (first + second) defined where both masks are 0. */
+const TINY = 1e-6;
+/** Longest sound for a voice memory: 60 s. */
+const MAX_VOICE_SAMPLES = 60 * 48_000;
+
+function failed(message: string): InferenceError {
+  return new InferenceError("SL_INFERENCE_FAILED", message);
+}
+
+function allFinite(x: Float32Array): boolean {
+  // A sum is finite only if all its parts are (and it cannot overflow in double precision).
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i]!;
+  return Number.isFinite(sum);
+}
+
+/**
+ * The streaming model in this process: files, tests, and inside the inference child. Runs one step after another (the engine
+ * blocks the event loop anyway) and keeps the state of every track.
+ */
+export class LocalInference implements Inference {
+  readonly card: ModelCard;
+  /** Milliseconds of the trial steps made while opening. */
+  warmUpMs = 0;
+  private readonly tracks = new Map<string, Track>();
+  private tail: Promise<unknown> = Promise.resolve();
+  private waiting = 0;
+  private closed = false;
+
+  private constructor(
+    model: LoadedModel,
+    private readonly engine: OnnxEngine,
+    private readonly voice: OnnxEngine | null,
+    private readonly faces: FaceDetector | null,
+  ) {
+    this.card = model.card;
+  }
+
+  /** Loads, verifies and tries a model. Throws SL_MODEL_INVALID when card, files and network do not fit each other. */
+  static async open(model: string | LoadedModel, options: LocalOptions): Promise<LocalInference> {
+    const loaded = typeof model === "string" ? await loadModel(model) : model;
+    const { card, folder } = loaded;
+    const no = (what: string): InferenceError =>
+      new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${what}`);
+    if (card.kind !== "stream") throw no(`kind ${card.kind} cannot be run step by step`);
+    const engine = await OnnxEngine.open(loaded.step, options, `${folder}/${card.files.step}`);
+    let voice: OnnxEngine | null = null;
+    try {
+      const inputs = ["samples", "crops", "has_picture", "memory", "has_memory", ...card.states.map((s) => s.name)];
+      const outputs = ["gain", ...(card.gain === "ratio" ? ["rest"] : []), ...card.states.map((s) => `${s.name}_next`)];
+      const odd = [
+        ...inputs.filter((n) => !engine.inputNames.includes(n)),
+        ...engine.inputNames.filter((n) => !inputs.includes(n)),
+        ...outputs.filter((n) => !engine.outputNames.includes(n)),
+      ];
+      if (odd.length > 0) throw no(`network and card differ in ${odd.join(", ")}`);
+      if (loaded.voice) voice = await OnnxEngine.open(loaded.voice, options, `${folder}/${card.files.voice}`);
+      const self = new LocalInference(loaded, engine, voice, options.faces ?? null);
+      const begin = performance.now();
+      await self.tryOut().catch((e: unknown) => {
+        throw no(e instanceof Error ? e.message : String(e));
+      });
+      self.warmUpMs = performance.now() - begin;
+      return self;
+    } catch (e) {
+      await engine.close();
+      await voice?.close();
+      throw e;
+    }
+  }
+
+  step(request: StepRequest): Promise<StepResult> {
+    return this.inTurn(() => this.runStep(request));
+  }
+
+  /** Some seconds of one voice (mono 48 kHz, 0.5 to 60 s) -> memory for `step`. */
+  remember(samples: Float32Array): Promise<Float32Array> {
+    return this.inTurn(async () => {
+      if (!this.voice) throw failed(`model ${this.card.name} has no voice encoder`);
+      if (samples.length < 24_000 || samples.length > MAX_VOICE_SAMPLES || !allFinite(samples))
+        throw failed(
+          `${samples.length} samples cannot make a voice memory (24000 to ${MAX_VOICE_SAMPLES} finite ones can)`,
+        );
+      const { memory } = await this.voice.run({ samples: tensor(samples, [1, samples.length]) });
+      const data = memory?.data;
+      if (!(data instanceof Float32Array) || data.length !== this.card.memorySize || !allFinite(data))
+        throw failed("the voice encoder gave no memory");
+      return data;
+    });
+  }
+
+  async detectFaces(rgb: Uint8Array, side: number): Promise<readonly Detection[]> {
+    if (!this.faces) throw failed("no face detector was given");
+    return this.faces.detect(rgb, side);
+  }
+
+  forget(session: string, track?: number): void {
+    if (track !== undefined) this.tracks.delete(keyOf(session, track));
+    else for (const [key, t] of this.tracks) if (t.session === session) this.tracks.delete(key);
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.tail;
+    this.tracks.clear();
+    await this.engine.close();
+    await this.voice?.close();
+    await this.faces?.close();
+  }
+
+  /** Runs jobs one by one in the order of the calls. */
+  private inTurn<T>(job: () => Promise<T>): Promise<T> {
+    if (this.closed) return Promise.reject(new InferenceError("SL_INFERENCE_DOWN", "the model is closed"));
+    if (this.waiting >= MAX_WAITING)
+      return Promise.reject(new InferenceError("SL_INFERENCE_LATE", `${MAX_WAITING} steps are waiting`));
+    this.waiting++;
+    const mine = this.tail.then(job).finally(() => {
+      this.waiting--;
+    });
+    this.tail = mine.catch(() => undefined);
+    return mine;
+  }
+
+  private async runStep(r: StepRequest): Promise<StepResult> {
+    const { card } = this;
+    this.checkRequest(r);
+    const key = keyOf(r.session, r.track);
+    const track = r.reset ? this.fresh(r) : this.tracks.get(key);
+    if (!track)
+      throw new InferenceError("SL_INFERENCE_STATE_LOST", `no state of track ${r.track}: run it with reset first`);
+    if (track.next !== r.atSample)
+      throw new InferenceError(
+        "SL_INFERENCE_STATE_LOST",
+        `track ${r.track} goes on at sample ${track.next}, not ${r.atSample}`,
+      );
+    this.tracks.delete(key);
+    this.tracks.set(key, track);
+    if (this.tracks.size > MAX_TRACKS) this.tracks.delete(this.tracks.keys().next().value!);
+    try {
+      const begin = performance.now();
+      const y = await this.engine.run({ ...track.states, ...this.inputsOf(r) });
+      const engineMs = performance.now() - begin;
+      const frames = (r.units * card.unitSamples) / card.grid.hopSamples;
+      const data = this.gainsOf(y, frames * card.grid.bins);
+      track.states = Object.fromEntries(card.states.map((s) => [s.name, y[`${s.name}_next`]!]));
+      track.next = r.atSample + r.units * card.unitSamples;
+      return {
+        gains: {
+          atSample: r.atSample + card.firstFrameOffset,
+          hopSamples: card.grid.hopSamples,
+          frames,
+          bins: card.grid.bins,
+          binHz: card.grid.binHz,
+          data,
+        },
+        engineMs,
+      };
+    } catch (e) {
+      // Whatever went wrong, the state is not that of the sound so far; unless the track was forgotten or reset meanwhile.
+      if (this.tracks.get(key) === track) this.tracks.delete(key);
+      throw e;
+    }
+  }
+
+  private checkRequest(r: StepRequest): void {
+    const { card } = this;
+    const crop = card.picture.side ** 2;
+    if (!Number.isInteger(r.units) || r.units < 1 || r.units > MAX_UNITS)
+      throw failed(`a step has 1 to ${MAX_UNITS} units, not ${r.units}`);
+    if (!Number.isSafeInteger(r.atSample)) throw failed(`a step cannot begin at sample ${r.atSample}`);
+    if (r.samples.length !== r.units * card.unitSamples)
+      throw failed(`${r.samples.length} samples for ${r.units} units of ${card.unitSamples}`);
+    if (r.hasPicture && r.crops.length !== r.units * crop)
+      throw failed(`${r.crops.length} bytes of crops for ${r.units} units of ${crop}`);
+    if (r.memory && r.memory.length !== card.memorySize)
+      throw failed(`a voice memory of ${r.memory.length} numbers; the model takes ${card.memorySize}`);
+    if (!allFinite(r.samples) || (r.memory && !allFinite(r.memory)))
+      throw failed("samples or memory hold values that are not finite");
+  }
+
+  private fresh(r: StepRequest): Track {
+    const states = Object.fromEntries(
+      this.card.states.map((s) => [
+        s.name,
+        tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)).fill(s.init), s.shape),
+      ]),
+    );
+    return { session: r.session, states, next: r.atSample };
+  }
+
+  private inputsOf(r: StepRequest): TensorMap {
+    const { picture, memorySize } = this.card;
+    const crops = r.hasPicture ? r.crops : new Uint8Array(r.units * picture.side ** 2);
+    return {
+      samples: tensor(r.samples, [1, r.samples.length]),
+      crops: tensor(crops, [1, r.units, picture.side, picture.side]),
+      has_picture: tensor(Float32Array.of(r.hasPicture ? 1 : 0), [1, 1]),
+      memory: tensor(r.memory ?? new Float32Array(memorySize), [1, memorySize]),
+      has_memory: tensor(Float32Array.of(r.memory ? 1 : 0), [1, 1]),
+    };
+  }
+
+  private gainsOf(y: TensorMap, size: number): Float32Array {
+    const gain = y.gain?.data;
+    if (!(gain instanceof Float32Array) || gain.length !== size)
+      throw failed(`the network gave ${gain?.length ?? 0} gains, expected ${size}`);
+    if (!allFinite(gain)) throw failed("the network gave gains that are not finite");
+    const rest = y.rest?.data;
+    if (this.card.gain === "ratio" && rest instanceof Float32Array)
+      for (let i = 0; i < size; i++) gain[i] = gain[i]! / (gain[i]! + rest[i]! + TINY);
+    return gain;
+  }
+
+  /** Two steps of one unit: allocates, compiles and proves that shapes are as the card says. */
+  private async tryOut(): Promise<void> {
+    const { unitSamples, picture } = this.card;
+    const request = {
+      session: "",
+      track: -1,
+      units: 1,
+      samples: new Float32Array(unitSamples),
+      crops: new Uint8Array(picture.side ** 2),
+      hasPicture: true,
+      memory: null,
+    };
+    await this.step({ ...request, reset: true, atSample: 0 });
+    await this.step({ ...request, reset: false, atSample: unitSamples });
+    this.forget("");
+  }
+}
+
+function keyOf(session: string, track: number): string {
+  return `${track}@${session}`;
+}
