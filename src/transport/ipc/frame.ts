@@ -16,7 +16,9 @@ export function encodeFrame(header: object, payload: Uint8Array = new Uint8Array
   const head = Buffer.from(JSON.stringify(header), "utf8");
   const rest = 2 + head.length + payload.length;
   if (head.length > 0xffff || rest > MAX_FRAME_BYTES) {
-    throw new FrameError(`a frame of ${rest} bytes with a header of ${head.length} is over the limits (${MAX_FRAME_BYTES}, 65535)`);
+    throw new FrameError(
+      `a frame of ${rest} bytes with a header of ${head.length} is over the limits (${MAX_FRAME_BYTES}, 65535)`,
+    );
   }
   const out = Buffer.allocUnsafe(4 + rest);
   out.writeUInt32BE(rest, 0);
@@ -38,7 +40,8 @@ export class FrameReader<H> {
     const out: Frame<H>[] = [];
     while (this.#size >= 4) {
       const rest = this.#peekLength();
-      if (rest < 2 || rest > MAX_FRAME_BYTES) throw new FrameError(`frame length ${rest} is outside 2..${MAX_FRAME_BYTES}`);
+      if (rest < 2 || rest > MAX_FRAME_BYTES)
+        throw new FrameError(`frame length ${rest} is outside 2..${MAX_FRAME_BYTES}`);
       if (this.#size < 4 + rest) break;
       const all = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.#size);
       out.push(parse<H>(all.subarray(4, 4 + rest)));
@@ -64,6 +67,7 @@ function parse<H>(body: Buffer): Frame<H> {
   } catch {
     throw new FrameError("header is not JSON");
   }
-  if (typeof header !== "object" || header === null) throw new FrameError("header is not a JSON object");
+  if (typeof header !== "object" || header === null || Array.isArray(header))
+    throw new FrameError("header is not a JSON object");
   return { header: header as H, payload: body.subarray(2 + n) };
 }
