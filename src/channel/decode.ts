@@ -19,7 +19,8 @@ export type DecodedPicture = {
 const SOUND_BACKLOG_BYTES = 512 * 1024;
 /** Three seconds of 20 Mbit/s; what does not fit is dropped until the next key frame. */
 const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
-/** I420 of 1920x1080 rounded up; larger ones cannot leave the pipeline. */
+/** Models use 25 pictures a second: of 50 or 60 every second one is left out here (videorate would pick them unevenly). */
+const LEAST_STEP_MS = 25;
 const FAULT_PAUSE_MS = 100;
 
 type DecoderEvents = { readonly onFault: (fault: GstFault) => void };
@@ -35,7 +36,13 @@ class Decoder {
   #retry: NodeJS.Timeout | null = null;
   #playing = false;
 
-  constructor(launch: string, id: string, maxBytes: number, onPacket: (packet: GdpPacket) => void, events: DecoderEvents) {
+  constructor(
+    launch: string,
+    id: string,
+    maxBytes: number,
+    onPacket: (packet: GdpPacket) => void,
+    events: DecoderEvents,
+  ) {
     this.#id = id;
     this.#pipeline = new GstPipeline(launch, {
       onFault: (fault) => {
@@ -183,11 +190,16 @@ export class PictureDecoder {
 
 function pictureReader(onPicture: (picture: DecodedPicture) => void): (packet: GdpPacket) => void {
   let format: Omit<DecodedPicture, "ptsMs" | "data"> | null = null;
+  let lastMs = Number.NEGATIVE_INFINITY;
   return (packet) => {
     if (packet.kind === "caps") format = pictureFormat(parseCaps(packet.caps));
     if (packet.kind !== "buffer" || packet.ptsMs === null || format === null) return;
+    const stepMs = packet.ptsMs - lastMs;
+    if (stepMs >= 0 && stepMs < LEAST_STEP_MS) return;
+    lastMs = packet.ptsMs;
     // A picture of another size than its caps say (it never was seen) would be read as noise.
-    if (packet.payload.length === i420Bytes(format.width, format.height)) onPicture({ ptsMs: packet.ptsMs, data: packet.payload, ...format });
+    if (packet.payload.length === i420Bytes(format.width, format.height))
+      onPicture({ ptsMs: packet.ptsMs, data: packet.payload, ...format });
   };
 }
 

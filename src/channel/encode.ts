@@ -46,7 +46,11 @@ export class AacEncoder {
       this.#channels = channels;
       this.#origin = block.atSample;
       this.#source.push(gdpStreamStart("out"));
-      this.#source.push(gdpCaps(`audio/x-raw, format=(string)F32LE, layout=(string)interleaved, rate=(int)${SAMPLE_RATE}, channels=(int)${channels}${channels === 2 ? ", channel-mask=(bitmask)0x3" : ""}`));
+      this.#source.push(
+        gdpCaps(
+          `audio/x-raw, format=(string)F32LE, layout=(string)interleaved, rate=(int)${SAMPLE_RATE}, channels=(int)${channels}${channels === 2 ? ", channel-mask=(bitmask)0x3" : ""}`,
+        ),
+      );
       this.#source.push(gdpSegment());
     }
     const ptsMs = ((block.atSample - this.#origin!) / SAMPLE_RATE) * 1000;
@@ -87,7 +91,7 @@ function interleave(planes: readonly Float32Array[]): Buffer {
     const plane = planes[c]!;
     for (let i = 0, at = c; i < frames; i++, at += planes.length) {
       const value = plane[i]!;
-      values[at] = value > 1 ? 1 : value < -1 ? -1 : value;
+      values[at] = Math.max(-1, Math.min(1, value));
     }
   }
   return Buffer.from(values.buffer, 0, values.byteLength);

@@ -62,7 +62,8 @@ export class Epoch {
     const last = this.#last[track] ?? this.#newest();
     if (last === undefined || this.#fits(last, rawMs + this.#offsetMs, wallMs)) return this.#offsetMs;
     // While the one track has jumped, units of the other from before the jump may still be on their way.
-    if (this.#previousOffsetMs !== null && this.#fits(last, rawMs + this.#previousOffsetMs, wallMs)) return this.#previousOffsetMs;
+    if (this.#previousOffsetMs !== null && this.#fits(last, rawMs + this.#previousOffsetMs, wallMs))
+      return this.#previousOffsetMs;
     this.discontinuities += 1;
     this.#previousOffsetMs = this.#offsetMs;
     this.#begin(rawMs, wallMs);

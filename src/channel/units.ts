@@ -23,7 +23,12 @@ export type SoundFormat = {
 };
 
 /** One frame of encoded sound from the source. */
-export type SoundUnit = { readonly kind: "sound"; readonly ptsMs: number; readonly data: Buffer; readonly format: SoundFormat };
+export type SoundUnit = {
+  readonly kind: "sound";
+  readonly ptsMs: number;
+  readonly data: Buffer;
+  readonly format: SoundFormat;
+};
 
 export type SourceUnit = VideoUnit | SoundUnit;
 
@@ -37,7 +42,12 @@ export type AacUnit = {
 };
 
 /** Metadata beside the programme (AMF0 script data where the output can carry it). */
-export type NoteUnit = { readonly kind: "note"; readonly ptsMs: number; readonly name: string; readonly value: Record<string, unknown> };
+export type NoteUnit = {
+  readonly kind: "note";
+  readonly ptsMs: number;
+  readonly name: string;
+  readonly value: Record<string, unknown>;
+};
 
 /** What outputs are given, in order of release. */
 export type OutputUnit = VideoUnit | AacUnit | NoteUnit;

@@ -37,7 +37,14 @@ export class FlvUnits {
       return null;
     }
     const dtsMs = tag.timestampMs;
-    return { kind: "video", ptsMs: dtsMs + packet.ctsMs, dtsMs, key: packet.key, data: packet.data, config: this.#avcC };
+    return {
+      kind: "video",
+      ptsMs: dtsMs + packet.ctsMs,
+      dtsMs,
+      key: packet.key,
+      data: packet.data,
+      config: this.#avcC,
+    };
   }
 
   #soundUnit(tag: FlvTag): SourceUnit | null {

@@ -71,7 +71,10 @@ export class PullSource implements Source {
       onEnd: () => this.#ended(),
     });
     const branches: Branch[] = [];
-    const add = (name: string, read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null): void => {
+    const add = (
+      name: string,
+      read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null,
+    ): void => {
       const branch = new Branch(read);
       branches.push(branch);
       pipeline.sink(
@@ -161,7 +164,8 @@ class Branch {
   readonly #read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null;
   #caps = "";
   #codecData: Buffer | null = null;
-  #shiftMs = 0;
+  #shiftMs: number | null = null;
+  readonly #order = new DecodeOrder();
 
   constructor(read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null) {
     this.#read = read;
@@ -176,31 +180,61 @@ class Branch {
       return null;
     }
     if (packet.kind === "event") {
-      this.#shiftMs = segmentShiftMs(packet.payload) ?? this.#shiftMs;
+      const segment = readSegment(packet.payload);
+      // matroskademux sends a second segment right after the first, without a base, which would move what follows.
+      if (segment !== null && (this.#shiftMs === null || segment.baseMs > 0))
+        this.#shiftMs = segment.baseMs - segment.startMs;
       return null;
     }
     if (packet.ptsMs === null) return packet.payload.length > 0 ? "no-time" : null;
-    const shifted = {
-      ...packet,
-      ptsMs: packet.ptsMs + this.#shiftMs,
-      dtsMs: packet.dtsMs === null ? null : packet.dtsMs + this.#shiftMs,
-    };
-    return this.#read(shifted, this.#codecData, this.#caps);
+    const shiftMs = this.#shiftMs ?? 0;
+    const dtsMs = packet.dtsMs ?? this.#order.dtsFor(packet.ptsMs);
+    return this.#read(
+      { ...packet, ptsMs: packet.ptsMs + shiftMs, dtsMs: dtsMs + shiftMs },
+      this.#codecData,
+      this.#caps,
+    );
+  }
+}
+
+/** H.264 reorders over at most this many pictures in practice (x264's limit for B-pyramids is 2, broadcast encoders use up to 4). */
+const REORDER_PICTURES = 4;
+
+/**
+ * Decoding times for containers that have none (Matroska): the sorted presentation times, REORDER_PICTURES later; so they rise and
+ * no picture is decoded after it is shown.
+ */
+class DecodeOrder {
+  readonly #waiting: number[] = [];
+
+  dtsFor(ptsMs: number): number {
+    let at = this.#waiting.length;
+    while (at > 0 && this.#waiting[at - 1]! > ptsMs) at -= 1;
+    this.#waiting.splice(at, 0, ptsMs);
+    const missing = REORDER_PICTURES + 1 - this.#waiting.length;
+    return missing > 0 ? this.#waiting[0]! - missing : this.#waiting.shift()!;
   }
 }
 
 /** Running time = PTS - start + base: edit lists of files (encoder delay, B-frames) live in the segment, not in the PTS. */
-function segmentShiftMs(payload: Buffer): number | null {
+function readSegment(payload: Buffer): { startMs: number; baseMs: number } | null {
   const text = payload.toString("latin1");
   if (!text.startsWith("GstEventSegment")) return null;
   const start = /start=\(guint64\)(\d+)/.exec(text);
   const base = /base=\(guint64\)(\d+)/.exec(text);
-  return start === null || base === null ? null : (Number(base[1]) - Number(start[1])) / 1e6;
+  return start === null || base === null ? null : { startMs: Number(start[1]) / 1e6, baseMs: Number(base[1]) / 1e6 };
 }
 
 function readPicture(packet: GdpBuffer, codec: Buffer | null): SourceUnit | null {
   if (codec === null || packet.ptsMs === null) return null;
-  return { kind: "video", ptsMs: packet.ptsMs, dtsMs: packet.dtsMs ?? packet.ptsMs, key: !packet.delta, data: packet.payload, config: codec };
+  return {
+    kind: "video",
+    ptsMs: packet.ptsMs,
+    dtsMs: packet.dtsMs ?? packet.ptsMs,
+    key: !packet.delta,
+    data: packet.payload,
+    config: codec,
+  };
 }
 
 function soundReader(codec: SoundCodec): (packet: GdpBuffer, data: Buffer | null, caps: string) => SourceUnit | null {

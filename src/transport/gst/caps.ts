@@ -28,7 +28,9 @@ export function capsFraction(caps: Caps, field: string): number | null {
 /** A `(buffer)` field (hex), such as codec_data. */
 export function capsBuffer(caps: Caps, field: string): Buffer | null {
   const value = caps.fields.get(field);
-  return value !== undefined && value.length > 0 && /^(?:[0-9a-f]{2})+$/i.test(value) ? Buffer.from(value, "hex") : null;
+  return value !== undefined && value.length > 0 && /^(?:[0-9a-f]{2})+$/i.test(value)
+    ? Buffer.from(value, "hex")
+    : null;
 }
 
 /** True when luma uses 0..255: the first number of `colorimetry` is GstVideoColorRange (1 = 0..255); names are all studio range but sRGB. */

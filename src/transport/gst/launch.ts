@@ -5,7 +5,8 @@
  */
 const SINK = "sync=false async=false";
 const QUEUE = "queue max-size-time=0 max-size-buffers=0 max-size-bytes=20000000";
-const GDP_SOURCE = (name: string): string => `appsrc name=${name} is-live=false format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay`;
+const GDP_SOURCE = (name: string): string =>
+  `appsrc name=${name} is-live=false format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay`;
 const GDP_SINK = (name: string): string => `gdppay crc-header=false ! appsink name=${name} ${SINK}`;
 
 /** Quotes a property value for gst_parse_launch. */
@@ -19,15 +20,12 @@ export const soundDecoder = (codec: SoundCodec): string =>
   `${GDP_SOURCE("in")} ! ${SOUND_DECODER[codec]} ! audioconvert ! audioresample ! ` +
   `audio/x-raw,format=F32LE,rate=48000,layout=interleaved,channels=[1,2] ! ${GDP_SINK("out")}`;
 
-/** Most pictures a second that are decoded for the model; it uses 25. */
-export const MAX_DECODED_FPS = 30;
-
 /**
  * H.264 access units (GDP, source `in`) to I420 within 1920x1080 (sink `out`). Nothing may be lost before the decoder; after it the
  * newest pictures win. videoscale and videoconvert pass through what fits already.
  */
 export const pictureDecoder = (): string =>
-  `${GDP_SOURCE("in")} ! h264parse ! avdec_h264 max-threads=1 ! videorate drop-only=true max-rate=${MAX_DECODED_FPS} ! videoscale method=bilinear ! videoconvert ! ` +
+  `${GDP_SOURCE("in")} ! h264parse ! avdec_h264 max-threads=1 ! videoscale method=bilinear ! videoconvert ! ` +
   "video/x-raw,format=I420,width=[1,1920],height=[1,1080] ! queue leaky=downstream max-size-buffers=3 max-size-bytes=0 max-size-time=0 ! " +
   GDP_SINK("out");
 
@@ -58,7 +56,8 @@ export const rtmpSource = (uri: string): string =>
 export const srtSource = (uri: string): string => `srtsrc uri=${quote(uri)} ! tsparse ! tsdemux name=d ${branches("")}`;
 
 /** A file at the pace of its own timestamps. */
-export const fileSource = (path: string): string => `filesrc location=${quote(path)} ! parsebin name=d ${branches("identity sync=true ! ")}`;
+export const fileSource = (path: string): string =>
+  `filesrc location=${quote(path)} ! parsebin name=d ${branches("identity sync=true ! ")}`;
 
 /** FLV tags (source `in`, one a buffer) to an RTMP server. */
 export const rtmpSink = (uri: string): string =>

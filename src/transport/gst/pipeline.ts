@@ -25,7 +25,11 @@ export type GstEvents = {
   readonly onEnd?: () => void;
 };
 
-type Sink = { readonly element: NativeElement; readonly onPacket: (packet: GdpPacket) => void; readonly onEnd: () => void };
+type Sink = {
+  readonly element: NativeElement;
+  readonly onPacket: (packet: GdpPacket) => void;
+  readonly onEnd: () => void;
+};
 
 /**
  * One GStreamer pipeline. Keeps the rules of the binding: children are looked up once, pull follows play, only Buffers are pushed,
