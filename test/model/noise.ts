@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type LiveConfig, liveConfig } from "../../src/model/live/config.js";
-import type { Weights, WeightTensor } from "../../src/model/weights.js";
+import type { WeightFile, Weights, WeightTensor } from "../../src/model/weights.js";
 
 /** The hash of train/parity_live.py: values in -1..1 from name and index. */
 export function noise(name: string, n: number): Float64Array {
@@ -119,3 +119,9 @@ export const tinyConfig: LiveConfig = liveConfig.parse({
   vhidden: 10,
   edim: 8,
 });
+
+/** A whole weight file of hashed noise. */
+export function noiseLive(c: LiveConfig = tinyConfig): WeightFile {
+  const tensors = new Map(Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]));
+  return { tensors, notes: { config: JSON.stringify(c) } };
+}

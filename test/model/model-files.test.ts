@@ -1,0 +1,109 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import type { ModelCard } from "../../src/model/card.js";
+import { findModel, listModels, loadModel, modelInfo } from "../../src/model/cards.js";
+import { InferenceError } from "../../src/model/inference.js";
+import { buildLive, makeLive } from "../../src/model/live/build.js";
+import { noiseLive } from "./noise.js";
+
+const test = suite<{ models: string; folder: string; card: ModelCard }>("model folders");
+
+test.before(async (t) => {
+  t.models = await mkdtemp(join(tmpdir(), "sightline-models-"));
+  t.folder = join(t.models, "tiny");
+});
+test.after((t) => rm(t.models, { recursive: true, force: true }));
+test.before.each(async (t) => {
+  t.card = await buildLive(noiseLive(), { name: "tiny", version: "1", training: { data: "none" } }, t.folder);
+});
+
+async function refused(job: Promise<unknown>, what: RegExp): Promise<void> {
+  const e: unknown = await job.then(
+    () => null,
+    (x: unknown) => x,
+  );
+  assert.instance(e, InferenceError);
+  assert.is((e as InferenceError).code, "SL_MODEL_INVALID");
+  assert.match((e as Error).message, what);
+}
+
+async function editCard(folder: string, edit: (card: Record<string, unknown>) => void): Promise<void> {
+  const path = join(folder, "card.json");
+  const card = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+  edit(card);
+  await writeFile(path, JSON.stringify(card));
+}
+
+test("what is built is found, verified and described, on the clock of the architecture page", async (t) => {
+  assert.equal(await listModels(t.models), ["tiny"]);
+  assert.is(await findModel("tiny", t.models), t.folder);
+  assert.is(await findModel(`${t.folder}/`, "/nowhere").then((f) => join(f)), t.folder);
+  const { card } = await loadModel(t.folder);
+  assert.equal(card, t.card);
+  assert.equal(
+    [card.firstFrameOffset, card.guardSamples, card.unitSamples, card.grid.hopSamples],
+    [-3840, 4224, 1920, 384],
+  );
+  assert.is(card.gain, "on");
+  assert.is(card.training.data, "none");
+  const info = await modelInfo(t.folder);
+  assert.is(info.guardMs, 88);
+  assert.equal(Object.keys(info.sizes), ["model.onnx", "voice.onnx"]);
+});
+
+test("building twice gives the same bytes", () => {
+  const make = (): ModelCard["sha256"] => makeLive(noiseLive(), { name: "a", version: "1" }).card.sha256;
+  assert.equal(make(), make());
+});
+
+test("a file with one other byte is refused, named with both sums", async (t) => {
+  const path = join(t.folder, "model.onnx");
+  const bytes = await readFile(path);
+  bytes[bytes.length >> 1]! ^= 1;
+  await writeFile(path, bytes);
+  await refused(loadModel(t.folder), /tiny\/model\.onnx: its SHA-256 is [0-9a-f]{64}, the card says [0-9a-f]{64}/);
+});
+
+test("a missing file, a missing folder and an odd name are refused with what is there", async (t) => {
+  await rm(join(t.folder, "voice.onnx"));
+  await refused(loadModel(t.folder), /voice\.onnx: there is no such file/);
+  await refused(findModel("other", t.models), /other: holds no card\.json; models here: tiny/);
+  await refused(findModel("a b", t.models), /neither a model's name nor a path/);
+  await refused(loadModel(join(t.models, "other")), /card\.json: there is no such file/);
+});
+
+test("a card that contradicts itself or leads out of its folder is refused", async (t) => {
+  const faults: [(c: Record<string, unknown>) => void, RegExp][] = [
+    [(c) => Object.assign(c, { guardSamples: 1 }), /guardSamples is 1, but .* 4224/],
+    [(c) => Object.assign(c, { unitSamples: 1000 }), /not a multiple of grid/],
+    [(c) => Object.assign(c, { lookBackSamples: 1921 }), /lookBackSamples/],
+    [(c) => Object.assign(c, { files: { step: "../model.onnx" } }), /not a plain file name/],
+    [(c) => Object.assign(c, { sha256: {} }), /no SHA-256 of model\.onnx/],
+    [(c) => Object.assign(c, { kind: "magic" }), /kind/],
+    [(c) => Object.assign(c, { more: 1 }), /more/],
+  ];
+  const path = join(t.folder, "card.json");
+  const good = await readFile(path);
+  for (const [edit, what] of faults) {
+    await editCard(t.folder, edit);
+    await refused(loadModel(t.folder), what);
+    await writeFile(path, good);
+  }
+  await writeFile(path, "{");
+  await refused(loadModel(t.folder), /card\.json: is not JSON/);
+});
+
+test("weights that lack a tensor or their sizes cannot become a model", () => {
+  const whole = noiseLive();
+  const less = new Map(whole.tensors);
+  less.delete("sep.blocks.1.m2.weight");
+  const meta = { name: "x", version: "1" };
+  assert.throws(() => makeLive({ ...whole, tensors: less }, meta), /lack tensor sep\.blocks\.1\.m2\.weight/);
+  assert.throws(() => makeLive({ ...whole, notes: {} }, meta), /notes of the weight file: .*config/);
+  assert.throws(() => makeLive({ ...whole, notes: { config: '{"hop":160}' } }, meta), /notes of the weight file/);
+});
+
+test.run();
