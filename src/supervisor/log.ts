@@ -12,6 +12,13 @@ export function createLog(level: LogLevel, options: { pretty?: boolean } = {}): 
   const out = destination({ fd: 2, sync: false, maxLength: MAX_WAITING_BYTES });
   // Once the reader is gone there is nobody to tell.
   out.on("error", () => {});
+  process.on("exit", () => {
+    try {
+      out.flushSync();
+    } catch {
+      // stderr is closed.
+    }
+  });
   const pretty = options.pretty ?? process.stderr.isTTY === true;
   const target: DestinationStream = pretty ? { write: (line: string) => out.write(prettyLine(line)) } : out;
   return pino(

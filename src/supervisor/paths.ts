@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { FACE_DETECTOR } from "../model/faces/blazeface.js";
 
 const SELF = fileURLToPath(import.meta.url);
 /** `.js` in what was built, `.ts` when a loader runs the sources. */
@@ -30,7 +31,7 @@ export const VERSION = ((): string => {
 })();
 
 /** The face detector that `npm run build` makes. */
-export const FACES_MODEL = join(PACKAGE_ROOT, "dist", "models", "blazeface-front.onnx");
+export const FACES_MODEL = join(PACKAGE_ROOT, "dist", "models", FACE_DETECTOR.file);
 export const BUILT_IN_MODELS = join(PACKAGE_ROOT, "models");
 
 /** Folder of a channel's model: a name is looked up in the models folder, anything with a slash is a path relative to the configuration. */

@@ -1,0 +1,8 @@
+import { existsSync } from "node:fs";
+
+const USUAL = "sightline.yml";
+
+/** The configuration file in force: the option, else SIGHTLINE_CONFIG, else ./sightline.yml where there is one, else none (defaults). */
+export function configFile(option: string | undefined): string | null {
+  return option ?? process.env.SIGHTLINE_CONFIG ?? (existsSync(USUAL) ? USUAL : null);
+}

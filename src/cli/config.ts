@@ -1,0 +1,53 @@
+import { defineCommand } from "citty";
+import { exampleYaml, referenceMarkdown } from "../config/generate.js";
+import { loadConfig } from "../config/loader.js";
+import { command } from "./command.js";
+
+const check = command({
+  meta: { name: "check", description: "Names every fault of a configuration file; exit code 1 when there is one" },
+  args: {
+    file: { type: "positional", description: "configuration file", required: true },
+    json: { type: "boolean", description: "faults as JSON" },
+  },
+  run({ args }) {
+    try {
+      const { config, warnings } = loadConfig(args.file);
+      const channels = Object.keys(config.channels);
+      if (args.json) console.log(JSON.stringify({ file: args.file, ok: true, channels, warnings, issues: [] }));
+      else {
+        for (const warning of warnings) console.error(`warning: ${warning}`);
+        console.log(
+          `${args.file}: good; ${channels.length === 0 ? "no channels" : `channels: ${channels.join(", ")}`}`,
+        );
+      }
+    } catch (error) {
+      if (!args.json) throw error;
+      console.log(
+        JSON.stringify({
+          file: args.file,
+          ok: false,
+          ...(error as object),
+          issues: (error as { issues?: unknown }).issues ?? [],
+        }),
+      );
+      process.exitCode = 1;
+    }
+  },
+});
+
+const example = command({
+  meta: { name: "example", description: "Prints a commented file with every setting" },
+  args: {},
+  run: () => void process.stdout.write(exampleYaml()),
+});
+
+const reference = command({
+  meta: { name: "reference", description: "Prints the reference page of the settings (Markdown)" },
+  args: {},
+  run: () => void process.stdout.write(referenceMarkdown()),
+});
+
+export const configCommand = defineCommand({
+  meta: { name: "config", description: "Checks and explains the configuration" },
+  subCommands: { check, example, reference },
+});

@@ -1,0 +1,84 @@
+import { sourceFile } from "../supervisor/paths.js";
+import { command, UsageError } from "./command.js";
+
+/** What file mode is asked to do; src/file/separate.ts takes it. */
+export type SeparateArguments = {
+  readonly input: string;
+  readonly out: string;
+  readonly model: string;
+  readonly mask:
+    | "l"
+    | "r"
+    | { readonly x: number; readonly y: number; readonly width: number; readonly height: number }
+    | null;
+  readonly keep: "on-screen" | "off-screen";
+  readonly strengthPercent: number;
+  readonly cam: boolean;
+  readonly json: boolean;
+};
+type FileMode = { runSeparate(options: SeparateArguments): Promise<number | undefined> };
+
+export const separateCommand = command({
+  meta: { name: "separate", description: "Separates a file into on-screen and off-screen sound" },
+  args: {
+    input: { type: "positional", description: "media file", required: true },
+    out: { type: "string", description: "folder for the results", valueHint: "DIR", required: true },
+    model: {
+      type: "string",
+      description: "name below models/, or a path to a model folder",
+      default: "live",
+      valueHint: "NAME|PATH",
+    },
+    mask: {
+      type: "string",
+      description: "only faces in this part count: l, r, or x,y,w,h in fractions of the picture",
+      valueHint: "l|r|x,y,w,h",
+    },
+    keep: { type: "enum", description: "which voice onscreen.mp4 keeps", options: ["on", "off"], default: "on" },
+    strength: {
+      type: "string",
+      description: "how much of the suppression is applied, percent",
+      default: "100",
+      valueHint: "PCT",
+    },
+    cam: { type: "boolean", description: "also writes cam.mp4, a heat map of where the sound comes from" },
+    json: { type: "boolean", description: "progress and results as JSON lines" },
+  },
+  async run({ args }) {
+    const { runSeparate } = (await import(sourceFile("file/separate"))) as FileMode;
+    const status = await runSeparate({
+      input: args.input,
+      out: args.out,
+      model: args.model,
+      mask: parseMask(args.mask),
+      keep: args.keep === "off" ? "off-screen" : "on-screen",
+      strengthPercent: parseStrength(args.strength),
+      cam: args.cam === true,
+      json: args.json === true,
+    });
+    process.exitCode = status ?? 0;
+  },
+});
+
+/** @throws UsageError */
+export function parseMask(text: string | undefined): SeparateArguments["mask"] {
+  if (text === undefined) return null;
+  if (text === "l" || text === "r") return text;
+  const [x, y, width, height, ...rest] = text
+    .split(",")
+    .map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  const good = [x, y, width, height].every((v) => v !== undefined && v >= 0 && v <= 1) && rest.length === 0;
+  if (!good || width! * height! === 0 || x! + width! > 1.000001 || y! + height! > 1.000001) {
+    throw new UsageError(
+      `--mask ${text}: allowed are l, r, or x,y,w,h as fractions of the picture that lie inside it, such as 0.5,0,0.5,1`,
+    );
+  }
+  return { x: x!, y: y!, width: width!, height: height! };
+}
+
+/** @throws UsageError */
+export function parseStrength(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text.replace(/%$/, ""));
+  if (!(value >= 0 && value <= 100)) throw new UsageError(`--strength ${text}: allowed is a number from 0 to 100`);
+  return value;
+}
