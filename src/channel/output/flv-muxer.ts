@@ -1,0 +1,45 @@
+import type { AmfValue } from "../../transport/amf/amf0.js";
+import { aacFrameTag, aacSequenceTag } from "../../transport/flv/audio.js";
+import { scriptTag } from "../../transport/flv/script.js";
+import type { FlvTag } from "../../transport/flv/tag.js";
+import { avcFrameTag, avcSequenceTag } from "../../transport/flv/video.js";
+import { type OutputUnit, releaseKeyMs } from "../units.js";
+
+/**
+ * Units to FLV tags for one connection or file: the headers in front of the first frame and again when they change, whole
+ * milliseconds, timestamps that never go back within a track. The access unit and the AAC frame are copied as they are.
+ */
+export class FlvMuxer {
+  #video: { config: Buffer | null; lastMs: number } = { config: null, lastMs: 0 };
+  #audio: { config: Buffer | null; lastMs: number } = { config: null, lastMs: 0 };
+
+  tags(unit: OutputUnit): FlvTag[] {
+    const atMs = Math.max(0, Math.round(releaseKeyMs(unit)));
+    switch (unit.kind) {
+      case "video": {
+        const out: FlvTag[] = [];
+        const track = this.#video;
+        track.lastMs = Math.max(track.lastMs, atMs);
+        if (track.config !== unit.config) {
+          track.config = unit.config;
+          out.push(avcSequenceTag(unit.config, track.lastMs));
+        }
+        out.push(avcFrameTag(unit.data, unit.key, track.lastMs, Math.round(unit.ptsMs) - track.lastMs));
+        return out;
+      }
+      case "aac": {
+        const out: FlvTag[] = [];
+        const track = this.#audio;
+        track.lastMs = Math.max(track.lastMs, atMs);
+        if (track.config !== unit.config) {
+          track.config = unit.config;
+          out.push(aacSequenceTag(unit.config, track.lastMs));
+        }
+        out.push(aacFrameTag(unit.data, track.lastMs));
+        return out;
+      }
+      case "note":
+        return [scriptTag(unit.name, atMs, unit.value as AmfValue)];
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import { gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../../transport/gdp/gdp.js";
+import type { MuxTracks } from "../../transport/gst/launch.js";
+import { GstPipeline, type GstSource } from "../../transport/gst/pipeline.js";
+import type { SourceState } from "../../transport/ipc/messages.js";
+import { rawAacCaps } from "../source/flv-units.js";
+import { BackOff } from "../source/source.js";
+import type { AacUnit, OutputUnit, VideoUnit } from "../units.js";
+import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
+
+/** Two seconds of 16 Mbit/s, for each track. */
+const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
+/** Muxers must know their tracks at the start: how long the first units are watched for what there is. */
+const LOOK_MS = 1500;
+/** For the muxer to write its last bytes. */
+const END_MS = 1000;
+
+type Track = { readonly source: GstSource; config: Buffer | null };
+
+/** Through a GStreamer muxer: SRT (transport stream) or a file (.mkv, .mp4, .ts). */
+export class MuxedOutput implements Output {
+  readonly #uri: string;
+  readonly #launch: (tracks: MuxTracks) => string;
+  readonly #events: OutputEvents;
+  readonly #gate = new KeyGate();
+  readonly #backOff = new BackOff();
+  #seen = { video: false, audio: false };
+  #firstMs: number | null = null;
+  #pipeline: GstPipeline | null = null;
+  #video: Track | null = null;
+  #audio: Track | null = null;
+  #state: SourceState = "connecting";
+  #reason: string | null = null;
+  #failures = 0;
+  #retry: NodeJS.Timeout | null = null;
+  #onEnd: () => void = () => {};
+
+  /** @param uri what is shown; @param launch the pipeline for the tracks there are (a file: a new name each time) */
+  constructor(uri: string, launch: (tracks: MuxTracks) => string, events: OutputEvents) {
+    this.#uri = uri;
+    this.#launch = launch;
+    this.#events = events;
+  }
+
+  get status(): OutputStatus {
+    return { uri: this.#uri, state: this.#state, reason: this.#reason };
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return { output_units_dropped: this.#gate.dropped, output_failures: this.#failures };
+  }
+
+  write(unit: OutputUnit): void {
+    if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
+    if (this.#pipeline === null && !this.#begin(unit)) return;
+    const track = unit.kind === "video" ? this.#video : this.#audio;
+    if (track === null || !this.#gate.passes(unit)) return;
+    if (!push(track, unit)) this.#gate.shut();
+    else if (this.#state !== "live" && track.source.levelBytes === 0) {
+      this.#backOff.reset();
+      this.#set("live", null);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    const wasLive = this.#pipeline !== null && this.#state !== "back-off";
+    this.#state = "ended";
+    if (wasLive) {
+      const ended = new Promise<void>((resolve) => {
+        this.#onEnd = resolve;
+        setTimeout(resolve, END_MS);
+      });
+      this.#pipeline?.sendEnd();
+      await ended;
+    }
+    this.#pipeline?.close();
+  }
+
+  /** Makes the pipeline once it is known what tracks there are. */
+  #begin(unit: OutputUnit): boolean {
+    const now = performance.now();
+    this.#firstMs ??= now;
+    this.#seen[unit.kind === "video" ? "video" : "audio"] = true;
+    if (!(this.#seen.video && this.#seen.audio) && now - this.#firstMs < LOOK_MS) return false;
+    try {
+      this.#pipeline = new GstPipeline(this.#launch(this.#seen), {
+        onFault: (fault) => this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`),
+        onEnd: () => this.#onEnd(),
+      });
+    } catch (error) {
+      this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
+      return false;
+    }
+    if (this.#seen.video) this.#video = { source: this.#pipeline.source("video", MAX_BACKLOG_BYTES), config: null };
+    if (this.#seen.audio) this.#audio = { source: this.#pipeline.source("audio", MAX_BACKLOG_BYTES), config: null };
+    this.#gate.shut();
+    this.#pipeline.play();
+    return true;
+  }
+
+  #fail(reason: string, detail: string): void {
+    if (this.#state === "ended" || this.#state === "back-off") return;
+    this.#failures += 1;
+    this.#set("back-off", reason, detail);
+    this.#pipeline?.stop();
+    this.#retry = setTimeout(() => {
+      this.#set("connecting", null);
+      if (this.#video !== null) this.#video.config = null;
+      if (this.#audio !== null) this.#audio.config = null;
+      this.#gate.shut();
+      this.#pipeline?.play();
+    }, this.#backOff.nextMs());
+  }
+
+  #set(state: SourceState, reason: string | null, detail?: string): void {
+    this.#state = state;
+    this.#reason = reason;
+    this.#events.onState(this.status, detail);
+  }
+}
+
+function push(track: Track, unit: VideoUnit | AacUnit): boolean {
+  const { source } = track;
+  if (track.config !== unit.config) {
+    if (track.config === null && !source.push(gdpStreamStart(unit.kind))) return false;
+    if (!source.push(gdpCaps(capsOf(unit)))) return false;
+    if (track.config === null && !source.push(gdpSegment())) return false;
+    track.config = unit.config;
+  }
+  const times =
+    unit.kind === "video"
+      ? { ptsMs: unit.ptsMs, dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key }
+      : { ptsMs: Math.max(0, unit.ptsMs) };
+  return source.push(gdpBuffer(unit.data, times));
+}
+
+function capsOf(unit: VideoUnit | AacUnit): string {
+  if (unit.kind === "aac") return rawAacCaps(unit.config);
+  return `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
+}

@@ -1,0 +1,52 @@
+import { existsSync } from "node:fs";
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { fileSink, isMuxedFormat, srtSink } from "../../transport/gst/launch.js";
+import { FlvFileOutput } from "./flv-file-output.js";
+import { MuxedOutput } from "./muxed-output.js";
+import { type Output, type OutputEvents, type OutputStatus, publicUri } from "./output.js";
+import { RtmpOutput } from "./rtmp-output.js";
+
+/** Makes the output for an address. Never throws: an address that cannot be used is an output that has ended, with its reason. */
+export function openOutput(uri: string, events: OutputEvents): Output {
+  try {
+    if (uri.startsWith("rtmp:")) return new RtmpOutput(uri, events);
+    if (uri.startsWith("srt:")) return new MuxedOutput(publicUri(uri), (tracks) => srtSink(uri, tracks), events);
+    if (uri.startsWith("file:")) return openFile(fileURLToPath(uri), events);
+    return new UselessOutput(publicUri(uri), events, "rtmp://, srt:// and file:// can be written to");
+  } catch (error) {
+    return new UselessOutput(publicUri(uri), events, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function openFile(path: string, events: OutputEvents): Output {
+  const format = extname(path).slice(1).toLowerCase();
+  if (format === "flv") return new FlvFileOutput(freePath(path), events);
+  if (isMuxedFormat(format))
+    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(freePath(path), format, tracks), events);
+  return new UselessOutput(`file://${path}`, events, "file names end in .flv, .mkv, .mp4 or .ts");
+}
+
+/** A recording is never written over: `name.flv`, `name-1.flv`, ... */
+export function freePath(path: string): string {
+  const end = extname(path);
+  const stem = path.slice(0, path.length - end.length);
+  for (let n = 1, candidate = path; ; n++) {
+    if (!existsSync(candidate)) return candidate;
+    candidate = `${stem}-${n}${end}`;
+  }
+}
+
+class UselessOutput implements Output {
+  readonly status: OutputStatus;
+  readonly counters = {};
+
+  constructor(uri: string, events: OutputEvents, detail: string) {
+    this.status = { uri, state: "refused", reason: "SL_OUTPUT_ADDRESS" };
+    events.onState(this.status, detail);
+  }
+
+  write(): void {}
+
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,61 @@
+import type { SourceState } from "../../transport/ipc/messages.js";
+import type { OutputUnit } from "../units.js";
+
+/** What an output is known by: its address without the secrets in it (stream keys, passwords). */
+export type OutputStatus = { readonly uri: string; readonly state: SourceState; readonly reason: string | null };
+
+export type OutputEvents = { readonly onState: (status: OutputStatus, detail?: string) => void };
+
+/** A place where the cleaned programme goes. Independent of all others: `write` never throws and never waits. */
+export interface Output {
+  readonly status: OutputStatus;
+  /** Units not sent, times the output failed. */
+  readonly counters: Readonly<Record<string, number>>;
+  write(unit: OutputUnit): void;
+  /** Ends what needs an end (file formats); resolves when done, within about a second. */
+  close(): Promise<void>;
+}
+
+/** A programme without a picture for so long goes on as sound. */
+const NO_VIDEO_MS = 5000;
+
+/**
+ * What to let through after a loss: nothing until the next key frame (a picture without the ones it refers to is damage), then all.
+ * Programmes without pictures go on at once.
+ */
+export class KeyGate {
+  /** Units held back. */
+  dropped = 0;
+  #shut = true;
+  #videoMs: number | null = null;
+
+  /** True when the unit may pass. */
+  passes(unit: OutputUnit): boolean {
+    if (unit.kind === "video") {
+      this.#videoMs = unit.ptsMs;
+      if (unit.key) this.#shut = false;
+    }
+    const hasVideo = this.#videoMs !== null && unit.ptsMs - this.#videoMs < NO_VIDEO_MS;
+    const ok = !this.#shut || (!hasVideo && unit.kind !== "video");
+    if (!ok) this.dropped += 1;
+    return ok;
+  }
+
+  /** Something was lost, or the connection is new. */
+  shut(): void {
+    this.#shut = true;
+  }
+}
+
+/** Scheme, host and the first part of the path; stream keys and query strings are secrets. */
+export function publicUri(uri: string): string {
+  try {
+    const url = new URL(uri);
+    if (url.protocol === "file:") return `file://${url.pathname}`;
+    const parts = url.pathname.split("/").filter((p) => p !== "");
+    const shown = parts.length > 1 ? `/${parts[0]}/***` : "";
+    return `${url.protocol}//${url.host}${shown}`;
+  } catch {
+    return uri.slice(0, uri.indexOf(":") + 1);
+  }
+}

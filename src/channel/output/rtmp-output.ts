@@ -1,0 +1,115 @@
+import { flvHeader, flvTag } from "../../transport/flv/tag.js";
+import { rtmpSink } from "../../transport/gst/launch.js";
+import { GstPipeline, type GstSource } from "../../transport/gst/pipeline.js";
+import type { SourceState } from "../../transport/ipc/messages.js";
+import { BackOff } from "../source/source.js";
+import type { OutputUnit } from "../units.js";
+import { FlvMuxer } from "./flv-muxer.js";
+import { KeyGate, type Output, type OutputEvents, type OutputStatus, publicUri } from "./output.js";
+
+/** Two seconds of 16 Mbit/s. */
+const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
+/** A server that takes nothing for so long is connected to anew. */
+const STUCK_MS = 8000;
+
+/** Pushes to a remote RTMP server. FLV tags are made here; GStreamer only speaks the protocol. */
+export class RtmpOutput implements Output {
+  readonly #uri: string;
+  readonly #events: OutputEvents;
+  readonly #pipeline: GstPipeline;
+  readonly #source: GstSource;
+  readonly #gate = new KeyGate();
+  readonly #backOff = new BackOff();
+  #muxer = new FlvMuxer();
+  #state: SourceState = "connecting";
+  #reason: string | null = null;
+  #failures = 0;
+  #retry: NodeJS.Timeout | null = null;
+  #movedMs = 0;
+  #headerSent = false;
+  #lowestLevel = Number.POSITIVE_INFINITY;
+
+  /** @throws GstError when the address cannot be used at all */
+  constructor(uri: string, events: OutputEvents) {
+    this.#uri = uri;
+    this.#events = events;
+    this.#pipeline = new GstPipeline(rtmpSink(uri), {
+      onFault: (fault) => this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`),
+    });
+    this.#source = this.#pipeline.source("in", MAX_BACKLOG_BYTES);
+    this.#connect();
+  }
+
+  get status(): OutputStatus {
+    return { uri: publicUri(this.#uri), state: this.#state, reason: this.#reason };
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return { output_units_dropped: this.#gate.dropped, output_failures: this.#failures };
+  }
+
+  write(unit: OutputUnit): void {
+    if (this.#state === "back-off" || this.#state === "ended") {
+      this.#gate.shut();
+      this.#gate.dropped += 1;
+      return;
+    }
+    this.#look();
+    if (!this.#gate.passes(unit)) return;
+    if (!this.#headerSent) this.#headerSent = this.#source.push(flvHeader());
+    for (const tag of this.#muxer.tags(unit)) {
+      if (!this.#source.push(flvTag(tag))) this.#gate.shut();
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#state = "ended";
+    this.#pipeline.close();
+  }
+
+  /** Live when the server takes bytes, stalled when it stops to, failed when it does for too long. */
+  #look(): void {
+    const level = this.#source.levelBytes;
+    const now = performance.now();
+    if (level === 0 || level < this.#lowestLevel) {
+      // Nothing waits, or less than before: it moves. An empty source before the first push says nothing.
+      if (this.#headerSent) {
+        this.#movedMs = now;
+        if (this.#state !== "live") {
+          this.#backOff.reset();
+          this.#set("live", null);
+        }
+      }
+    } else if (now - this.#movedMs > STUCK_MS) {
+      this.#fail("SL_OUTPUT_STUCK", `nothing was taken for ${STUCK_MS / 1000} s`);
+    } else if (level > MAX_BACKLOG_BYTES / 2 && this.#state === "live") {
+      this.#set("stalled", "SL_OUTPUT_SLOW");
+    }
+    this.#lowestLevel = level;
+  }
+
+  #connect(): void {
+    this.#muxer = new FlvMuxer();
+    this.#gate.shut();
+    this.#headerSent = false;
+    this.#lowestLevel = Number.POSITIVE_INFINITY;
+    this.#movedMs = performance.now();
+    this.#set("connecting", null);
+    this.#pipeline.play();
+  }
+
+  #fail(reason: string, detail: string): void {
+    if (this.#state === "ended" || this.#state === "back-off") return;
+    this.#failures += 1;
+    this.#set("back-off", reason, detail);
+    this.#pipeline.stop();
+    this.#retry = setTimeout(() => this.#connect(), this.#backOff.nextMs());
+  }
+
+  #set(state: SourceState, reason: string | null, detail?: string): void {
+    this.#state = state;
+    this.#reason = reason;
+    this.#events.onState(this.status, detail);
+  }
+}
