@@ -13,8 +13,8 @@ import { liveShapes, noiseWeight } from "../test/model/noise.js";
 function config(width: number): LiveConfig {
   return liveConfig.parse({
     side: 64,
-    widths: [16, 32, 64, 96],
-    hidden: 192,
+    widths: [24, 48, 96, 128],
+    hidden: 256,
     width,
     blocks: 4,
     hop: 128,

@@ -2,6 +2,7 @@ import type { ModelCard } from "./card.js";
 import { type LoadedModel, loadModel } from "./cards.js";
 import { OnnxEngine, type TensorMap, tensor } from "./engines/onnxruntime.js";
 import { type Detection, type Inference, InferenceError, type StepRequest, type StepResult } from "./inference.js";
+import { allFinite, withoutTiny } from "./numbers.js";
 
 /** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
 export interface FaceDetector {
@@ -31,13 +32,6 @@ const MAX_VOICE_SAMPLES = 60 * 48_000;
 
 function failed(message: string): InferenceError {
   return new InferenceError("SL_INFERENCE_FAILED", message);
-}
-
-function allFinite(x: Float32Array): boolean {
-  // A sum is finite only if all its parts are (and it cannot overflow in double precision).
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]!;
-  return Number.isFinite(sum);
 }
 
 /**
@@ -219,7 +213,7 @@ export class LocalInference implements Inference {
     const { picture, memorySize } = this.card;
     const crops = r.hasPicture ? r.crops : new Uint8Array(r.units * picture.side ** 2);
     return {
-      samples: tensor(r.samples, [1, r.samples.length]),
+      samples: tensor(withoutTiny(r.samples), [1, r.samples.length]),
       crops: tensor(crops, [1, r.units, picture.side, picture.side]),
       has_picture: tensor(Float32Array.of(r.hasPicture ? 1 : 0), [1, 1]),
       memory: tensor(r.memory ?? new Float32Array(memorySize), [1, memorySize]),

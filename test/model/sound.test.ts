@@ -3,6 +3,7 @@ import * as assert from "uvu/assert";
 import { OnnxEngine, tensor } from "../../src/model/engines/onnxruntime.js";
 import { Layers } from "../../src/model/live/layers.js";
 import { melBank, powerSpectrum, stepSpectrum } from "../../src/model/live/sound.js";
+import { allFinite, withoutTiny } from "../../src/model/numbers.js";
 import { dim } from "../../src/model/onnx/dims.js";
 import { GraphBuilder } from "../../src/model/onnx/graph-builder.js";
 
@@ -86,6 +87,19 @@ test("mel bands overlap to one between the outermost centres, none is empty", ()
     const sum = bank.slice(k * 64, k * 64 + 64).reduce((a, b) => a + b, 0);
     assert.ok(Math.abs(sum - 1) < 1e-5, `bin ${k}: ${sum}`);
   }
+});
+
+test("numbers that slow the processor down become zeros, all others stay, and good sound is not copied", () => {
+  const good = Float32Array.of(0, 1e-19, -1e-19, 1);
+  assert.is(withoutTiny(good), good);
+  assert.equal(withoutTiny(Float32Array.of(1e-40, -1e-30, 0.5, -3)), Float32Array.of(0, 0, 0.5, -3));
+});
+
+test("a value that is not a number is found among any others", () => {
+  assert.ok(allFinite(new Float32Array(4096).fill(3.4e38)));
+  for (const v of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])
+    assert.not(allFinite(Float32Array.of(1, v, 2)));
+  assert.not(allFinite(Float32Array.of(Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY)));
 });
 
 test.run();
