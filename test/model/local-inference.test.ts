@@ -113,6 +113,19 @@ test("forget while a step runs wins over the step", async ({ model }) => {
   assert.is(await code(model.step(request(4, 1))), "SL_INFERENCE_STATE_LOST");
 });
 
+test("sound and crops may be views into a larger buffer, and are not written to", async ({ model }) => {
+  const r = request(0, 2);
+  const want = (await model.step(r)).gains;
+  const room = new ArrayBuffer(8 + r.samples.byteLength + 3 + r.crops.length);
+  const samples = new Float32Array(room, 8, r.samples.length);
+  const crops = new Uint8Array(room, 8 + r.samples.byteLength + 3);
+  samples.set(r.samples);
+  crops.set(r.crops);
+  assert.equal((await model.step({ ...r, samples, crops })).gains, want);
+  assert.equal(samples, r.samples);
+  assert.equal(crops, r.crops);
+});
+
 test("an impossible request is refused and leaves the state as it was", async ({ model }) => {
   await model.step(request(0, 2));
   const r = request(2, 1);
