@@ -60,6 +60,7 @@ export class LiveStream {
   #first = 0;
   /** Count of the newest entry where a joiner can start, null when it has left the log. */
   #start: number | null = null;
+  /** With pictures, only a key frame is a place to start; without, any sound is. */
   #hasVideo = false;
   #headers: { metadata?: FlvTag; videoHeader?: FlvTag; audioHeader?: FlvTag } = {};
   #headersVersion = 0;
@@ -97,7 +98,10 @@ export class LiveStream {
     const kind = kindOf(tag);
     if (this.#interrupted && kind !== "metadata") this.#continue(tag.timestampMs);
     this.#live = true;
-    if (tag.type === PICTURE) this.#hasVideo = true;
+    if (tag.type === PICTURE && !this.#hasVideo) {
+      this.#hasVideo = true;
+      this.#start = null;
+    }
     if (kind === "metadata" || kind === "audioHeader" || kind === "videoHeader") this.#newHeader(kind, tag);
     else if (tag.type !== SCRIPT) this.#lastTimeMs = tag.timestampMs;
     if (kind === "key" || (kind === "sound" && !this.#hasVideo)) this.#beginGop();
@@ -111,6 +115,7 @@ export class LiveStream {
     this.#live = false;
     this.#interrupted = false;
     this.#lastTimeMs = null;
+    this.#hasVideo = false;
     for (const taker of [...this.#takers]) {
       taker.next = this.#end;
       taker.fellBehind = false;
@@ -134,7 +139,6 @@ export class LiveStream {
     this.#dropLog();
     this.#headers = {};
     this.#headersVersion++;
-    this.#hasVideo = false;
   }
 
   #dropLog(): void {
