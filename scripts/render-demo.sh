@@ -48,10 +48,12 @@ PY
 ffmpeg -v error -y -r 30 -i "$work/picture.h264" -i "$work/sound.aac" -map 0:v -map 1:a -c copy -map_metadata -1 \
   -fflags +bitexact -flvflags no_duration_filesize -f flv "$here/demo/talk.flv"
 
-# What is true about the clip, for tests: the two voices and where face and mouth are.
+# What is true about the clip, for tests: the two voices and where face and mouth are. The voices are lossless (a lossy codec would
+# not add up sample by sample) but plain: 16 kHz, 10 of 16 bits.
 for stem in on_screen off_screen; do
-  ffmpeg -v error -y -i "$work/$stem.wav" -af "$fade" -ac 1 -c:a libopus -b:a 48k -application audio -fflags +bitexact \
-    -flags:a +bitexact "$here/demo/${stem/_/-}.opus"
+  ffmpeg -v error -y -i "$work/$stem.wav" -ac 1 -ar 16000 -sample_fmt s16 -c:a flac -compression_level 12 \
+    -af "$fade,aresample=16000,volume=1/64:precision=double,aformat=s16,volume=64:precision=fixed" \
+    -fflags +bitexact -flags:a +bitexact "$here/demo/${stem/_/-}.flac"
 done
 python3 - "$work/truth.json" "$here/demo/truth.json" <<'PY'
 import json, sys
@@ -75,4 +77,4 @@ json.dump({
 }, open(sys.argv[2], "w"), separators=(",", ":"), ensure_ascii=False)
 open(sys.argv[2], "a").write("\n")
 PY
-ls -l "$here"/demo/talk.flv "$here"/demo/*.opus "$here"/demo/truth.json
+ls -l "$here"/demo/talk.flv "$here"/demo/*.flac "$here"/demo/truth.json
