@@ -67,7 +67,7 @@ function machine(): Check[] {
       area: "machine",
       name: "threads",
       state: "ok",
-      detail: "channel processes run with UV_THREADPOOL_SIZE=16, set by `sightline serve`",
+      detail: "channel processes run with UV_THREADPOOL_SIZE=32, set by `sightline serve`",
       fix: null,
     },
     {
@@ -149,8 +149,8 @@ async function gstreamer(): Promise<Check[]> {
 /** Native code is tried in another process: a crash there is an answer, here it would be the end. */
 async function addon(): Promise<Check[]> {
   const script =
-    'const g = await import("gstreamer-superficial"); new (g.default ?? g).Pipeline("fakesrc num-buffers=1 ! fakesink"); console.log("loads");';
-  const { out, error } = await run(process.execPath, ["--input-type=module", "-e", script], PACKAGE_ROOT);
+    'const { Pipeline } = require("gstreamer-superficial"); new Pipeline("fakesrc num-buffers=1 ! fakesink"); console.log("loads");';
+  const { out, error } = await run(process.execPath, ["-e", script], PACKAGE_ROOT);
   const good = error === null && out.includes("loads");
   return [
     {

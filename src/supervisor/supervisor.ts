@@ -68,7 +68,7 @@ const START_TIMEOUT_MS = { gateway: 10_000, inference: 60_000, channel: 30_000 }
 /** All must be over within 3 s of SIGTERM: channels end their outputs first, then what they are joined to. Milliseconds. */
 const STOP_MS = { channels: 1300, rest: 900 };
 /** Blocked GStreamer pulls and bus polls hold one libuv thread each. */
-const CHANNEL_THREADS = "16";
+const CHANNEL_THREADS = "32";
 
 /**
  * The process tree: one gateway, one inference child per model in use, one process per channel. Emits `event` with what the API's
@@ -394,6 +394,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
     const folder = this.#folder(channel);
     return {
       type: "configure",
+      name,
       channel: channelSettings(channel),
       gatewaySocket: this.#gatewaySocket,
       inferenceSocket: this.#inferences.get(folder)?.socket ?? "",

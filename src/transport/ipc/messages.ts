@@ -9,7 +9,14 @@ import type { Face, Keep, Mode } from "../../pipeline/types.js";
 
 /** Supervisor to channel. */
 export type ToChannel =
-  | { type: "configure"; channel: ChannelConfig; gatewaySocket: string; inferenceSocket: string; modelDir: string }
+  | {
+      type: "configure";
+      name: string;
+      channel: ChannelConfig;
+      gatewaySocket: string;
+      inferenceSocket: string;
+      modelDir: string;
+    }
   | { type: "set"; patch: ChannelPatch }
   | { type: "stop" };
 
@@ -57,15 +64,29 @@ export type FromChannel =
 
 /** Supervisor to gateway. `streamKeys`: RTMP stream key -> channel name. */
 export type ToGateway =
-  | { type: "configure"; socket: string; rtmp: { host: string; port: number }; media: { host: string; port: number }; streamKeys: Record<string, string>; channels: string[] }
+  | {
+      type: "configure";
+      socket: string;
+      rtmp: { host: string; port: number };
+      media: { host: string; port: number };
+      streamKeys: Record<string, string>;
+      channels: string[];
+    }
   | { type: "stop" };
 export type FromGateway =
   | { type: "ready"; rtmpPort: number; mediaPort: number }
-  | { type: "status"; counters: Record<string, number>; publishers: { channel: string; peer: string }[]; players: number }
+  | {
+      type: "status";
+      counters: Record<string, number>;
+      publishers: { channel: string; peer: string }[];
+      players: number;
+    }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
 /** Supervisor to inference and back. */
-export type ToInference = { type: "configure"; socket: string; modelDir: string; facesModel: string; threads: number } | { type: "stop" };
+export type ToInference =
+  | { type: "configure"; socket: string; modelDir: string; facesModel: string; threads: number }
+  | { type: "stop" };
 export type FromInference =
   | { type: "ready"; engine: string; warmUpMs: number }
   | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } }
