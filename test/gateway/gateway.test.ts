@@ -6,6 +6,7 @@ import { Gateway } from "../../src/gateway/gateway.js";
 import { EcmaArray } from "../../src/transport/amf/amf0.js";
 import { scriptTag } from "../../src/transport/flv/script.js";
 import type { FlvTag } from "../../src/transport/flv/tag.js";
+import { mutate, random } from "../transport/fuzz.js";
 import { commands, ECHO, HELLO, lastDescription, media, opening } from "../transport/rtmp_client.js";
 import {
   ChannelClient,
@@ -167,6 +168,27 @@ test("malformed peers lose only their own connection", () =>
     assert.is(running.counter("rtmp_malformed_total"), 3);
     send(good, picture(7, true));
     await until("the good one's picture", () => names(link.tags).includes("K7"));
+  }));
+
+test("300 mutated connections leave the gateway as it was", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { lingerMs: 50 });
+    const next = random(41);
+    const good = Buffer.concat([
+      opening("publish", "live", "KEY"),
+      ...HEADERS.map((t) => media(t)),
+      media(picture(1, true)),
+    ]);
+    for (let batch = 0; batch < 10; batch++) {
+      const clients = Array.from({ length: 30 }, () => new RtmpClient(scope, running.rtmpPort));
+      for (const client of clients) client.socket.end(mutate(good, next, HELLO.length + ECHO.length));
+      await until("all of them to end", () => clients.every((client) => client.closed));
+    }
+    await until("no publisher", () => running.gateway.status().publishers.length === 0);
+    const link = await attach(scope, running);
+    send(await publish(scope, running), picture(7, true));
+    await until("a good publisher's picture", () => names(link.tags).includes("K7"));
+    assert.is(running.counter("rtmp_connections_total"), 301);
   }));
 
 test("HEVC, AV1 and sound that is not AAC are refused by name, at the publisher and at the channel", () =>
