@@ -1,0 +1,73 @@
+/** The library: everything between sound and pictures in and sound out, on arrays, without clock, files or sockets. */
+export { CODES, type Code } from "./codes.js";
+export type { ModelCard } from "./model/card.js";
+export {
+  type Detection,
+  type Inference,
+  InferenceError,
+  type StepRequest,
+  type StepResult,
+} from "./model/inference.js";
+export {
+  Attribution,
+  type AttributionInput,
+  type AttributionPolicy,
+  type Decision,
+  type FaceGains,
+  PolicyReason,
+} from "./pipeline/attribution.js";
+export { BandEnergy, type GridLayout } from "./pipeline/band-energy.js";
+export { type Controls, DEFAULT_CONTROLS, GainControls } from "./pipeline/controls.js";
+export { PipelineError } from "./pipeline/errors.js";
+export { RealFft } from "./pipeline/fft.js";
+export {
+  BANK_BIN_HZ,
+  BANK_BINS,
+  BANK_HOP,
+  BANK_LATENCY,
+  BANK_SIZE,
+  FilterBank,
+  type GainsAt,
+} from "./pipeline/filter-bank.js";
+export { GainMap } from "./pipeline/gain-map.js";
+export {
+  CROSS_FADE_SAMPLES,
+  GainTimeline,
+  HOLD_SAMPLES,
+  type ModeState,
+  type ShapeGains,
+} from "./pipeline/gain-timeline.js";
+export { boundedQueue, latestWins } from "./pipeline/operators/bounded-queue.js";
+export { type DelayLineOptions, delayLine } from "./pipeline/operators/delay-line.js";
+export { type PaceOptions, pace } from "./pipeline/operators/pace.js";
+export { type DropPolicy, type SeamCounter, seamCounter } from "./pipeline/operators/seam.js";
+export {
+  type ClockedPicture,
+  type LumaSignature,
+  lumaChanged,
+  lumaSignature,
+  type PickedPicture,
+  PictureClock,
+  type PictureClockOptions,
+} from "./pipeline/picture-clock.js";
+export { RAMP_SAMPLES } from "./pipeline/ramp.js";
+export {
+  type Levels,
+  type Rendered,
+  Separator,
+  type SeparatorModel,
+  type SeparatorOptions,
+  type StepSound,
+} from "./pipeline/separator.js";
+export { AudioTimeline, type TimedAudio, type TimelineEvent, type TimelineOutput } from "./pipeline/timeline.js";
+export {
+  type AudioBlock,
+  type Box,
+  type Face,
+  type GainGrid,
+  type Highlight,
+  type Keep,
+  type Mode,
+  type Picture,
+  SAMPLE_RATE,
+} from "./pipeline/types.js";
