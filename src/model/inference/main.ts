@@ -1,0 +1,72 @@
+import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
+import { engineName } from "../engines/onnxruntime.js";
+import { OnnxFaceDetector } from "../faces/detector.js";
+import { LocalInference } from "../local-inference.js";
+import { InferenceServer } from "./child.js";
+
+/**
+ * The inference process: forked by the supervisor, loads one model and the face detector, serves them to all channels over a Unix
+ * socket, and ends when it is told to stop or when the supervisor is gone.
+ */
+const STATUS_EVERY_MS = 1000;
+
+let stop: (() => Promise<void>) | null = null;
+let configured = false;
+
+function say(message: FromInference): void {
+  // A supervisor that died meanwhile is no error here: `disconnect` follows.
+  if (process.connected) process.send?.(message, undefined, undefined, () => {});
+}
+
+const logError = (message: string): void => say({ type: "log", level: "error", message });
+
+async function configure(settings: Extract<ToInference, { type: "configure" }>): Promise<void> {
+  const begin = performance.now();
+  const { threads } = settings;
+  const faces = await OnnxFaceDetector.open(settings.facesModel, { threads });
+  const inference = await LocalInference.open(settings.modelDir, { threads, faces }).catch(async (e: unknown) => {
+    await faces.close();
+    throw e;
+  });
+  const server = new InferenceServer(inference, {
+    onFault: (message) => say({ type: "log", level: "warn", message }),
+  });
+  await server.listen(settings.socket);
+  const timer = setInterval(
+    () => say({ type: "status", counters: { ...server.counters }, stepMs: server.stepMs }),
+    STATUS_EVERY_MS,
+  );
+  stop = async () => {
+    clearInterval(timer);
+    await server.close();
+    await inference.close();
+  };
+  say({ type: "ready", engine: engineName, warmUpMs: Math.round(performance.now() - begin) });
+}
+
+async function end(code: number): Promise<void> {
+  const closing = stop;
+  stop = null;
+  await closing?.().catch((e: unknown) => logError(`could not close cleanly: ${String(e)}`));
+  process.exit(code);
+}
+
+process.on("message", (message: ToInference) => {
+  if (message.type === "stop") void end(0);
+  if (message.type !== "configure" || configured) return;
+  configured = true;
+  configure(message).catch((e: unknown) => {
+    const code = e instanceof Error && "code" in e ? `${String(e.code)}: ` : "";
+    logError(`${code}${e instanceof Error ? e.message : String(e)}`);
+    // The message must be out before the process ends.
+    setTimeout(() => void end(1), 100);
+  });
+});
+process.on("disconnect", () => void end(0));
+// Ctrl-C reaches the whole group of processes: the supervisor ends us in its order.
+process.on("SIGINT", () => {});
+process.on("SIGTERM", () => void end(0));
+if (!process.connected) {
+  console.error("the inference process is started by the supervisor (sightline serve)");
+  process.exit(2);
+}
