@@ -89,7 +89,7 @@ export class FlvPlayer implements Sink {
   end(): void {
     this.#subscription?.cancel();
     this.response.end();
-    setTimeout(() => this.response.destroy(), this.context.limits.lingerMs).unref();
+    setTimeout(() => this.response.destroy(), this.context.limits.drainMs).unref();
   }
 
   /** Looks at the time limit of a player that takes nothing. */

@@ -20,6 +20,8 @@ export const LIMITS = {
   playerStalledMs: 30_000,
   /** After an answer that ends a connection: time for the peer to read it. */
   lingerMs: 1_000,
+  /** After the end of a programme: time for a player to take what its connection still holds. */
+  drainMs: 5_000,
   /** Log lines a second; what goes over is counted. */
   maxLogLines: 50,
 } as const;

@@ -100,7 +100,7 @@ export class RtmpPeer implements PublisherPeer, Sink {
     this.#role = NO_ROLE;
     subscription.cancel();
     this.#send(this.#session.endPlay(streamId));
-    this.#finish();
+    this.#finish(this.context.limits.drainMs);
   }
 
   #receive(chunk: Buffer): void {
@@ -218,11 +218,11 @@ export class RtmpPeer implements PublisherPeer, Sink {
   }
 
   /** Ends the connection after what was sent; a peer that does not read is not waited for. */
-  #finish(): void {
+  #finish(waitMs = this.context.limits.lingerMs): void {
     if (this.#closing) return;
     this.#closing = true;
     this.socket.end();
-    setTimeout(() => this.socket.destroy(), this.context.limits.lingerMs).unref();
+    setTimeout(() => this.socket.destroy(), waitMs).unref();
   }
 
   #fail(code: string, detail: string): void {

@@ -281,8 +281,11 @@ test("what a channel sends reaches players over HTTP and RTMP, bytes equal, and 
     const joiner = await playHttp(scope, `http://127.0.0.1:${running.mediaPort}/out/one.flv`);
     await until("the joiner's start", () => joiner.tags.length === 7);
     assert.is(names(joiner.tags), "M V A K1 s x p2");
+    link.out(picture(3, false, 500_000));
     link.send({ t: "outEnd" });
     await until("the end of all", () => http.state.ended && joiner.state.ended && rtmp.closed);
+    for (const player of [http, rtmp, joiner])
+      assert.ok(names(player.tags).endsWith("p3"), "the last tag comes before the end");
     assert.ok(commands(rtmp.answers).includes("onStatus NetStream.Play.UnpublishNotify"));
     await until("no players", () => running.gateway.status().players === 0);
   }));
