@@ -21,6 +21,7 @@ export const CODES = {
   SL_PROCESS_MEMORY: "The process used more memory than allowed; over the upper limit it is ended and started anew.",
   SL_PROCESS_RESTART: "The process is started anew because its settings changed or it was asked to.",
   SL_PROCESS_STOP: "The process was told to stop.",
+  SL_CHANNEL_DOWN: "The channel's process is not running; it is being started.",
   SL_CHANNEL_UNKNOWN: "There is no channel of this name.",
   SL_HTTP_INVALID: "The request's content is not what this address takes.",
   SL_HTTP_TOO_LARGE: "The request's content is larger than allowed.",
@@ -45,7 +46,8 @@ export const CODES = {
   SL_DEMO_CLIP: "The demonstration clip cannot be played round after round.",
   SL_DEMO_PUBLISH: "The demonstration's publisher was refused or lost its server; it tries again.",
   SL_MODEL_INVALID: "A model's card, files or weights are damaged or do not fit each other; it is not run.",
-  SL_INFERENCE_STATE_LOST: "The model's state of a face is gone or does not join on to this step; it is re-made from the last seconds.",
+  SL_INFERENCE_STATE_LOST:
+    "The model's state of a face is gone or does not join on to this step; it is re-made from the last seconds.",
   SL_INFERENCE_LATE: "The model's answer would come too late; the step is left out.",
   SL_INFERENCE_FAILED: "The model refused a step or gave numbers that cannot be used.",
 } as const satisfies Record<string, string>;

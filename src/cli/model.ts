@@ -67,7 +67,7 @@ const importModel = command({
 const build = command({
   meta: { name: "build", description: "Makes a live model from trained weights (train/export_weights.py)" },
   args: {
-    weights: { type: "positional", description: "safetensors file", required: true },
+    weights: { type: "string", description: "safetensors file", valueHint: "FILE", required: true },
     out: { type: "string", description: "model folder to write", valueHint: "DIR", required: true },
     name: { type: "string", description: "name in the card (default: the folder's)", valueHint: "NAME" },
     release: { type: "string", description: "version in the card", valueHint: "VERSION", default: "1" },

@@ -45,8 +45,7 @@ export const separateCommand = command({
     json: { type: "boolean", description: "progress and results as JSON lines" },
   },
   async run({ args }) {
-    const { runSeparate } = (await import(sourceFile("file/separate"))) as FileMode;
-    const status = await runSeparate({
+    const options: SeparateArguments = {
       input: args.input,
       out: args.out,
       model: args.model,
@@ -55,7 +54,9 @@ export const separateCommand = command({
       strengthPercent: parseStrength(args.strength),
       cam: args.cam === true,
       json: args.json === true,
-    });
+    };
+    const { runSeparate } = (await import(sourceFile("file/separate"))) as FileMode;
+    const status = await runSeparate(options);
     process.exitCode = status ?? 0;
   },
 });

@@ -1,11 +1,9 @@
 import { parseHostPort } from "../config/schema.js";
 import { VERSION } from "../supervisor/paths.js";
 import { DEMO_CHANNEL, type Service, serve } from "../supervisor/serve.js";
+import { endOnSignals } from "../supervisor/signals.js";
 import { command, UsageError } from "./command.js";
 import { configFile } from "./config-file.js";
-
-/** After this nothing is waited for any more. The service itself needs less; SIGTERM promises 3 s. Milliseconds. */
-const STOP_LIMIT_MS = 2800;
 
 export const serveCommand = command({
   meta: { name: "serve", description: "Runs the service: RTMP server, channels, dashboard" },
@@ -32,44 +30,13 @@ export const serveCommand = command({
       demo: args.demo === true,
       ...(args.http === undefined ? {} : { http: args.http }),
     });
-    handleSignals(service);
+    endOnSignals(service);
     announce(service, file);
     return new Promise<never>(() => {
       // Until a signal comes.
     });
   },
 });
-
-/** The first SIGTERM or SIGINT ends everything in good order, the second one at once. */
-function handleSignals({ supervisor, stop }: Service): void {
-  let asked = false;
-  const end = (): void => {
-    if (asked) {
-      supervisor.killAll();
-      process.exit(130);
-    }
-    asked = true;
-    const limit = setTimeout(() => {
-      supervisor.killAll();
-      process.exit(1);
-    }, STOP_LIMIT_MS);
-    void stop().then(() => {
-      clearTimeout(limit);
-      process.exit(0);
-    });
-  };
-  process.on("SIGTERM", end);
-  process.on("SIGINT", end);
-  // A terminal that was closed.
-  process.on("SIGHUP", end);
-  const fatal = (error: unknown): void => {
-    console.error(error);
-    supervisor.killAll();
-    process.exit(1);
-  };
-  process.on("uncaughtException", fatal);
-  process.on("unhandledRejection", fatal);
-}
 
 /** What an operator needs next, on stdout; the log goes to stderr. */
 function announce({ supervisor }: Service, file: string | null): void {

@@ -20,7 +20,14 @@ export type KeyInfo = {
   readonly inner: KeyInfo | null;
 };
 
-type Meta = { about?: string; unit?: string; reference?: boolean; secret?: boolean; example?: unknown };
+type Meta = {
+  about?: string;
+  allowed?: string;
+  unit?: string;
+  reference?: boolean;
+  secret?: boolean;
+  example?: unknown;
+};
 
 /** Walks a schema. Knows only the kinds that schema.ts uses. @throws TypeError on any other, so that a new kind is noticed in tests. */
 export function describe(schema: z.ZodType): KeyInfo {
@@ -68,7 +75,7 @@ export function describe(schema: z.ZodType): KeyInfo {
     };
   }
   if (inner instanceof z.ZodBoolean) return { ...common, kind: "boolean", allowed: "true or false" };
-  if (inner instanceof z.ZodString) return { ...common, kind: "string", allowed: "text" };
+  if (inner instanceof z.ZodString) return { ...common, kind: "string", allowed: meta.allowed ?? "text" };
   throw new TypeError(
     `describe() does not know this kind of schema: ${String((inner as { def?: { type?: string } }).def?.type)}`,
   );
@@ -102,14 +109,18 @@ export function nearestKey(typed: string, known: Iterable<string>): string | nul
   return best !== null && bestDistance <= Math.max(1, Math.floor(best.length / 3)) ? best : null;
 }
 
-/** Levenshtein distance, one row at a time. */
+/** Edit distance (optimal string alignment: two letters that changed places are one mistake), three rows at a time. */
 function editDistance(a: string, b: string): number {
+  let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      let best = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) best = Math.min(best, before[j - 2]! + 1);
+      next.push(best);
     }
+    before = row;
     row = next;
   }
   return row[b.length]!;

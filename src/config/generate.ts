@@ -55,7 +55,10 @@ function sentence(info: KeyInfo): string {
   const about = info.about.charAt(0).toUpperCase() + info.about.slice(1);
   const unit = info.unit ? ` Unit: ${info.unit}.` : "";
   const allowed =
-    info.kind === "string" || info.kind === "object" || info.kind === "record" || info.kind === "array"
+    (info.kind === "string" && info.allowed === "text") ||
+    info.kind === "object" ||
+    info.kind === "record" ||
+    info.kind === "array"
       ? ""
       : ` Allowed: ${info.allowed}.`;
   return `${about}.${unit}${allowed}`;

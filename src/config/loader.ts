@@ -76,6 +76,9 @@ export function parseConfig(text: string, file: string, env: Environment = {}): 
       { ...plain("", "must be a map of settings"), value: shape(tree), allowed: KEYS.allowed },
     ]);
   }
+  const reserved = reservedKey(tree, []);
+  if (reserved)
+    throw new ConfigError(file, [{ ...plain(reserved.join("."), "not usable as a name"), line: lineOf(reserved) }]);
   const overlay = applyEnvironment(tree as Record<string, unknown>, KEYS, env);
   const locate = (issue: ConfigIssue, path: readonly PropertyKey[]): ConfigIssue => {
     const variable = overlay.origin.get(issue.path);
@@ -88,6 +91,7 @@ export function parseConfig(text: string, file: string, env: Environment = {}): 
     const issues = parsed.error.issues
       .flatMap((issue) => translate(issue, tree))
       .map(({ issue, path }) => locate(issue, path));
+    issues.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
     throw new ConfigError(file, [...overlay.issues, ...issues].slice(0, MAX_ISSUES));
   }
   const issues: ConfigIssue[] = [...overlay.issues];
@@ -257,6 +261,17 @@ function translate(issue: z.core.$ZodIssue, tree: unknown): { issue: ConfigIssue
       },
     },
   ];
+}
+
+/** The path of a key `__proto__`, which zod would leave out without a word, or null. No deeper than settings go: a list may hold itself. */
+function reservedKey(tree: unknown, path: readonly string[]): readonly string[] | null {
+  if (typeof tree !== "object" || tree === null || path.length > 5) return null;
+  if (Object.hasOwn(tree, "__proto__")) return [...path, "__proto__"];
+  for (const [key, value] of Object.entries(tree)) {
+    const found = reservedKey(value, [...path, key]);
+    if (found) return found;
+  }
+  return null;
 }
 
 function valueAt(tree: unknown, path: readonly PropertyKey[]): unknown {

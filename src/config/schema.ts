@@ -2,8 +2,8 @@ import { z } from "zod";
 
 /**
  * The one source of configuration: types, defaults, sightline.example.yml, docs/reference/configuration.md and the errors of
- * `sightline config check` all come from here. Every key carries `.meta({ about, unit?, reference?, example? })`:
- * `about` is its meaning, `unit` the unit of a number, `reference: true` says that `env:NAME` and `file:PATH` are resolved,
+ * `sightline config check` all come from here. Every key carries `.meta({ about, unit?, allowed?, reference?, secret?, example? })`:
+ * `about` is its meaning, `allowed` what a text may be, `unit` the unit of a number, `reference: true` says that `env:NAME` and `file:PATH` are resolved,
  * `example` is what the example file shows for a key without a default.
  */
 const profile = z.enum(["low", "balanced", "quality"]);
@@ -12,11 +12,9 @@ const keep = z.enum(["on-screen", "off-screen", "mix"]);
 /** `HOST:PORT`; an IPv6 address stands in brackets. Port 0 lets the system choose. */
 const HOST_PORT = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
 const hostPort = () =>
-  z
-    .string()
-    .refine((s) => Number(HOST_PORT.exec(s)?.[2] ?? 65_536) <= 65_535, {
-      error: "HOST:PORT, for example 127.0.0.1:8080",
-    });
+  z.string().refine((s) => Number(HOST_PORT.exec(s)?.[2] ?? 65_536) <= 65_535, {
+    error: "HOST:PORT, for example 127.0.0.1:8080",
+  });
 
 const fraction = () => z.number().min(0).max(1);
 
@@ -82,29 +80,20 @@ export const CHANNEL_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 export const config = z.strictObject({
   http: hostPort()
     .default("127.0.0.1:8080")
-    .meta({ about: "HOST:PORT of dashboard, API, /metrics, /healthz, /readyz" }),
-  httpHosts: z
-    .array(z.string().min(1))
-    .max(64)
-    .default([])
-    .meta({
-      about:
-        "further host names by which the dashboard may be opened and settings changed; localhost is always allowed",
-    }),
-  media: hostPort().default("127.0.0.1:8081").meta({ about: "HOST:PORT of HTTP-FLV for players" }),
-  rtmp: hostPort().default("0.0.0.0:1935").meta({ about: "HOST:PORT of the RTMP server" }),
+    .meta({ about: "address of dashboard, API, /metrics, /healthz, /readyz", allowed: "HOST:PORT" }),
+  httpHosts: z.array(z.string().min(1)).max(64).default([]).meta({
+    about: "further host names by which the dashboard may be opened and settings changed; localhost is always allowed",
+  }),
+  media: hostPort().default("127.0.0.1:8081").meta({ about: "address of HTTP-FLV for players", allowed: "HOST:PORT" }),
+  rtmp: hostPort().default("0.0.0.0:1935").meta({ about: "address of the RTMP server", allowed: "HOST:PORT" }),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")
     .meta({ about: "least level of the log (JSON lines on stderr)" }),
-  models: z
-    .string()
-    .min(1)
-    .optional()
-    .meta({
-      about: "folder in which models are looked up by name; left out: the models that came with Sightline",
-      example: "/srv/models",
-    }),
+  models: z.string().min(1).optional().meta({
+    about: "folder in which models are looked up by name; left out: the models that came with Sightline",
+    example: "/srv/models",
+  }),
   inferenceThreads: z.int().min(1).max(64).default(1).meta({ about: "threads of the inference engine" }),
   memoryWarnMb: z
     .int()

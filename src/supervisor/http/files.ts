@@ -1,6 +1,7 @@
 import { readFile, realpath, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { extname, join, sep } from "node:path";
+import { contentSecurityPolicy } from "../../dashboard/api.js";
 import { Problem, send } from "./problem.js";
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -30,7 +31,7 @@ export async function serveFile(
   res: ServerResponse,
   path: string,
   folder: string,
-  mediaPort: number,
+  mediaPort: number | null,
 ): Promise<void> {
   const missing = new Problem(404, "SL_HTTP_NOT_FOUND", "Not found", "nothing is at this address");
   const relative = safePath(path);
@@ -54,8 +55,7 @@ export async function serveFile(
   send(req, res, 200, type, body, {
     ETag: tag,
     "Cache-Control": "no-cache",
-    // Players fetch HTTP-FLV from the media port of the same host and run their demuxer in a blob: worker; plots set styles from code.
-    "Content-Security-Policy": `default-src 'self'; connect-src 'self' ws: http://*:${mediaPort} ws://*:${mediaPort}; media-src 'self' blob:; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    "Content-Security-Policy": contentSecurityPolicy(mediaPort),
   });
 }
 

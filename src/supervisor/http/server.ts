@@ -146,7 +146,7 @@ export class HttpServer {
     if (path === "/api" || path.startsWith("/api/"))
       throw new Problem(404, "SL_HTTP_NOT_FOUND", "Not found", "nothing is at this address");
     allow(req, "GET", "HEAD");
-    await serveFile(req, res, path, this.#options.pageFolder, backend.state().mediaPort ?? 0);
+    await serveFile(req, res, path, this.#options.pageFolder, backend.state().mediaPort);
   }
 
   async #channel(req: IncomingMessage, res: ServerResponse, name: string): Promise<void> {
