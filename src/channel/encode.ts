@@ -10,6 +10,8 @@ export type AacFrame = { readonly atSample: number; readonly data: Buffer; reado
 /** Four seconds of stereo: the encoder is many times faster than real time. */
 const BACKLOG_BYTES = 4 * SAMPLE_RATE * 2 * 4;
 
+const RESTART_MS = 500;
+
 /**
  * Sound to AAC. The encoder's clock is the sample index and nothing else: it never sees a gap, whatever the source's timestamps do;
  * they are put back afterwards by the timeline.
@@ -22,6 +24,7 @@ export class AacEncoder {
   readonly #onFrame: (frame: AacFrame) => void;
   #config: Buffer | null = null;
   #channels = 0;
+  #retry: NodeJS.Timeout | null = null;
   /** Sample index at which the stream of this encoder began; times inside it begin at 0. */
   #origin: number | null = null;
 
@@ -31,6 +34,7 @@ export class AacEncoder {
     const made = firstThatWorks((fault) => {
       this.counters.encoder_faults += 1;
       onFault(fault);
+      this.#restartLater();
     });
     this.#pipeline = made.pipeline;
     this.#delaySamples = made.delaySamples;
@@ -58,7 +62,17 @@ export class AacEncoder {
   }
 
   close(): void {
+    if (this.#retry !== null) clearTimeout(this.#retry);
     this.#pipeline.close();
+  }
+
+  #restartLater(): void {
+    this.#pipeline.stop();
+    this.#retry = setTimeout(() => {
+      this.#channels = 0;
+      this.#origin = null;
+      this.#pipeline.play();
+    }, RESTART_MS);
   }
 
   #receive(packet: GdpPacket): void {

@@ -27,6 +27,7 @@ export type LatencyPlan = {
   readonly declaredMs: number;
   readonly parts: Readonly<Record<string, number>>;
   readonly hopUnits: number;
+  readonly captureDecodeMs: number;
   /** How long before its release sound must be rendered: a whole AAC frame must be full, and its sound lies `delay` before. */
   readonly encodeMs: number;
   /** A step whose gains are not there after this has missed its use. */
@@ -49,5 +50,12 @@ export function latencyPlan(profile: Profile, card: Pick<ModelCard, "unitSamples
     encode: encodeMs,
   };
   const declaredMs = Math.round(Object.values(parts).reduce((a, b) => a + b, 0));
-  return { declaredMs, parts, hopUnits, encodeMs, inferenceMs: INFERENCE_MS[profile] };
+  return {
+    declaredMs,
+    parts,
+    hopUnits,
+    captureDecodeMs: parts.captureDecode,
+    encodeMs,
+    inferenceMs: INFERENCE_MS[profile],
+  };
 }

@@ -47,6 +47,10 @@ export class FlvFileOutput implements Output {
     for (const tag of this.#muxer.tags(unit)) for (const part of flvTagParts(tag)) this.#stream.write(part);
   }
 
+  interrupted(): void {
+    this.#gate.shut();
+  }
+
   async close(): Promise<void> {
     if (this.#state === "ended") return;
     this.#state = "ended";

@@ -35,5 +35,9 @@ export class GatewayOutput implements Output {
     }
   }
 
+  interrupted(): void {
+    this.#gate.shut();
+  }
+
   async close(): Promise<void> {}
 }

@@ -61,6 +61,10 @@ export class MuxedOutput implements Output {
     }
   }
 
+  interrupted(): void {
+    this.#gate.shut();
+  }
+
   async close(): Promise<void> {
     if (this.#retry !== null) clearTimeout(this.#retry);
     const wasLive = this.#pipeline !== null && this.#state !== "back-off";

@@ -48,5 +48,7 @@ class UselessOutput implements Output {
 
   write(): void {}
 
+  interrupted(): void {}
+
   async close(): Promise<void> {}
 }

@@ -12,6 +12,8 @@ export interface Output {
   /** Units not sent, times the output failed. */
   readonly counters: Readonly<Record<string, number>>;
   write(unit: OutputUnit): void;
+  /** Units were lost on their way here: nothing more until the next key frame. */
+  interrupted(): void;
   /** Ends what needs an end (file formats); resolves when done, within about a second. */
   close(): Promise<void>;
 }

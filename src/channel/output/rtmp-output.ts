@@ -62,6 +62,10 @@ export class RtmpOutput implements Output {
     }
   }
 
+  interrupted(): void {
+    this.#gate.shut();
+  }
+
   async close(): Promise<void> {
     if (this.#retry !== null) clearTimeout(this.#retry);
     this.#state = "ended";

@@ -1,0 +1,41 @@
+import type { Separator, StepSound } from "../pipeline/separator.js";
+
+export type StepCutterOptions = {
+  readonly separator: Separator;
+  readonly unitSamples: number;
+  readonly hopUnits: number;
+  /** Newest unit whose picture is certain. */
+  readonly decidedUnit: () => number;
+  /** False: no pictures come, nothing is waited for. */
+  readonly hasPictures: () => boolean;
+  /** Pictures are waited for so long after the sound of a step is there. */
+  readonly overdueMs: number;
+};
+
+/** Gives the next step as soon as its sound is there and its pictures are there, or overdue. The clock comes with each question. */
+export class StepCutter {
+  /** Steps that went without their last pictures. */
+  overdue = 0;
+  readonly #o: StepCutterOptions;
+  #next = 0;
+  #soundThereMs: number | null = null;
+
+  constructor(options: StepCutterOptions) {
+    this.#o = options;
+  }
+
+  next(nowMs: number): StepSound | null {
+    const { separator, unitSamples, hopUnits } = this.#o;
+    const units = hopUnits - ((this.#next / unitSamples) % hopUnits);
+    const end = this.#next + units * unitSamples;
+    if (end > separator.pushedSamples) return null;
+    this.#soundThereMs ??= nowMs;
+    const waits = this.#o.hasPictures() && this.#o.decidedUnit() < end / unitSamples - 1;
+    if (waits && nowMs - this.#soundThereMs < this.#o.overdueMs) return null;
+    if (waits) this.overdue += 1;
+    this.#soundThereMs = null;
+    const step = separator.nextStep(hopUnits);
+    if (step !== null) this.#next = step.atSample + step.units * unitSamples;
+    return step;
+  }
+}
