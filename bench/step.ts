@@ -8,17 +8,15 @@ import { liveShapes, noiseWeight } from "../test/model/noise.js";
 /**
  * Cost of the live model on this machine: milliseconds of one step by its number of units (40 ms each), one thread.
  *
- *     npx tsx bench/step.ts [width ...]         default 64 96
+ *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 dual:64:4:64
  */
-function config(width: number): LiveConfig {
+function config(text: string): LiveConfig {
+  const [kind, width, blocks, side = "64"] = text.split(":");
   return liveConfig.parse({
-    side: 64,
+    side: Number(side),
     widths: [24, 48, 96, 128],
     hidden: 256,
-    width,
-    blocks: 4,
-    hop: 128,
-    ahead: 9,
+    separator: { kind, width: Number(width), blocks: Number(blocks) },
     vdim: 128,
     vhidden: 96,
     edim: 64,
@@ -63,15 +61,15 @@ async function measure(
   return { times: times.sort((a, b) => a - b), cpuMs: (used.user + used.system) / 1000 / runs };
 }
 
-const widths = process.argv.slice(2).map(Number);
+const models = process.argv.slice(2);
 console.log(
   `${engineName}, Node ${process.version}, ${cpus()[0]?.model ?? "?"} (${cpus().length} cores), 1 thread, weights random`,
 );
 console.log(
-  "width blocks | parameters  GMAC/s  file MB  load ms | units  sound ms  p50 ms  p95 ms  p99 ms  cpu ms  ms/unit  share of a core",
+  "model            | parameters  GMAC/s  file MB  load ms | units  sound ms  p50 ms  p95 ms  p99 ms  cpu ms  ms/unit  share of a core",
 );
-for (const width of widths.length > 0 ? widths : [64, 96]) {
-  const c = config(width);
+for (const model of models.length > 0 ? models : ["lite:320:2:80", "dual:64:4:64"]) {
+  const c = config(model);
   const weights = new Map<string, WeightTensor>(
     Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]),
   );
@@ -80,9 +78,12 @@ for (const width of widths.length > 0 ? widths : [64, 96]) {
   const engine = await OnnxEngine.open(graph.bytes, { threads: 1 });
   const load = performance.now() - begin;
   const states: TensorMap = Object.fromEntries(
-    graph.states.map((s) => [s.name, tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)), s.shape)]),
+    graph.states.map((s) => [
+      s.name,
+      tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)).fill(s.init), s.shape),
+    ]),
   );
-  const head = `${String(width).padStart(5)} ${String(c.blocks).padStart(6)} | ${(graph.parameters / 1e6).toFixed(2).padStart(8)} M ${((graph.work.perUnit * 25) / 1e9).toFixed(2).padStart(7)} ${(graph.bytes.length / 1e6).toFixed(1).padStart(8)} ${load.toFixed(0).padStart(8)} |`;
+  const head = `${model.padEnd(16)} | ${(graph.parameters / 1e6).toFixed(2).padStart(8)} M ${((graph.work.perUnit * 25) / 1e9).toFixed(2).padStart(7)} ${(graph.bytes.length / 1e6).toFixed(1).padStart(8)} ${load.toFixed(0).padStart(8)} |`;
   for (const [units, runs] of [
     [1, 150],
     [2, 100],

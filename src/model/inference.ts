@@ -51,10 +51,19 @@ export class InferenceError extends Error {
   }
 }
 
+/** Sound from which a voice memory can be made: 0.5 to 60 s of 48 kHz. */
+export const VOICE_SAMPLES = { min: 24_000, max: 60 * 48_000 } as const;
+
 /** The two implementations: in this process (files, tests) and in the inference child (live). */
 export interface Inference {
   readonly card: ModelCard;
   step(request: StepRequest): Promise<StepResult>;
+  /**
+   * Some seconds of one voice (mono 48 kHz, as long as VOICE_SAMPLES says) -> `memorySize` numbers for the `memory` of steps; keeps nothing. `session`
+   * says whose request it is. Throws SL_INFERENCE_FAILED when the sound is too short, too long or not finite, or the model has no
+   * voice encoder.
+   */
+  remember(session: string, samples: Float32Array): Promise<Float32Array>;
   /** RGB picture, squeezed to side x side (128). */
   detectFaces(rgb: Uint8Array, side: number): Promise<readonly Detection[]>;
   /** Forgets the state of one track (or all of a session). */

@@ -1,7 +1,14 @@
 import type { ModelCard } from "./card.js";
 import { type LoadedModel, loadModel } from "./cards.js";
 import { OnnxEngine, type TensorMap, tensor } from "./engines/onnxruntime.js";
-import { type Detection, type Inference, InferenceError, type StepRequest, type StepResult } from "./inference.js";
+import {
+  type Detection,
+  type Inference,
+  InferenceError,
+  type StepRequest,
+  type StepResult,
+  VOICE_SAMPLES,
+} from "./inference.js";
 import { allFinite, withoutTiny } from "./numbers.js";
 
 /** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
@@ -27,8 +34,6 @@ const MAX_UNITS = 250;
 const MAX_WAITING = 64;
 /** Keeps first / (first + second) defined where both masks are 0. */
 const TINY = 1e-6;
-/** Longest sound for a voice memory: 60 s. */
-const MAX_VOICE_SAMPLES = 60 * 48_000;
 
 function failed(message: string): InferenceError {
   return new InferenceError("SL_INFERENCE_FAILED", message);
@@ -93,15 +98,14 @@ export class LocalInference implements Inference {
     return this.inTurn(() => this.runStep(request));
   }
 
-  /** Some seconds of one voice (mono 48 kHz, 0.5 to 60 s) -> memory for `step`. */
-  remember(samples: Float32Array): Promise<Float32Array> {
+  remember(_session: string, samples: Float32Array): Promise<Float32Array> {
     return this.inTurn(async () => {
       if (!this.voice) throw failed(`model ${this.card.name} has no voice encoder`);
-      if (samples.length < 24_000 || samples.length > MAX_VOICE_SAMPLES || !allFinite(samples))
+      if (samples.length < VOICE_SAMPLES.min || samples.length > VOICE_SAMPLES.max || !allFinite(samples))
         throw failed(
-          `${samples.length} samples cannot make a voice memory (24000 to ${MAX_VOICE_SAMPLES} finite ones can)`,
+          `${samples.length} samples cannot make a voice memory (${VOICE_SAMPLES.min} to ${VOICE_SAMPLES.max} finite ones can)`,
         );
-      const { memory } = await this.voice.run({ samples: tensor(samples, [1, samples.length]) });
+      const { memory } = await this.voice.run({ samples: tensor(withoutTiny(samples), [1, samples.length]) });
       const data = memory?.data;
       if (!(data instanceof Float32Array) || data.length !== this.card.memorySize || !allFinite(data))
         throw failed("the voice encoder gave no memory");

@@ -3,15 +3,16 @@ import * as assert from "uvu/assert";
 import type { LoadedModel } from "../../src/model/cards.js";
 import { InferenceError, type StepRequest } from "../../src/model/inference.js";
 import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
+import { clockOf } from "../../src/model/live/config.js";
 import { LocalInference } from "../../src/model/local-inference.js";
-import { noise, noiseLive, tinyConfig } from "./noise.js";
+import { noise, noiseLive, tinyDual, tinyLite } from "./noise.js";
 
 const UNIT = 1920;
-const SIDE = tinyConfig.side;
+const SIDE = tinyDual.side;
 
 const weights = noiseLive();
-function loaded(meta: Partial<BuildMeta> = {}): LoadedModel {
-  const { card, files } = makeLive(weights, { name: "tiny", version: "1", ...meta });
+function loaded(meta: Partial<BuildMeta> = {}, from = weights): LoadedModel {
+  const { card, files } = makeLive(from, { name: "tiny", version: "1", ...meta });
   return { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
 }
 
@@ -52,15 +53,24 @@ test.before(async (t) => {
 });
 test.after((t) => t.model.close());
 
-test("gains lie on the card's grid, between 0 and 1", async ({ model }) => {
-  const { gains } = await model.step(request(0, 3));
-  assert.equal(
-    [gains.atSample, gains.hopSamples, gains.frames, gains.bins, gains.binHz, gains.data.length],
-    [-3840, 384, 15, 257, 31.25, 15 * 257],
-  );
-  assert.ok(gains.data.every((v) => v >= 0 && v <= 1));
-  assert.is((await model.step(request(3, 1))).gains.atSample, 3 * UNIT - 3840);
-});
+for (const config of [tinyDual, tinyLite]) {
+  const clock = clockOf(config.separator);
+  const { firstFrameOffset, hop, frames, bins, binHz } = clock;
+  test(`gains lie on the card's grid, between 0 and 1, whatever the calls are cut into (${config.separator.kind})`, async () => {
+    const model = await LocalInference.open(loaded({}, noiseLive(config)), { threads: 1 });
+    const { gains } = await model.step(request(0, 3));
+    assert.equal(
+      [gains.atSample, gains.hopSamples, gains.frames, gains.bins, gains.binHz, gains.data.length],
+      [firstFrameOffset, hop, 3 * frames, bins, binHz, 3 * frames * bins],
+    );
+    assert.ok(gains.data.every((v) => v >= 0 && v <= 1));
+    assert.is((await model.step(request(3, 1))).gains.atSample, 3 * UNIT + firstFrameOffset);
+    const parts: number[] = [];
+    for (let u = 0; u < 3; u++) parts.push(...(await model.step(request(u, 1))).gains.data);
+    assert.ok(parts.every((v, i) => Math.abs(v - gains.data[i]!) < 1e-5));
+    await model.close();
+  });
+}
 
 test("tracks and sessions run side by side without touching each other, asked for all at once", async ({ model }) => {
   const others = [
@@ -162,10 +172,14 @@ test("without a picture the crops do not matter, and it makes a difference", asy
   const none = await gains({ hasPicture: false, crops: new Uint8Array(0) });
   assert.equal(await gains({ hasPicture: false, crops: new Uint8Array(5 * SIDE ** 2).fill(200) }), none);
   assert.not.equal(await gains({}), none);
-  const known = await model.remember(Float32Array.from(noise("voice", 48_000), (v) => v * 0.1));
+  const known = await model.remember(
+    "a",
+    Float32Array.from(noise("voice", 48_000), (v) => v * 0.1),
+  );
   assert.ok(Math.abs(Math.hypot(...known) - 4) < 1e-4);
   assert.not.equal(await gains({ hasPicture: false, memory: known }), none);
-  assert.is(await code(model.remember(new Float32Array(1000))), "SL_INFERENCE_FAILED");
+  for (const bad of [1000, 60 * 48_000 + 1])
+    assert.is(await code(model.remember("a", new Float32Array(bad))), "SL_INFERENCE_FAILED");
 });
 
 test("the least recently used of too many tracks has to start anew, the others go on", async ({ model }) => {

@@ -7,7 +7,7 @@ import type { ModelCard } from "../../src/model/card.js";
 import { findModel, listModels, loadModel, modelInfo } from "../../src/model/cards.js";
 import { InferenceError } from "../../src/model/inference.js";
 import { buildLive, makeLive } from "../../src/model/live/build.js";
-import { noiseLive } from "./noise.js";
+import { noiseLive, tinyDual, tinyLite } from "./noise.js";
 
 const test = suite<{ models: string; folder: string; card: ModelCard }>("model folders");
 
@@ -37,21 +37,35 @@ async function editCard(folder: string, edit: (card: Record<string, unknown>) =>
   await writeFile(path, JSON.stringify(card));
 }
 
-test("what is built is found, verified and described, on the clock of the architecture page", async (t) => {
+test("what is built is found, verified and described", async (t) => {
   assert.equal(await listModels(t.models), ["tiny"]);
   assert.is(await findModel("tiny", t.models), t.folder);
   assert.is(await findModel(`${t.folder}/`, "/nowhere").then((f) => join(f)), t.folder);
   const { card } = await loadModel(t.folder);
   assert.equal(card, t.card);
-  assert.equal(
-    [card.firstFrameOffset, card.guardSamples, card.unitSamples, card.grid.hopSamples],
-    [-3840, 4224, 1920, 384],
-  );
   assert.is(card.gain, "on");
   assert.is(card.training.data, "none");
   const info = await modelInfo(t.folder);
   assert.is(info.guardMs, 88);
   assert.equal(Object.keys(info.sizes), ["model.onnx", "voice.onnx"]);
+});
+
+test("the card's clock is the one of the architecture page, for both kinds", () => {
+  const clock = (c: typeof tinyDual): unknown => {
+    const { card } = makeLive(noiseLive(c), { name: "a", version: "1" });
+    const { hopSamples, bins, binHz } = card.grid;
+    return [card.unitSamples, card.firstFrameOffset, card.guardSamples, hopSamples, bins, binHz];
+  };
+  assert.equal(clock(tinyDual), [1920, -3840, 4224, 384, 257, 31.25]);
+  assert.equal(clock(tinyLite), [1920, -3840, 4800, 960, 321, 25]);
+});
+
+test("the lite separator's memory of levels begins at the floor, all else at zero", () => {
+  const { card } = makeLive(noiseLive(tinyLite), { name: "a", version: "1" });
+  assert.equal(
+    card.states.filter((s) => s.init !== 0).map((s) => [s.name, s.shape, s.init]),
+    [["levels", [1, 177], -9.2]],
+  );
 });
 
 test("building twice gives the same bytes", () => {
@@ -104,6 +118,15 @@ test("weights that lack a tensor or their sizes cannot become a model", () => {
   assert.throws(() => makeLive({ ...whole, tensors: less }, meta), /lack tensor sep\.blocks\.1\.m2\.weight/);
   assert.throws(() => makeLive({ ...whole, notes: {} }, meta), /notes of the weight file: .*config/);
   assert.throws(() => makeLive({ ...whole, notes: { config: '{"hop":160}' } }, meta), /notes of the weight file/);
+  const clock = (separator: object): (() => unknown) => {
+    const config = { ...tinyLite, separator: { ...tinyLite.separator, ...separator } };
+    return () => makeLive({ ...noiseLive(tinyLite), notes: { config: JSON.stringify(config) } }, meta);
+  };
+  assert.throws(clock({ ahead: 3 }), /two pictures/);
+  assert.throws(clock({ ahead: 5 }), /two pictures/);
+  assert.throws(clock({ hop: 300 }), /not a multiple of the hop/);
+  assert.throws(clock({ hop: 128 }), /two pictures/);
+  assert.throws(clock({ nfft: 650 }), /notes of the weight file/);
 });
 
 test.run();

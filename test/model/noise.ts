@@ -39,7 +39,7 @@ export function noiseWeights(shapesJson: string): Weights {
 
 /** Shapes of every tensor of a live model with this configuration. */
 export function liveShapes(c: LiveConfig): Record<string, number[]> {
-  const out: Record<string, number[]> = { "sep.pos": [33, c.width] };
+  const out: Record<string, number[]> = {};
   const linear = (name: string, from: number, to: number): void => {
     out[`${name}.weight`] = [to, from];
     out[`${name}.bias`] = [to];
@@ -54,8 +54,8 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   };
   const lstm = (name: string, n: number): void => {
     for (const k of ["ih", "hh"]) {
-      out[`${name}.rnn.lstm.weight_${k}_l0`] = [4 * n, n];
-      out[`${name}.rnn.lstm.bias_${k}_l0`] = [4 * n];
+      out[`${name}.lstm.weight_${k}_l0`] = [4 * n, n];
+      out[`${name}.lstm.bias_${k}_l0`] = [4 * n];
     }
   };
   [2, ...c.widths].slice(0, 4).forEach((from, i) => {
@@ -75,28 +75,42 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   norm("sep.picture.norm", c.vdim);
   linear("sep.picture.inp", c.vdim, c.vhidden);
   conv("sep.picture.conv", [c.vhidden, c.vhidden, 3]);
-  lstm("sep.picture", c.vhidden);
+  lstm("sep.picture.rnn", c.vhidden);
   linear("sep.voice.0", c.edim, 64);
-  const C = c.width;
-  conv("sep.e1", [C / 2, 3, 2, 5]);
-  conv("sep.e2", [C, C / 2, 1, 5]);
-  conv("sep.e3", [C, C, 1, 3]);
-  conv("sep.d3", [2 * C, C, 1, 3], C);
-  conv("sep.d2", [2 * C, C / 2, 1, 5], C / 2);
-  conv("sep.d1", [C, 2, 1, 5], 2);
-  for (let k = 0; k < c.blocks; k++) {
-    const b = `sep.blocks.${k}`;
-    norm(`${b}.n1`, C);
-    lstm(b, C);
-    linear(`${b}.o`, C, C);
-    linear(`${b}.film`, c.vhidden + 66, 2 * C);
-    norm(`${b}.n2`, C);
-    linear(`${b}.m1`, C, 16);
-    linear(`${b}.m4`, 16, C);
-    linear(`${b}.m2`, 16 * 33, 192);
-    linear(`${b}.m3`, 192, 16 * 33);
-    conv(`${b}.c1`, [C, 1, 1, 5]);
-    linear(`${b}.c2`, C, C);
+  const { kind, width: C, blocks, nfft } = c.separator;
+  const film = c.vhidden + 66;
+  if (kind === "dual") {
+    out["sep.pos"] = [33, C];
+    conv("sep.e1", [C / 2, 3, 2, 5]);
+    conv("sep.e2", [C, C / 2, 1, 5]);
+    conv("sep.e3", [C, C, 1, 3]);
+    conv("sep.d3", [2 * C, C, 1, 3], C);
+    conv("sep.d2", [2 * C, C / 2, 1, 5], C / 2);
+    conv("sep.d1", [C, 2, 1, 5], 2);
+    for (let k = 0; k < blocks; k++) {
+      const b = `sep.blocks.${k}`;
+      norm(`${b}.n1`, C);
+      lstm(`${b}.rnn`, C);
+      linear(`${b}.o`, C, C);
+      linear(`${b}.film`, film, 2 * C);
+      norm(`${b}.n2`, C);
+      linear(`${b}.m1`, C, 16);
+      linear(`${b}.m4`, 16, C);
+      linear(`${b}.m2`, 16 * 33, 192);
+      linear(`${b}.m3`, 192, 16 * 33);
+      conv(`${b}.c1`, [C, 1, 1, 5]);
+      linear(`${b}.c2`, C, C);
+    }
+  } else {
+    const bands = nfft / 4 + 17;
+    linear("sep.inp", 2 * bands, C);
+    norm("sep.n0", C);
+    linear("sep.out", 2 * C, 2 * bands);
+    for (let k = 0; k < blocks; k++) {
+      lstm(`sep.rnns.${k}`, C);
+      norm(`sep.norms.${k}`, C);
+      linear(`sep.films.${k}`, film, 2 * C);
+    }
   }
   const H = c.voiceHidden;
   linear("enc.inp", 64, H);
@@ -107,21 +121,12 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   return out;
 }
 
-export const tinyConfig: LiveConfig = liveConfig.parse({
-  side: 32,
-  widths: [4, 6, 8, 8],
-  hidden: 16,
-  width: 8,
-  blocks: 2,
-  hop: 128,
-  ahead: 9,
-  vdim: 12,
-  vhidden: 10,
-  edim: 8,
-});
+const tiny = { side: 32, widths: [4, 6, 8, 8], hidden: 16, vdim: 12, vhidden: 10, edim: 8 };
+export const tinyDual: LiveConfig = liveConfig.parse({ ...tiny, separator: { kind: "dual", width: 8, blocks: 2 } });
+export const tinyLite: LiveConfig = liveConfig.parse({ ...tiny, separator: { kind: "lite", width: 16, blocks: 2 } });
 
 /** A whole weight file of hashed noise. */
-export function noiseLive(c: LiveConfig = tinyConfig): WeightFile {
+export function noiseLive(c: LiveConfig = tinyDual): WeightFile {
   const tensors = new Map(Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]));
   return { tensors, notes: { config: JSON.stringify(c) } };
 }

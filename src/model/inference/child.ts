@@ -2,6 +2,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { encodeFrame, FrameReader } from "../../transport/ipc/frame.js";
 import { type Inference, InferenceError } from "../inference.js";
 import {
+  bytesOf,
+  decodeFloats,
   decodeStep,
   encodeGains,
   errorHeader,
@@ -33,6 +35,7 @@ export class InferenceServer {
   readonly counters = {
     steps: 0,
     detections: 0,
+    memories: 0,
     jobs_late: 0,
     jobs_replaced: 0,
     jobs_failed: 0,
@@ -140,6 +143,17 @@ export class InferenceServer {
       return;
     }
     const session = scoped(connection, header.session);
+    if (header.t === "remember") {
+      const { id } = header;
+      const samples = decodeFloats(payload);
+      // One waiting per session: a voice's sound is large, and the newest is the one that counts.
+      this.#enqueue({
+        ...base,
+        subject: `voice ${session}`,
+        run: () => this.#remember(connection, id, session, samples),
+      });
+      return;
+    }
     if (!connection.sessions.has(session) && connection.sessions.size >= MAX_SESSIONS) {
       const full = new InferenceError("SL_INFERENCE_FAILED", `more than ${MAX_SESSIONS} sessions`);
       send(connection, errorHeader(full, header.id));
@@ -165,6 +179,12 @@ export class InferenceServer {
     const faces = finiteFaces(await this.inference.detectFaces(rgb, side)).slice(0, 64);
     this.counters.detections++;
     send(connection, { t: "faces", id, faces: faces.map((f) => ({ ...f, keypoints: [...f.keypoints] })) });
+  }
+
+  async #remember(connection: Connection, id: number, session: string, samples: Float32Array): Promise<void> {
+    const memory = await this.inference.remember(session, samples);
+    this.counters.memories++;
+    send(connection, { t: "memory", id }, bytesOf(memory));
   }
 
   #enqueue(job: Job): void {

@@ -7,6 +7,7 @@ import { type Detection, InferenceError, type StepRequest, type StepResult } fro
  * that the client asks and each request gets one answer with its id, in any order. Numbers in payloads are little endian.
  *
  *   step    payload: samples (float32), memory (float32), crops (uint8)      -> gains payload: float32 | error
+ *   remember  payload: samples (float32)                                     -> memory payload: float32 | error
  *   detect  payload: RGB                                                     -> faces | error
  *   forget  no payload, no answer
  */
@@ -34,9 +35,10 @@ const stepHeader = z.strictObject({
   crops: count,
   deadlineMs,
 });
+const rememberHeader = z.strictObject({ t: z.literal("remember"), id, session, deadlineMs });
 const detectHeader = z.strictObject({ t: z.literal("detect"), id, side: z.int().min(1).max(1024), deadlineMs });
 const forgetHeader = z.strictObject({ t: z.literal("forget"), session, track: track.optional() });
-export const toChild = z.discriminatedUnion("t", [stepHeader, detectHeader, forgetHeader]);
+export const toChild = z.discriminatedUnion("t", [stepHeader, rememberHeader, detectHeader, forgetHeader]);
 export type ToChild = z.infer<typeof toChild>;
 export type StepHeader = z.infer<typeof stepHeader>;
 
@@ -69,6 +71,7 @@ export const fromChild = z.discriminatedUnion("t", [
     binHz: z.number().positive(),
     engineMs: z.number(),
   }),
+  z.strictObject({ t: z.literal("memory"), id }),
   z.strictObject({ t: z.literal("faces"), id, faces: z.array(detection).max(64) }),
   z.strictObject({ t: z.literal("error"), id, code, message: z.string() }),
 ]);
@@ -149,6 +152,16 @@ export function decodeGains(header: Extract<FromChild, { t: "gains" }>, payload:
   };
 }
 
+/** Bare numbers as a payload: a voice's sound, its memory. */
+export const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+/** @throws ProtocolError when the payload is not whole numbers or none at all */
+export function decodeFloats(payload: Buffer): Float32Array {
+  if (payload.length === 0 || payload.length % 4 !== 0)
+    throw new ProtocolError(`${payload.length} bytes are not float32`);
+  return floatsOf(payload, 0, payload.length / 4);
+}
+
 export function errorHeader(error: unknown, requestId: number): FromChild {
   const known = error instanceof InferenceError;
   const message = error instanceof Error ? error.message : String(error);
@@ -163,8 +176,6 @@ export function errorHeader(error: unknown, requestId: number): FromChild {
 /** JSON has no NaN: a detection with one is no detection. */
 export const finiteFaces = (faces: readonly Detection[]): Detection[] =>
   faces.filter((f) => [f.x, f.y, f.width, f.height, f.score, ...f.keypoints].every(Number.isFinite));
-
-const bytesOf = (a: Float32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
 /** A copy: payloads are not aligned to four bytes. */
 function floatsOf(payload: Buffer, at: number, length: number): Float32Array {

@@ -1,8 +1,17 @@
 import { connect, type Socket } from "node:net";
 import { encodeFrame, FrameReader } from "../../transport/ipc/frame.js";
 import type { ModelCard } from "../card.js";
-import { type Detection, type Inference, InferenceError, type StepRequest, type StepResult } from "../inference.js";
 import {
+  type Detection,
+  type Inference,
+  InferenceError,
+  type StepRequest,
+  type StepResult,
+  VOICE_SAMPLES,
+} from "../inference.js";
+import {
+  bytesOf,
+  decodeFloats,
   decodeGains,
   encodeStep,
   type FromChild,
@@ -17,9 +26,10 @@ export type RemoteOptions = {
   readonly socket: string;
   /** Card of the model that the child must run. */
   readonly card: ModelCard;
-  /** How long the answer to a step (a detection) is of use; the child serves earlier deadlines first. Milliseconds. */
+  /** How long the answer to a step (a detection, a voice memory) is of use; the child serves earlier deadlines first. Milliseconds. */
   readonly stepDeadlineMs?: number;
   readonly detectDeadlineMs?: number;
+  readonly rememberDeadlineMs?: number;
   /** A request without an answer after this is given up. Milliseconds. */
   readonly timeoutMs?: number;
   /** Waits between attempts to connect: doubled from the first to the last. Milliseconds. */
@@ -71,6 +81,7 @@ export class RemoteInference implements Inference {
     this.#o = {
       stepDeadlineMs: 1000,
       detectDeadlineMs: 1000,
+      rememberDeadlineMs: 2500,
       timeoutMs: 3000,
       firstRetryMs: 50,
       lastRetryMs: 1000,
@@ -113,6 +124,20 @@ export class RemoteInference implements Inference {
     return this.#ask<StepResult>(header, payload, track, (answer, gains) =>
       answer.t === "gains" ? decodeGains(answer, gains) : null,
     );
+  }
+
+  /** As in `Inference`; of one session one may wait: asked again meanwhile, the older one is answered SL_INFERENCE_LATE. */
+  async remember(session: string, samples: Float32Array): Promise<Float32Array> {
+    this.#checkUp();
+    const { min, max } = VOICE_SAMPLES;
+    if (samples.length < min || samples.length > max)
+      throw new InferenceError("SL_INFERENCE_FAILED", `${samples.length} samples cannot make a voice memory`);
+    const header = { t: "remember" as const, id: this.#nextId++, session, deadlineMs: this.#o.rememberDeadlineMs };
+    return this.#ask<Float32Array>(header, bytesOf(samples), null, (answer, payload) => {
+      if (answer.t !== "memory") return null;
+      const memory = decodeFloats(payload);
+      return memory.length === this.card.memorySize ? memory : null;
+    });
   }
 
   async detectFaces(rgb: Uint8Array, side: number): Promise<readonly Detection[]> {

@@ -5,7 +5,7 @@ import { type ModelCard, modelCard } from "../card.js";
 import { contradiction, sha256 } from "../cards.js";
 import { InferenceError } from "../inference.js";
 import type { WeightFile } from "../weights.js";
-import { AHEAD, BINS, FIRST_FRAME_OFFSET, GUARD, HOP, liveConfig, UNIT, WINDOW } from "./config.js";
+import { clockOf, liveConfig, UNIT } from "./config.js";
 import { stepGraph, voiceGraph } from "./graph.js";
 
 export type BuildMeta = {
@@ -42,6 +42,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
       `notes of the weight file: ${z.prettifyError(notes.error).replaceAll(/\s*\n\s*/g, " ")}`,
     );
   const { config, training } = notes.data;
+  const clock = clockOf(config.separator);
   const step = stepGraph(config, weights.tensors);
   const voice = voiceGraph(config, weights.tensors);
   const files = { "model.onnx": step.bytes, "voice.onnx": voice.bytes };
@@ -53,18 +54,18 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     sampleRate: 48_000,
     unitSamples: UNIT,
     picture: { kind: "mouth-crop", side: config.side, colour: "grey" },
-    grid: { hopSamples: HOP, bins: BINS, binHz: 48_000 / WINDOW },
-    firstFrameOffset: FIRST_FRAME_OFFSET,
-    guardSamples: GUARD,
+    grid: { hopSamples: clock.hop, bins: clock.bins, binHz: clock.binHz },
+    firstFrameOffset: clock.firstFrameOffset,
+    guardSamples: clock.guard,
     lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
     memorySize: config.edim,
     gain: meta.gain ?? "on",
-    states: step.states.map((s) => ({ name: s.name, shape: [...s.shape], init: 0 })),
+    states: step.states.map((s) => ({ name: s.name, shape: [...s.shape], init: s.init })),
     files: { step: "model.onnx", voice: "voice.onnx" },
     sha256: Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)])),
     parameters: step.parameters + voice.parameters,
     macPerSecond: (step.work.perUnit + step.work.fixed) * (48_000 / UNIT),
-    training: { ...training, ...meta.training, aheadFrames: AHEAD, config },
+    training: { ...training, ...meta.training, config },
   } satisfies z.input<typeof modelCard>);
   const wrong = contradiction(card);
   if (wrong !== null) throw new InferenceError("SL_MODEL_INVALID", wrong);

@@ -1,22 +1,40 @@
 import { z } from "zod";
 
-/** Lengths of the live model's clock, in samples at 48 kHz (docs/architecture.md, "The live model's clock"). */
+/** Samples at 48 kHz of one unit: one mouth crop, and what one step gives at least. */
 export const UNIT = 1920;
-export const HOP = 384;
-export const FRAMES = UNIT / HOP;
-export const WINDOW = 1536;
-/** Kept from one step to the next so that every frame has its whole window. */
-export const KEPT = WINDOW - HOP;
-/** 0..8000 Hz in steps of 31.25 Hz. */
-export const BINS = 257;
-/** Bands inside of the separator: 257 halved three times. */
-export const BANDS = 33;
-/** Frames of look-ahead. With the 16 ms of half a window it makes five frames of one unit wait for the same picture. */
-export const AHEAD = 9;
 /** Pictures of look-ahead of the picture front end. */
 export const PICTURES_AHEAD = 2;
-export const FIRST_FRAME_OFFSET = WINDOW / 2 - KEPT - AHEAD * HOP;
-export const GUARD = UNIT - FIRST_FRAME_OFFSET - (FRAMES - 1) * HOP;
+/** The network's rate of sound is a third of the timeline's. */
+const RATE_RATIO = 3;
+
+/**
+ * `nfft`, `hop`: the spectrum's window and step in samples at 16 kHz, as they were trained; `ahead`: frames of look-ahead.
+ * `dual`: a recurrent network per band, mixed over frequency; `width` = channels (even). `lite`: one recurrent stack over the
+ * whole band; `width` = its size.
+ */
+const separatorConfig = z
+  .discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z.literal("dual"),
+      width: z.int().positive().multipleOf(2),
+      blocks: z.int().min(1).max(16),
+      nfft: z.literal(512).default(512),
+      hop: z.int().positive().default(128),
+      ahead: z.int().nonnegative().default(9),
+    }),
+    z.strictObject({
+      kind: z.literal("lite"),
+      width: z.int().positive(),
+      blocks: z.int().min(1).max(16),
+      nfft: z.int().min(64).max(4096).multipleOf(64).default(640),
+      hop: z.int().positive().default(320),
+      ahead: z.int().nonnegative().default(4),
+    }),
+  ])
+  .superRefine((s, context) => {
+    const wrong = clockFault(clockOf(s));
+    if (wrong !== null) context.addIssue({ code: "custom", message: wrong });
+  });
 
 /** Sizes of a live model; `train/export_weights.py` writes them into the weight file as JSON under the note `config`. */
 export const liveConfig = z.strictObject({
@@ -25,11 +43,7 @@ export const liveConfig = z.strictObject({
   /** Channels of the picture front end's four convolutions. */
   widths: z.tuple([z.int().positive(), z.int().positive(), z.int().positive(), z.int().positive()]),
   hidden: z.int().positive(),
-  /** Channels of the separator (even) and number of its blocks. */
-  width: z.int().positive().multipleOf(2),
-  blocks: z.int().min(1).max(16),
-  hop: z.literal(HOP / 3),
-  ahead: z.literal(AHEAD),
+  separator: separatorConfig,
   /** Picture feature, picture condition, voice memory. */
   vdim: z.int().positive(),
   vhidden: z.int().positive(),
@@ -38,3 +52,51 @@ export const liveConfig = z.strictObject({
   voiceHidden: z.int().positive().default(128),
 });
 export type LiveConfig = z.infer<typeof liveConfig>;
+export type SeparatorConfig = LiveConfig["separator"];
+export type DualConfig = Extract<SeparatorConfig, { kind: "dual" }>;
+export type LiteConfig = Extract<SeparatorConfig, { kind: "lite" }>;
+
+/** What follows from a separator's configuration, in samples at 48 kHz (docs/architecture.md, "The live model's clock"). */
+export type Clock = {
+  readonly window: number;
+  readonly hop: number;
+  /** Gain frames of one unit. */
+  readonly frames: number;
+  /** Kept from one step to the next so that every frame has its whole window. */
+  readonly kept: number;
+  readonly bins: number;
+  readonly binHz: number;
+  /** First gain of a step that begins at sample s: s + this. */
+  readonly firstFrameOffset: number;
+  /** From the newest gain to the end of its step. */
+  readonly guard: number;
+};
+
+export function clockOf(s: { readonly nfft: number; readonly hop: number; readonly ahead: number }): Clock {
+  const [window, hop] = [s.nfft * RATE_RATIO, s.hop * RATE_RATIO];
+  const kept = window - hop;
+  const firstFrameOffset = window / 2 - kept - s.ahead * hop;
+  return {
+    window,
+    hop,
+    frames: UNIT / hop,
+    kept,
+    bins: s.nfft / 2 + 1,
+    binHz: 48_000 / window,
+    firstFrameOffset,
+    guard: hop - firstFrameOffset,
+  };
+}
+
+/**
+ * All gains of a unit are made with the condition of one picture, the one that is known then: they must lie within the unit of that
+ * picture, two units before. Gives what is wrong, or null.
+ */
+function clockFault({ window, hop, frames, firstFrameOffset }: Clock): string | null {
+  if (!Number.isInteger(frames)) return `a unit of ${UNIT} samples is not a multiple of the hop ${hop}`;
+  if (window % hop !== 0) return `the window ${window} is not a multiple of the hop ${hop}`;
+  const late = firstFrameOffset + PICTURES_AHEAD * UNIT;
+  return late >= 0 && late < hop
+    ? null
+    : `the sound waits ${-firstFrameOffset} samples, the picture ${PICTURES_AHEAD * UNIT}: a unit's gains would need two pictures`;
+}

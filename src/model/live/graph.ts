@@ -2,9 +2,11 @@ import { dim } from "../onnx/dims.js";
 import { GraphBuilder, type Work } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
 import type { Weights } from "../weights.js";
-import { type LiveConfig, UNIT } from "./config.js";
+import { films } from "./conditions.js";
+import { clockOf, type LiveConfig, UNIT } from "./config.js";
+import { dual, dualFilm } from "./dual.js";
 import { Layers, type State } from "./layers.js";
-import { separator } from "./separator.js";
+import { lite, liteFilm } from "./lite.js";
 import { melBank, powerSpectrum, stepSpectrum } from "./sound.js";
 import { student } from "./student.js";
 
@@ -20,11 +22,11 @@ export type BuiltGraph = {
  * The live network as one streaming graph (ONNX opset 17, float32) for any number U of units:
  *
  * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
- * has_memory (1, 1) float32; every state NAME, zeros at the start.
- * out: gain and rest (1, U * 5, 257), masks 0..1 of the wanted voice and of the rest; every state as NAME_next.
+ * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
+ * out: gain and rest (1, U * frames, bins), masks 0..1 of the wanted voice and of the rest; every state as NAME_next.
  *
- * For a call that begins at sample s, frame i belongs to the sound centred on s - 3840 + 384 i. A call with U = 2 gives what
- * two calls with U = 1 give.
+ * For a call that begins at sample s, frame i belongs to the sound centred on s + firstFrameOffset + i * hop (clockOf). A call with
+ * U = 2 gives what two calls with U = 1 give.
  */
 export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const g = new GraphBuilder("live");
@@ -35,15 +37,21 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const memory = g.input("memory", "float32", [1, c.edim]);
   const hasMemory = g.input("has_memory", "float32", [1, 1]);
   const features = student(l, c, crops, hasPicture);
-  const { gain, rest } = separator(l, c, stepSpectrum(l, samples), { features, hasPicture, memory, hasMemory });
+  const sep = c.separator;
+  const clock = clockOf(sep);
+  const film = films(l, c, { features, hasPicture, memory, hasMemory }, sep.kind === "dual" ? dualFilm : liteFilm);
+  const spectrum = stepSpectrum(l, clock, samples);
+  const { gain, rest } =
+    sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
   g.output("gain", gain);
   g.output("rest", rest);
   return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
 }
 
-/** Shortest sound the voice graph takes: its convolutions see 21 frames. */
-export const VOICE_MIN_SAMPLES = 24_000;
+/** 512 points every 256 at 16 kHz, whatever the separator's clock is. */
+const VOICE_WINDOW = 1536;
 const VOICE_HOP = 768;
+const VOICE_BINS = 257;
 const MELS = 64;
 
 /** The voice encoder: samples (1, n) float32 at 48 kHz, some seconds of one voice (n >= 24000) -> memory (1, edim). */
@@ -53,7 +61,11 @@ export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const H = c.voiceHidden;
   // U = four frames: two convolutions of stride 2 follow. Any n runs; only the symbol in the file is that of multiples.
   const samples = g.input("samples", "float32", [1, dim(4 * VOICE_HOP)]);
-  const bands = op.matMul(g, powerSpectrum(g, samples, VOICE_HOP), g.constant(melBank(MELS, 50, 8000), [257, MELS]));
+  const bands = op.matMul(
+    g,
+    powerSpectrum(g, samples, VOICE_WINDOW, VOICE_HOP),
+    g.constant(melBank(VOICE_BINS, MELS, 50, 8000), [VOICE_BINS, MELS]),
+  );
   const log = op.unary(g, "Log", op.add(g, bands, 1e-5));
   const level = op.div(g, op.sub(g, log, op.reduceMean(g, log, [0, 1])), 2.5);
   const rows = op.gelu(g, l.linear(level, "enc.inp", MELS, H));

@@ -2,8 +2,8 @@ import type { GraphBuilder, Value } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
 import { tensorOf, type Weights } from "../weights.js";
 
-/** A tensor kept between steps: goes in as NAME, comes out as NAME_next. All start as zeros. */
-export type State = { readonly name: string; readonly shape: readonly number[] };
+/** A tensor kept between steps: goes in as NAME, comes out as NAME_next. `init`: what each of its numbers is at the start. */
+export type State = { readonly name: string; readonly shape: readonly number[]; readonly init: number };
 
 /** Layers with trained weights: PyTorch's names and layouts in, ONNX's out. */
 export class Layers {
@@ -22,8 +22,8 @@ export class Layers {
     return this.g.weight(name, [size], this.raw(name, [size]));
   }
 
-  state(name: string, shape: readonly number[]): Value {
-    this.states.push({ name, shape });
+  state(name: string, shape: readonly number[], init = 0): Value {
+    this.states.push({ name, shape, init });
     return this.g.input(name, "float32", shape);
   }
 

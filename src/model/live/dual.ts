@@ -1,64 +1,14 @@
 import type { Value } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
-import { BANDS, BINS, FRAMES, type LiveConfig } from "./config.js";
+import type { Film } from "./conditions.js";
+import type { Clock, DualConfig } from "./config.js";
 import type { Layers } from "./layers.js";
 
-const VOICE = 64;
 const MIX = 16;
 const MIX_HIDDEN = 192;
-
-/** Features (U, vdim) -> picture condition (U, vhidden). */
-function lips(l: Layers, c: LiveConfig, features: Value): Value {
-  const g = l.g;
-  const y = op.gelu(g, l.linear(l.norm(features, "sep.picture.norm", c.vdim), "sep.picture.inp", c.vdim, c.vhidden));
-  const z = op.gelu(g, l.causal(y, "sep.picture.conv", c.vhidden, c.vhidden, 3, "lips").y);
-  return op.reshape(g, l.lstm(op.reshape(g, z, [-1, 1, c.vhidden]), "sep.picture.rnn.lstm", c.vhidden, "lips"), [
-    -1,
-    c.vhidden,
-  ]);
-}
-
-/**
- * Scale and shift of every block from the conditions: for each block a pair of (U, 1, width), 1 already added to the scale. What
- * does not change with the picture (voice memory, the two flags, bias) is one row, worked out once a step.
- */
-function films(
-  l: Layers,
-  c: LiveConfig,
-  picture: Value,
-  hasPicture: Value,
-  memory: Value,
-  hasMemory: Value,
-): { scale: Value; shift: Value }[] {
-  const g = l.g;
-  const m = op.gelu(g, l.linear(memory, "sep.voice.0", c.edim, VOICE));
-  const steady = op.concat(g, [op.mul(g, m, hasMemory), hasPicture, hasMemory], 1);
-  const moving = op.mul(g, picture, hasPicture);
-  const n = 2 * c.width;
-  const cdim = c.vhidden + VOICE + 2;
-  const all = n * c.blocks;
-  const wMoving = new Float32Array(c.vhidden * all);
-  const wSteady = new Float32Array((VOICE + 2) * all);
-  const bias = new Float32Array(all);
-  for (let k = 0; k < c.blocks; k++) {
-    const w = l.raw(`sep.blocks.${k}.film.weight`, [n, cdim]);
-    const b = l.raw(`sep.blocks.${k}.film.bias`, [n]);
-    for (let o = 0; o < n; o++) {
-      const to = k * n + o;
-      bias[to] = b[o]! + (o < c.width ? 1 : 0);
-      for (let i = 0; i < c.vhidden; i++) wMoving[i * all + to] = w[o * cdim + i]!;
-      for (let i = 0; i < VOICE + 2; i++) wSteady[i * all + to] = w[o * cdim + c.vhidden + i]!;
-    }
-  }
-  const fixed = op.add(
-    g,
-    op.matMul(g, steady, g.weight("film.steady", [VOICE + 2, all], wSteady)),
-    g.weight("film.bias", [all], bias),
-  );
-  const both = op.add(g, op.matMul(g, moving, g.weight("film.picture", [c.vhidden, all], wMoving)), fixed);
-  const parts = op.split(g, op.reshape(g, both, [-1, 1, all]), 2, new Array<number>(2 * c.blocks).fill(c.width));
-  return Array.from({ length: c.blocks }, (_, k) => ({ scale: parts[2 * k]!, shift: parts[2 * k + 1]! }));
-}
+const BINS = 257;
+/** Bands inside of the network: 257 halved three times. */
+const BANDS = 33;
 
 /** Depthwise convolution of five taps over the bands, x (T, bands, width). */
 function overBands(l: Layers, x: Value, name: string, width: number): Value {
@@ -71,13 +21,13 @@ function overBands(l: Layers, x: Value, name: string, width: number): Value {
   return op.gelu(g, op.transpose(g, y, [0, 2, 1]));
 }
 
-/** One block: along time for each band, then across bands. z (5U, bands, width). */
-function block(l: Layers, c: LiveConfig, z: Value, film: { scale: Value; shift: Value }, k: number): Value {
+/** One block: along time for each band, then across bands. z (frames, bands, width). */
+function block(l: Layers, c: DualConfig, clock: Clock, z: Value, film: Film, k: number): Value {
   const g = l.g;
   const C = c.width;
   const name = `sep.blocks.${k}`;
-  // The five frames of a unit share one condition: seen as (U, 5 * bands, width) it broadcasts, no copy.
-  const units = op.reshape(g, l.norm(z, `${name}.n1`, C), [-1, FRAMES * BANDS, C]);
+  // The frames of a unit share one condition: seen as (U, frames * bands, width) it broadcasts, no copy.
+  const units = op.reshape(g, l.norm(z, `${name}.n1`, C), [-1, clock.frames * BANDS, C]);
   const lit = op.reshape(g, op.add(g, op.mul(g, units, film.scale), film.shift), [-1, BANDS, C]);
   const x = op.add(g, z, l.linear(l.lstm(lit, `${name}.rnn.lstm`, C, `block${k}`), `${name}.o`, C, C));
   const y = l.norm(x, `${name}.n2`, C);
@@ -114,7 +64,7 @@ function convBack(l: Layers, x: Value, name: string, from: number, to: number, k
   return op.convTranspose(g, x, w, l.vector(`${name}.bias`, to), { strides: [1, 2], pads: [0, side, 0, side] });
 }
 
-/** Real and imaginary parts (5U, 514) -> the network's picture of the sound (1, 3, 5U, 257): both, and the magnitude, to the power 0.3. */
+/** Real and imaginary parts (T, 514) -> the network's picture of the sound (1, 3, T, 257): both, and the magnitude, to the power 0.3. */
 function compressed(l: Layers, spectrum: Value): Value {
   const g = l.g;
   const re = op.slice(g, spectrum, 1, 0, BINS);
@@ -129,18 +79,19 @@ function compressed(l: Layers, spectrum: Value): Value {
   );
 }
 
-export type Conditions = {
-  readonly features: Value;
-  readonly hasPicture: Value;
-  readonly memory: Value;
-  readonly hasMemory: Value;
-};
+/** Name of the layer that gives block k its scale and shift. */
+export const dualFilm = (k: number): string => `sep.blocks.${k}.film`;
 
-/** Spectrum (5U, 514) and conditions -> both masks (1, 5U, 257), each 0..1: the wanted voice, and the rest. */
-export function separator(l: Layers, c: LiveConfig, spectrum: Value, on: Conditions): { gain: Value; rest: Value } {
+/** Spectrum (T, 514) -> both masks (1, T, 257), each 0..1: the wanted voice, and the rest. */
+export function dual(
+  l: Layers,
+  c: DualConfig,
+  clock: Clock,
+  spectrum: Value,
+  film: readonly Film[],
+): { gain: Value; rest: Value } {
   const g = l.g;
   const C = c.width;
-  const film = films(l, c, lips(l, c, on.features), on.hasPicture, on.memory, on.hasMemory);
   const x = op.concat(g, [l.state("spectrum", [1, 3, 1, BINS]), compressed(l, spectrum)], 2);
   l.keep("spectrum", op.slice(g, x, 2, -1));
   const a = convAcross(l, x, "sep.e1", 3, C / 2, [2, 5]);
@@ -151,7 +102,7 @@ export function separator(l: Layers, c: LiveConfig, spectrum: Value, on: Conditi
     op.reshape(g, op.transpose(g, d, [0, 2, 3, 1]), [-1, BANDS, C]),
     g.weight("sep.pos", [BANDS, C], l.raw("sep.pos", [BANDS, C])),
   );
-  for (let k = 0; k < c.blocks; k++) z = block(l, c, z, film[k]!, k);
+  for (let k = 0; k < c.blocks; k++) z = block(l, c, clock, z, film[k]!, k);
   const back = op.reshape(g, op.transpose(g, z, [2, 0, 1]), [1, C, -1, BANDS]);
   const y3 = op.gelu(g, convBack(l, op.concat(g, [back, d], 1), "sep.d3", 2 * C, C, 3));
   const y2 = op.gelu(g, convBack(l, op.concat(g, [y3, b], 1), "sep.d2", 2 * C, C / 2, 5));
