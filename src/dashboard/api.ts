@@ -45,3 +45,22 @@ export type DashboardEvent =
   | { readonly type: "status"; readonly status: ChannelStatus };
 
 export type { ChannelPatch, ChannelStatus };
+
+/**
+ * Content-Security-Policy to be sent with the page: nothing inline, nothing from elsewhere, no frames; pictures of the players come from
+ * the media port by fetch and reach the video element as blobs.
+ */
+export function contentSecurityPolicy(mediaPort: number | null): string {
+  const media = mediaPort === null ? "" : ` http://*:${mediaPort} https://*:${mediaPort}`;
+  return [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "media-src blob:",
+    `connect-src 'self'${media}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join("; ");
+}

@@ -1,0 +1,149 @@
+import type { Face } from "../../pipeline/types.js";
+import { make, setHidden, setText } from "./dom.js";
+import { FaceBoxes } from "./faces.js";
+
+const RETRY_MS = 2000;
+/** Faces are kept for as long as the output may lag behind the input. */
+const MAX_FACES_KEPT = 64;
+
+type Player = ReturnType<typeof mpegts.createPlayer>;
+
+/** One HTTP-FLV player that comes back by itself, silent until asked for. */
+class LivePlayer {
+  readonly element: HTMLElement;
+  readonly listen = make("button", "listen", "Listen");
+  readonly boxes: FaceBoxes;
+  #video = make("video");
+  #message = make("p", "player-message");
+  #player: Player | null = null;
+  #retry = 0;
+  #closed = false;
+
+  constructor(
+    title: string,
+    hint: string,
+    private readonly url: string | null,
+  ) {
+    this.#video.muted = true;
+    this.#video.playsInline = true;
+    this.boxes = new FaceBoxes(this.#video);
+    const head = make("figcaption", "", make("strong", "", title), make("span", "muted", hint), this.listen);
+    this.element = make(
+      "figure",
+      "player",
+      head,
+      make("div", "screen", this.#video, this.boxes.element, this.#message),
+    );
+    this.#video.addEventListener("playing", () => this.#say(""));
+    this.#video.addEventListener("waiting", () => this.#say("waiting for pictures"));
+    this.#open();
+  }
+
+  set muted(muted: boolean) {
+    this.#video.muted = muted;
+    this.listen.setAttribute("aria-pressed", String(!muted));
+    setText(this.listen, muted ? "Listen" : "Listening");
+  }
+
+  get muted(): boolean {
+    return this.#video.muted;
+  }
+
+  get playing(): boolean {
+    return this.#video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && !this.#video.paused;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#drop();
+  }
+
+  #say(text: string): void {
+    setText(this.#message, text);
+    setHidden(this.#message, text === "");
+  }
+
+  #open(): void {
+    if (this.#closed) return;
+    if (this.url === null) return this.#say("the server has no media port");
+    if (!mpegts.isSupported()) return this.#say("this browser cannot play HTTP-FLV");
+    this.#say("no picture yet");
+    const player = mpegts.createPlayer(
+      { type: "flv", isLive: true, url: this.url },
+      {
+        enableStashBuffer: false,
+        liveBufferLatencyChasing: true,
+        liveBufferLatencyMaxLatency: 1.0,
+        liveBufferLatencyMinRemain: 0.3,
+        autoCleanupSourceBuffer: true,
+      },
+    );
+    this.#player = player;
+    player.on(mpegts.Events.ERROR, () => this.#again("no stream"));
+    player.on(mpegts.Events.LOADING_COMPLETE, () => this.#again("the stream ended"));
+    player.attachMediaElement(this.#video);
+    player.load();
+    // Without a click only muted playback may start; a refusal is no fault.
+    void Promise.resolve(player.play()).catch(() => {});
+  }
+
+  #again(why: string): void {
+    this.#say(`${why}, trying again`);
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => {
+      this.#drop();
+      this.#open();
+    }, RETRY_MS);
+  }
+
+  #drop(): void {
+    this.#player?.destroy();
+    this.#player = null;
+  }
+}
+
+/** Input and output side by side. One of them at most is heard. */
+export class Players {
+  readonly element: HTMLElement;
+  #input: LivePlayer;
+  #output: LivePlayer;
+  #faces: { atMs: number; faces: readonly Face[] }[] = [];
+
+  /** @param mediaBase `http://HOST:PORT`, null when the server has no media port */
+  constructor(name: string, mediaBase: string | null) {
+    const url = (side: string) => (mediaBase === null ? null : `${mediaBase}/${side}/${encodeURIComponent(name)}.flv`);
+    this.#input = new LivePlayer("Input", "as published", url("in"));
+    this.#output = new LivePlayer("Output", "as sent out", url("out"));
+    this.element = make("section", "players", this.#input.element, this.#output.element);
+    const both = [this.#input, this.#output];
+    for (const player of both) {
+      player.muted = true;
+      player.listen.addEventListener("click", () => {
+        const muted = !player.muted;
+        for (const other of both) other.muted = other === player ? muted : true;
+      });
+    }
+  }
+
+  /** The output is `delayMs` later than the input, and so are its boxes. `faces` null = nothing current is known. */
+  update(faces: readonly Face[] | null, atMs: number, delayMs: number, nowMs: number): void {
+    if (faces === null) {
+      this.#faces = [];
+      this.#input.boxes.update([]);
+      this.#output.boxes.update([]);
+      return;
+    }
+    if (this.#faces.at(-1)?.atMs !== atMs) this.#faces.push({ atMs, faces });
+    if (this.#faces.length > MAX_FACES_KEPT) this.#faces.shift();
+    while (this.#faces.length > 1 && this.#faces[1]!.atMs <= nowMs - delayMs) this.#faces.shift();
+    const delayed = this.#faces[0]!.atMs <= nowMs - delayMs ? this.#faces[0]!.faces : [];
+    this.#input.boxes.update(this.#input.playing ? faces : []);
+    this.#output.boxes.update(this.#output.playing ? delayed : []);
+  }
+
+  close(): void {
+    this.#input.close();
+    this.#output.close();
+  }
+}

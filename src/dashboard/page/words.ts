@@ -1,0 +1,54 @@
+import { CODES } from "../../codes.js";
+import type { ChannelStatus, SourceState } from "../../transport/ipc/messages.js";
+
+/** The sentence that belongs to a code; null for one that this page does not know (the server may be newer). */
+export function sentenceOf(code: string): string | null {
+  return Object.hasOwn(CODES, code) ? CODES[code as keyof typeof CODES] : null;
+}
+
+export const MODE_WORD = { separated: "Separated", late: "Late", bypass: "Bypass" } as const;
+
+const KEEP_SENTENCE = {
+  "on-screen": "Off-screen voices are turned down.",
+  "off-screen": "The voices of the people in the picture are turned down.",
+  mix: "Both voices are let through.",
+} as const;
+
+/** What the mode means right now, in a sentence for people. */
+export function explain(status: ChannelStatus): string {
+  if (status.reason !== null) return sentenceOf(status.reason) ?? "The reason has no description in this page.";
+  if (status.mode === "separated") return KEEP_SENTENCE[status.keep];
+  return status.mode === "late"
+    ? "The model does not keep up; the sound is left as it is."
+    : "The sound is left as it is.";
+}
+
+export const SOURCE_WORD: Record<SourceState, string> = {
+  connecting: "waiting for a publisher",
+  live: "live",
+  stalled: "stalled",
+  "back-off": "reconnecting",
+  ended: "ended",
+  refused: "refused",
+};
+
+/** `jitter_reserve` or `jitterReserve` becomes `jitter reserve`. */
+export function plain(name: string): string {
+  return name
+    .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
+    .replaceAll("_", " ")
+    .toLowerCase();
+}
+
+export function milliseconds(ms: number): string {
+  return ms.toFixed(Math.abs(ms) < 10 ? 1 : 0);
+}
+
+export function decibels(db: number): string {
+  return db < -90 ? "silent" : `${db.toFixed(1).replace("-", "−")} dBFS`;
+}
+
+export function age(ms: number): string {
+  if (ms < 60_000) return `${Math.floor(ms / 1000)} s`;
+  return ms < 3_600_000 ? `${Math.floor(ms / 60_000)} min` : `${Math.floor(ms / 3_600_000)} h`;
+}

@@ -1,0 +1,231 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { FakeServer, state, status } from "./fake-server.js";
+
+const CHROMIUM = "/usr/bin/chromium";
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--autoplay-policy=no-user-gesture-required",
+];
+/** Limit of each wait for something to appear. */
+const LIMIT_MS = 15_000;
+/** Run in the page; as text, since the tests are compiled without the browser's types. */
+const MUTED = `[...document.querySelectorAll("video")].map((video) => video.muted)`;
+
+const suiteOfPage = suite("dashboard page");
+let browser: Browser | null = null;
+const profile = mkdtempSync(join(tmpdir(), "sightline-page-"));
+
+suiteOfPage.before(async () => {
+  // Compiled tests come with a compiled page; sources run against what their page compiles to now.
+  if (process.argv[1]!.endsWith(".ts"))
+    execFileSync("npm", ["run", "--silent", "build:page"], { stdio: "ignore", timeout: 120_000 });
+  browser = await chromium.launch({
+    executablePath: CHROMIUM,
+    args: FLAGS,
+    headless: true,
+    timeout: 60_000,
+    env: { ...process.env, HOME: profile },
+  });
+});
+suiteOfPage.after(async () => {
+  await browser?.close();
+  rmSync(profile, { recursive: true, force: true });
+});
+
+const missing = !existsSync(CHROMIUM);
+if (missing) console.log(`${CHROMIUM} is not there: the page's tests are skipped`);
+const test = missing ? suiteOfPage.skip : suiteOfPage;
+
+type Shown = { page: Page; server: FakeServer; faults: string[] };
+
+/** Opens the page on a server of its own; any script error or CSP violation is a failure. */
+async function shown(names: readonly string[], work: (shown: Shown) => Promise<void>): Promise<void> {
+  const server = await FakeServer.start(state(names));
+  const context = await browser!.newContext({ viewport: { width: 1280, height: 720 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(LIMIT_MS);
+  const faults: string[] = [];
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error" && /Content Security Policy|Uncaught/.test(message.text()))
+      faults.push(message.text());
+  });
+  const beat = setInterval(() => {
+    for (const name of names) server.send({ type: "status", status: current.get(name) ?? status(name) });
+  }, 250);
+  const current = new Map<string, ReturnType<typeof status>>();
+  news.set(server, { current, stop: () => clearInterval(beat) });
+  try {
+    await page.goto(server.url);
+    await page.locator(".channel").waitFor();
+    await work({ page, server, faults });
+    assert.equal(faults, []);
+  } finally {
+    clearInterval(beat);
+    await context.close();
+    await server.close();
+  }
+}
+
+const news = new WeakMap<FakeServer, { current: Map<string, ReturnType<typeof status>>; stop(): void }>();
+const say = (server: FakeServer, next: ReturnType<typeof status>) => news.get(server)!.current.set(next.name, next);
+const fallSilent = (server: FakeServer) => news.get(server)!.stop();
+const see = (page: Page, selector: string, text: string | RegExp) =>
+  page.locator(selector, { hasText: text }).first().waitFor();
+const picture = (page: Page, name: string) =>
+  process.env.SCREENSHOTS ? page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) }) : Promise.resolve();
+
+test("each mode is shown with its code and the sentence that belongs to it", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".mode-word", "Separated");
+    say(server, status("studio", { mode: "late", reason: "SL_MODEL_LATE" }));
+    await see(page, ".mode-word", "Late");
+    await see(page, ".mode code", "SL_MODEL_LATE");
+    await see(page, ".sentence", "did not arrive in time");
+    say(server, status("studio", { mode: "bypass", reason: "SL_NO_FACE", faces: [] }));
+    await see(page, ".mode-word", "Bypass");
+    await see(page, ".sentence", "No face that counts as on-screen");
+    await picture(page, "bypass");
+  }));
+
+test("input and output play, the visible face is framed with its share of the sound, figures and meters are there", () =>
+  shown(["studio", "lobby"], async ({ page }) => {
+    for (const side of [0, 1]) {
+      await page.waitForFunction(`document.querySelectorAll("video")[${side}]?.currentTime > 1`);
+      await page.locator(".player").nth(side).locator(".face.speaking", { hasText: "86 %" }).waitFor();
+    }
+    await see(page, ".figure.declared", "700");
+    await see(page, ".figure.measured", "703");
+    await see(page, ".meter", "−18.4 dBFS");
+    await see(page, ".stages", "inference budget");
+    await see(page, ".process", "1 restart");
+    await page.locator(".graph canvas").waitFor();
+    assert.equal(await page.evaluate(MUTED), [true, true]);
+    await page.locator(".listen").nth(1).click();
+    await page.locator(".listen").nth(0).click();
+    assert.equal(await page.evaluate(MUTED), [false, true], "one player at most is heard");
+    await picture(page, "playing");
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({ path: join(process.env.SCREENSHOTS, "full.png"), fullPage: true });
+  }));
+
+test("bypass is asked for by button and by key, and shown as on only when the channel says so", () =>
+  shown(["studio"], async ({ page, server }) => {
+    const button = page.getByRole("switch");
+    await see(page, ".mode-word", "Separated");
+    await button.click();
+    await page.locator(".bypass.pending").waitFor();
+    assert.equal(server.patches, [{ name: "studio", body: { bypass: true } }]);
+    assert.is(await button.getAttribute("aria-checked"), "false", "not confirmed yet");
+    say(server, status("studio", { bypass: true, mode: "bypass", reason: "SL_BYPASS_OPERATOR" }));
+    await see(page, ".bypass", "Bypass is on");
+    await page.keyboard.press("b");
+    await page.locator(".bypass.pending").waitFor();
+    assert.equal(server.patches.at(-1), { name: "studio", body: { bypass: false } });
+  }));
+
+test("voice, strength and limit are sent as numbers and words of the interface", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".mode-word", "Separated");
+    await page.getByRole("radio", { name: "Both" }).click();
+    await page.locator(".slider input").nth(0).fill("60");
+    await page.locator(".slider input").nth(1).fill("12");
+    await page.waitForFunction('document.querySelectorAll(".slider.pending").length > 0');
+    const end = Date.now() + LIMIT_MS;
+    while (server.patches.length < 3 && Date.now() < end) await page.waitForTimeout(20);
+    assert.equal(
+      server.patches.map((patch) => patch.body),
+      [{ keep: "mix" }, { strengthPercent: 60 }, { attenuationLimitDb: 12 }],
+    );
+  }));
+
+test("a refused change says why", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".mode-word", "Separated");
+    server.patchAnswer = { status: 404, body: JSON.stringify({ code: "SL_CHANNEL_UNKNOWN", message: "no" }) };
+    await page.getByRole("switch").click();
+    await see(page, ".fault", "There is no channel of this name. (SL_CHANNEL_UNKNOWN)");
+  }));
+
+test("values that stop coming are greyed with their age, their mode is no longer claimed, and nothing can be switched", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".mode-word", "Separated");
+    fallSilent(server);
+    await see(page, ".channel.stale .old", /These values are \d+ s old/);
+    await see(page, ".mode-word", "Unknown");
+    await see(page, ".channel-entry .badge", "Unknown");
+    assert.ok(await page.getByRole("switch").isDisabled());
+    assert.is(await page.locator(".face:visible").count(), 0);
+    await picture(page, "stale");
+  }));
+
+test("a lost server is said plainly", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".link", "connected");
+    await server.close();
+    await see(page, ".unlinked .link", /connection to the server lost \d+ s ago/);
+    await see(page, ".sentence", "The server cannot be asked.");
+    await picture(page, "lost");
+  }));
+
+test("whatever the server sends is text, never HTML, and malformed news change nothing", () => {
+  const hostile = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
+  return shown([hostile], async ({ page, server }) => {
+    say(
+      server,
+      status(hostile, {
+        mode: "bypass",
+        reason: hostile,
+        counters: { [hostile]: 1 },
+        stageMs: { [hostile]: { p50: 1, p95: 1 } },
+        latencyParts: { [hostile]: 1 },
+        video: { codec: hostile, width: 1, height: 1, fps: 1 },
+        outputs: [{ uri: hostile, state: "refused", reason: hostile }],
+      }),
+    );
+    await see(page, ".counters", "<img src=x");
+    for (const text of [
+      "null",
+      "[]",
+      "{",
+      `{"type":"status","status":{}}`,
+      `{"type":"state","state":{"channels":5}}`,
+      `{"type":"new"}`,
+    ]) {
+      server.sendText(text);
+    }
+    server.state = { ...server.state, configError: hostile };
+    server.send({ type: "state", state: server.state });
+    await see(page, ".notice", "<img src=x");
+    assert.is(await page.locator("img, main script, nav script").count(), 0);
+    assert.is(await page.evaluate("'hit' in window"), false);
+    await see(page, ".mode code", "<img src=x");
+  });
+});
+
+test("channels that come and go are followed, and a service without channels says so", () =>
+  shown(["studio"], async ({ page, server }) => {
+    fallSilent(server);
+    server.state = { ...state(["lobby"]), mediaPort: server.state.mediaPort };
+    server.send({ type: "state", state: server.state });
+    await see(page, ".channel-entry", "lobby");
+    assert.is(await page.locator(".channel-entry").count(), 1);
+    server.state = { ...server.state, channels: [] };
+    server.send({ type: "state", state: server.state });
+    await see(page, "#channels", "No channels are configured");
+    assert.is(await page.locator(".channel").count(), 0);
+  }));
+
+suiteOfPage.run();
