@@ -214,7 +214,7 @@ async function models(config: LoadedConfig, configFile: string | null): Promise<
           fix: null,
         };
       } catch (error) {
-        const fix = `put the model folder there: \`sightline model import FOLDER --name ${name}\`, or \`sightline model build WEIGHTS --out ${folder}\``;
+        const fix = `put the model folder there: \`sightline model import FOLDER --name ${name}\`, or \`sightline model build --weights FILE --out ${folder}\``;
         return { area: "models", name, state: "missing", detail: (error as Error).message, fix };
       }
     }),
