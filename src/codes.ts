@@ -50,6 +50,22 @@ export const CODES = {
     "The model's state of a face is gone or does not join on to this step; it is re-made from the last seconds.",
   SL_INFERENCE_LATE: "The model's answer would come too late; the step is left out.",
   SL_INFERENCE_FAILED: "The model refused a step or gave numbers that cannot be used.",
+  SL_GATEWAY_DOWN: "The channel has no connection to the gateway; it tries again by itself.",
+  SL_GDP_MALFORMED: "Data from a GStreamer pipeline could not be read.",
+  SL_GST_CLOSED: "A GStreamer pipeline was used after it had been closed.",
+  SL_GST_LAUNCH: "A GStreamer pipeline could not be built; an element or a setting is missing.",
+  SL_NO_AUDIO: "The feed has no sound (or none that can be decoded); the picture passes.",
+  SL_NO_VIDEO: "The feed has no picture (or none that can be decoded); the sound is left as it is.",
+  SL_OUTPUT_ADDRESS: "An output's address cannot be written to.",
+  SL_OUTPUT_FAILED: "An output failed; it is opened again by itself, the others are not touched.",
+  SL_OUTPUT_SLOW: "An output takes less than it is given; what it misses is left out up to the next key frame.",
+  SL_OUTPUT_STUCK: "An output took nothing for seconds and is opened again.",
+  SL_SOUND_DOWNMIXED: "The feed's sound has more than two channels and is mixed down to stereo.",
+  SL_SOURCE_ENDED: "The file that the channel plays is over.",
+  SL_SOURCE_FAILED: "The source could not be opened or read; it is tried again by itself.",
+  SL_SOURCE_GONE: "The source ended its stream; the channel waits for its return, outputs stay up.",
+  SL_SOURCE_SILENT: "The source is connected but sends nothing.",
+  SL_SOURCE_WAITING: "The channel waits for its source to begin.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

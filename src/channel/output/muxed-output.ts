@@ -11,6 +11,7 @@ import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./ou
 const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
 /** Muxers must know their tracks at the start: how long the first units are watched for what there is. */
 const LOOK_MS = 1500;
+const EARLY_UNITS = 512;
 /** For the muxer to write its last bytes. */
 const END_MS = 1000;
 
@@ -25,6 +26,8 @@ export class MuxedOutput implements Output {
   readonly #backOff = new BackOff();
   #seen = { video: false, audio: false };
   #firstMs: number | null = null;
+  /** What came before it was known which tracks there are: the first key frame must not be lost. */
+  #early: (VideoUnit | AacUnit)[] = [];
   #pipeline: GstPipeline | null = null;
   #video: Track | null = null;
   #audio: Track | null = null;
@@ -51,7 +54,14 @@ export class MuxedOutput implements Output {
 
   write(unit: OutputUnit): void {
     if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
-    if (this.#pipeline === null && !this.#begin(unit)) return;
+    if (this.#pipeline === null) {
+      if (this.#early.push(unit) > EARLY_UNITS) this.#early.shift();
+      if (!this.#begin(unit)) return;
+      for (const early of this.#early.splice(0)) this.#send(early);
+    } else this.#send(unit);
+  }
+
+  #send(unit: VideoUnit | AacUnit): void {
     const track = unit.kind === "video" ? this.#video : this.#audio;
     if (track === null || !this.#gate.passes(unit)) return;
     if (!push(track, unit)) this.#gate.shut();

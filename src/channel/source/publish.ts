@@ -12,6 +12,7 @@ export class PublishSource implements Source {
   readonly #events: SourceEvents;
   #units = new FlvUnits();
   #publisher = false;
+  #everLive = false;
   #stalled: NodeJS.Timeout | null = null;
   #totals: Record<string, number> = {};
 
@@ -35,13 +36,16 @@ export class PublishSource implements Source {
       onPublisher: (live) => {
         this.#publisher = live;
         if (live) {
+          this.#everLive = true;
           this.#totals = sum(this.#totals, this.#units.counters);
           this.#units = new FlvUnits();
           this.#events.onRestart();
           this.#alive();
         } else {
           this.#clear();
-          this.#events.onState("stalled", "SL_SOURCE_GONE");
+          // The gateway tells this too when there has not been a publisher yet.
+          if (this.#everLive) this.#events.onState("stalled", "SL_SOURCE_GONE");
+          else this.#events.onState("connecting", "SL_SOURCE_WAITING");
         }
       },
       onRefused: (code, detail) => {

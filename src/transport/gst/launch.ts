@@ -67,7 +67,7 @@ const MUXERS: Record<string, string> = {
   ts: "mpegtsmux name=mux alignment=7",
   mkv: "matroskamux name=mux streamable=true",
   // In fragments, so that a file which is cut off (kill, power) still plays to its last second.
-  mp4: "mp4mux name=mux fragment-duration=1000 streamable=true",
+  mp4: "mp4mux name=mux fragment-duration=1000 fragment-mode=first-moov-then-finalise",
 };
 
 export type MuxTracks = { readonly video: boolean; readonly audio: boolean };

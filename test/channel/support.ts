@@ -1,0 +1,69 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Gateway } from "../../src/gateway/gateway.js";
+
+export type TestGateway = {
+  readonly gateway: Gateway;
+  readonly socket: string;
+  readonly rtmpPort: number;
+  readonly folder: string;
+  close: () => Promise<void>;
+};
+
+/** A real gateway with one channel called `main` (stream key `key`) in a folder of its own. */
+export async function openGateway(): Promise<TestGateway> {
+  const folder = mkdtempSync(join(tmpdir(), "sightline-channel-"));
+  const gateway = new Gateway(() => {});
+  const socket = join(folder, "gateway.sock");
+  const { rtmpPort } = await gateway.listen({
+    socket,
+    rtmp: { host: "127.0.0.1", port: 0 },
+    media: { host: "127.0.0.1", port: 0 },
+    streamKeys: { key: "main" },
+    channels: ["main"],
+  });
+  return {
+    gateway,
+    socket,
+    rtmpPort,
+    folder,
+    close: async () => {
+      await gateway.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export type Program = { readonly child: ChildProcess; readonly exited: Promise<number | null> };
+
+/** A program without inherited pipes, ended with SIGKILL after `limitMs`. */
+export function run(command: string, args: readonly string[], limitMs: number): Program {
+  const child = spawn(command, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+  const exited = new Promise<number | null>((resolve) => {
+    child.once("exit", (code) => {
+      clearTimeout(timer);
+      resolve(code);
+    });
+  });
+  return { child, exited };
+}
+
+/** Publishes a file at real-time pace, untouched. */
+export const publish = (path: string, port: number, limitMs = 30_000): Program =>
+  run(
+    "ffmpeg",
+    ["-v", "error", "-nostdin", "-re", "-i", path, "-c", "copy", "-f", "flv", `rtmp://127.0.0.1:${port}/live/key`],
+    limitMs,
+  );
+
+/** Waits until `condition` holds. */
+export async function until(condition: () => boolean, limitMs: number, what: string): Promise<void> {
+  const end = performance.now() + limitMs;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${what} did not happen within ${limitMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
