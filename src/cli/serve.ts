@@ -31,6 +31,8 @@ export const serveCommand = command({
       ...(args.http === undefined ? {} : { http: args.http }),
     });
     endOnSignals(service);
+    // Nobody reads the addresses any more (`serve | head`): no reason to end.
+    process.stdout.on("error", () => {});
     announce(service, file);
     return new Promise<never>(() => {
       // Until a signal comes.

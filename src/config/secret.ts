@@ -46,7 +46,7 @@ export class Secret {
  * path after the application (the stream key). Text without a scheme is returned as it is when it is a known word, else hidden.
  */
 export function redactUri(text: string): string {
-  if (text === "publish") return text;
+  if (text === "publish" || text === "gateway") return text;
   const m = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)([^?#]*)/i.exec(text);
   if (!m) return REDACTED;
   const scheme = m[1]!.toLowerCase();

@@ -98,6 +98,7 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
   #run: Run | null = null;
   #restarts = 0;
   #closed = false;
+  #retired = false;
   #loop: Promise<void> | null = null;
   /** Ends the wait between two runs. */
   #wake: (() => void) | null = null;
@@ -184,6 +185,15 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
     this.#setState(ProcessState.Stopped, "SL_PROCESS_STOP");
   }
 
+  /**
+   * From now on a child that ends stays ended; one that runs goes on until `stop()`. For the moment in which the whole service ends: a
+   * terminal or a service manager may have sent its signal to the children as well.
+   */
+  retire(): void {
+    this.#retired = true;
+    this.#wake?.();
+  }
+
   /** SIGKILL now. Supervision goes on unless `stop()` was called. */
   kill(reason: string): void {
     this.#killReason = reason;
@@ -214,7 +224,7 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
   }
 
   async #supervise(resolveFirst: (ready: From) => void, rejectFirst: (error: Error) => void): Promise<void> {
-    while (!this.#closed) {
+    while (!this.#closed && !this.#retired) {
       this.#restartAsked = false;
       this.#killReason = null;
       this.#memoryBytes = null;
@@ -239,7 +249,7 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       stopChecks();
       this.#run = null;
       this.#memoryBytes = null;
-      if (this.#closed) break;
+      if (this.#closed || this.#retired) break;
       this.#restarts++;
       if (this.#restartAsked) continue;
       const waitMs = Math.round(this.#backOff.next(readyAt === null ? 0 : performance.now() - readyAt));

@@ -66,10 +66,8 @@ export function shownStatus(name: string, status: ChannelStatus): ChannelStatus 
     levels: {
       inDb: level(status.levels.inDb),
       outDb: level(status.levels.outDb),
-      removedDb: finite(status.levels.removedDb),
+      removedDb: level(status.levels.removedDb),
     },
     outputs: status.outputs.map((output) => ({ ...output, uri: redactUri(output.uri) })),
   };
 }
-
-const finite = (x: number | null): number => (typeof x === "number" && Number.isFinite(x) ? x : 0);

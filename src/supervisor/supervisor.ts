@@ -55,7 +55,7 @@ type Channel = {
   /** What an operator changed; survives restarts of the channel until the file says otherwise. */
   operator: ChannelPatch;
 };
-type Adopted = Pick<ManagedProcess<never, never>, "name" | "info" | "stop" | "kill" | "log">;
+type Adopted = Pick<ManagedProcess<never, never>, "name" | "info" | "stop" | "retire" | "kill" | "log">;
 type Inference = {
   readonly process: ManagedProcess<ToInference, FromInference>;
   readonly socket: string;
@@ -130,6 +130,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   /** Ends all children within 3 s and removes the sockets. Idempotent. */
   stop(): Promise<void> {
     this.#stopping ??= (async () => {
+      for (const p of this.#all()) p.retire();
       const first = [...this.#adopted, ...[...this.#channels.values()].map((c) => c.process)];
       await Promise.all([...this.#leaving, ...first.map((p) => p.stop(STOP_MS.channels))]);
       await Promise.all(

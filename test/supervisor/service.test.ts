@@ -185,19 +185,26 @@ for (const [signal, children] of [
   test(`${signal} ends the service and all children (${children}), no process and no socket stays`, async () => {
     const before = sockets();
     const child = spawn(process.execPath, [...process.execArgv, fixture("service"), children], {
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
     try {
       let out = "";
+      let err = "";
+      child.stderr.setEncoding("utf8").on("data", (text: string) => {
+        err += text;
+      });
       child.stdout.setEncoding("utf8").on("data", (text: string) => {
         out += text;
       });
       const pids = JSON.parse(await until("pids", () => /^\[.*\]$/m.exec(out)?.[0])) as number[];
       assert.is(pids.length, 4);
       const exit = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+      // Ctrl-C and `timeout` reach the children too: none may be started anew meanwhile.
+      if (signal === "SIGTERM") for (const p of pids) process.kill(p, signal);
       child.kill(signal);
       assert.is(await exit, 0, "ended in good order, not by the limit of 2.8 s");
       for (const p of pids) assert.not.ok(alive(p), `process ${p} stayed`);
+      for (const [, p] of err.matchAll(/"pid":(\d+)/g)) assert.not.ok(alive(Number(p)), `process ${p} stayed`);
       assert.equal(
         sockets().filter((s) => !before.includes(s)),
         [],
@@ -209,6 +216,7 @@ for (const [signal, children] of [
 }
 
 test("children end when the service itself is killed", async () => {
+  const before = sockets();
   const child = spawn(process.execPath, [...process.execArgv, fixture("service"), "role"], {
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -219,6 +227,8 @@ test("children end when the service itself is killed", async () => {
   const pids = JSON.parse(await until("pids", () => /^\[.*\]$/m.exec(out)?.[0])) as number[];
   child.kill("SIGKILL");
   await until("all gone", () => pids.every((p) => !alive(p)));
+  // Who is killed cannot clean up: the test does.
+  for (const name of sockets()) if (!before.includes(name)) rmSync(join(tmpdir(), name), { recursive: true });
 });
 
 test.run();

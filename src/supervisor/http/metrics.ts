@@ -102,7 +102,7 @@ function channelMetrics(m: Scrape, c: ChannelStatus): void {
   }
   m.gauge("sightline_channel_level_dbfs", "Level of the sound.", { ...channel, point: "in" }, c.levels.inDb);
   m.gauge("sightline_channel_level_dbfs", "Level of the sound.", { ...channel, point: "out" }, c.levels.outDb);
-  m.gauge("sightline_channel_removed_db", "How much of the level is taken away.", channel, c.levels.removedDb);
+  m.gauge("sightline_channel_level_dbfs", "Level of the sound.", { ...channel, point: "removed" }, c.levels.removedDb);
   m.gauge("sightline_channel_faces", "Faces in the picture.", channel, c.faces.length);
   m.gauge("sightline_channel_drift_ppm", "Clock of the sound against the PTS.", channel, c.driftPpm);
   m.gauge("sightline_channel_strength_percent", "Strength of the suppression.", channel, c.strengthPercent);
