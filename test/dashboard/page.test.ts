@@ -84,6 +84,14 @@ const say = (server: FakeServer, next: ReturnType<typeof status>) => news.get(se
 const fallSilent = (server: FakeServer) => news.get(server)!.stop();
 const see = (page: Page, selector: string, text: string | RegExp) =>
   page.locator(selector, { hasText: text }).first().waitFor();
+/** Not waitForFunction: its polling of a text is `eval`, which the page's policy forbids. */
+async function becomesTrue(page: Page, expression: string): Promise<void> {
+  const end = Date.now() + LIMIT_MS;
+  while (!(await page.evaluate(expression))) {
+    if (Date.now() > end) throw new Error(`not true in time: ${expression}`);
+    await page.waitForTimeout(50);
+  }
+}
 const picture = (page: Page, name: string) =>
   process.env.SCREENSHOTS ? page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) }) : Promise.resolve();
 
@@ -103,7 +111,7 @@ test("each mode is shown with its code and the sentence that belongs to it", () 
 test("input and output play, the visible face is framed with its share of the sound, figures and meters are there", () =>
   shown(["studio", "lobby"], async ({ page }) => {
     for (const side of [0, 1]) {
-      await page.waitForFunction(`document.querySelectorAll("video")[${side}]?.currentTime > 1`);
+      await becomesTrue(page, `document.querySelectorAll("video")[${side}]?.currentTime > 1`);
       await page.locator(".player").nth(side).locator(".face.speaking", { hasText: "86 %" }).waitFor();
     }
     await see(page, ".figure.declared", "700");
@@ -142,7 +150,7 @@ test("voice, strength and limit are sent as numbers and words of the interface",
     await page.getByRole("radio", { name: "Both" }).click();
     await page.locator(".slider input").nth(0).fill("60");
     await page.locator(".slider input").nth(1).fill("12");
-    await page.waitForFunction('document.querySelectorAll(".slider.pending").length > 0');
+    await becomesTrue(page, 'document.querySelectorAll(".slider.pending").length > 0');
     const end = Date.now() + LIMIT_MS;
     while (server.patches.length < 3 && Date.now() < end) await page.waitForTimeout(20);
     assert.equal(

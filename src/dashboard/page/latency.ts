@@ -20,12 +20,12 @@ export class Latency {
 
   constructor() {
     this.element.append(
-      make("h3", "", "Latency"),
+      make("div", "panel-head", make("h3", "", "Latency"), this.#spread),
       make(
         "div",
         "figures",
         make("div", "figure declared", this.#declared, make("span", "muted", "ms declared")),
-        make("div", "figure measured", this.#measured, make("span", "muted", "ms measured"), this.#spread),
+        make("div", "figure measured", this.#measured, make("span", "muted", "ms measured")),
       ),
       this.#frame,
     );
@@ -37,7 +37,7 @@ export class Latency {
     setText(this.#declared, status ? milliseconds(status.declaredLatencyMs) : "–");
     setText(this.#measured, status?.measuredLatencyMs ? milliseconds(status.measuredLatencyMs.p50) : "–");
     const m = status?.measuredLatencyMs;
-    setText(this.#spread, m ? `p95 ${milliseconds(m.p95)}, most ${milliseconds(m.max)}` : "");
+    setText(this.#spread, m ? `p95 ${milliseconds(m.p95)} · max ${milliseconds(m.max)}` : "");
     const parts = Object.entries(status?.latencyParts ?? {});
     setRows(
       this.#parts.body,

@@ -26,6 +26,13 @@ export class Meters {
 
   constructor() {
     this.element.prepend(make("h3", "", "Level"));
+    const scale = make("div", "scale");
+    for (const db of [-60, -40, -20, 0]) {
+      const tick = make("span", "", String(db).replace("-", "−"));
+      tick.style.left = `${100 * share(db)}%`;
+      scale.append(tick);
+    }
+    this.element.append(make("div", "meter", make("span"), scale, make("span")));
   }
 
   /** @param atMs when the levels were measured, on the page's clock */
