@@ -8,6 +8,7 @@ import { parseHostPort } from "../config/schema.js";
 import { listModels, loadModel } from "../model/cards.js";
 import { BUILT_IN_MODELS, FACES_MODEL, modelFolder, PACKAGE_ROOT, pageFolder } from "../supervisor/paths.js";
 import { portFault } from "../supervisor/serve.js";
+import { reachable } from "../supervisor/urls.js";
 import { ELEMENTS } from "./elements.js";
 
 export type Check = {
@@ -263,8 +264,7 @@ async function ports(config: LoadedConfig): Promise<Check[]> {
 async function isSightline(http: string): Promise<boolean> {
   const { host, port } = parseHostPort(http);
   try {
-    const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host.includes(":") ? `[${host}]` : host;
-    const answer = await fetch(`http://${shown}:${port}/metrics`, { signal: AbortSignal.timeout(2000) });
+    const answer = await fetch(`http://${reachable(host)}:${port}/metrics`, { signal: AbortSignal.timeout(2000) });
     return (await answer.text()).includes("sightline_info");
   } catch {
     return false;

@@ -1,8 +1,7 @@
-import { type ChildProcess, fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { readFile } from "node:fs/promises";
 import { BACK_OFF, BackOff, type BackOffOptions } from "./backoff.js";
-import { forwardLines } from "./lines.js";
+import { forkChild, isMessage, type Message, ProcessStartError, type Run, residentBytes, untilReady } from "./fork.js";
 import { childFields, type Log } from "./log.js";
 
 export const ProcessState = {
@@ -25,17 +24,6 @@ export type ProcessInfo = {
   /** Resident memory in bytes, null until measured. */
   readonly memoryBytes: number | null;
 };
-
-/** Why the newest start did not end in `ready`. */
-export class ProcessStartError extends Error {
-  override readonly name = "ProcessStartError";
-  constructor(
-    readonly code: "SL_PROCESS_EXITED" | "SL_PROCESS_START_TIMEOUT" | "SL_PROCESS_STOP",
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 export type ProcessLimits = {
   /** From the fork to `ready`. Milliseconds. */
@@ -80,8 +68,6 @@ export type ProcessOptions<To> = {
   readonly limits?: Partial<ProcessLimits>;
 };
 
-type Message = { readonly type: string };
-type Run = { readonly child: ChildProcess; readonly exited: Promise<string> };
 type Events<From> = { state: [ProcessInfo]; message: [From] };
 
 /**
@@ -228,14 +214,17 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       this.#restartAsked = false;
       this.#killReason = null;
       this.#memoryBytes = null;
-      const run = this.#fork();
+      const { entry, env, configure, log } = this.#options;
+      const run = forkChild(this.name, entry, env ?? {}, log);
+      run.child.on("message", (message) => this.#receive(run.child, message));
       this.#run = run;
       this.#setState(ProcessState.Starting, "SL_PROCESS_START");
-      if (this.#options.configure) this.send(this.#options.configure());
+      if (configure) this.send(configure());
       let readyAt: number | null = null;
       let stopChecks = (): void => {};
       try {
-        const ready = await this.#untilReady(run);
+        const limitMs = this.#limits.startTimeoutMs;
+        const ready = (configure ? await untilReady(this.name, run, limitMs) : { type: "ready" }) as From;
         readyAt = performance.now();
         if (!this.#closed) this.#setState(ProcessState.Running, "SL_PROCESS_READY");
         stopChecks = this.#watch(run);
@@ -257,76 +246,6 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       await this.#pause(waitMs);
     }
     rejectFirst(new ProcessStartError("SL_PROCESS_STOP", `${this.name} was stopped`));
-  }
-
-  #fork(): Run {
-    const { entry, env, name } = this.#options;
-    const child = fork(entry, [], {
-      env: { ...process.env, ...env, SIGHTLINE_PROCESS: name },
-      // Our own debugger's port cannot be shared; everything else (a TypeScript loader in tests) is passed on.
-      execArgv: process.execArgv.filter((arg) => !arg.startsWith("--inspect")),
-      stdio: [
-        "ignore", // 0: nobody types
-        "pipe", // 1: lines for the log, level info
-        "pipe", // 2: lines for the log, level warn (GStreamer and other native libraries speak here)
-        "ipc", // 3: control messages; its end tells the child that we are gone
-      ],
-    });
-    forwardLines(child.stdout!, (line, leftOut) =>
-      this.log.info({ line, ...(leftOut > 0 ? { leftOut } : {}) }, "output"),
-    );
-    forwardLines(child.stderr!, (line, leftOut) =>
-      this.log.warn({ line, ...(leftOut > 0 ? { leftOut } : {}) }, "output"),
-    );
-    const exited = new Promise<string>((resolve) => {
-      const end = (how: string): void => {
-        resolve(how);
-        // A grandchild may hold the pipes open: what was said is read for a moment longer, then they are let go.
-        setTimeout(() => {
-          child.stdout?.destroy();
-          child.stderr?.destroy();
-        }, 200).unref();
-      };
-      child.once("exit", (code, signal) => end(signal === null ? `exit code ${code}` : `signal ${signal}`));
-      // Without a pid there was no process and there will be no exit event.
-      child.on("error", (error) => {
-        if (child.pid === undefined) end(`could not be started: ${error.message}`);
-      });
-    });
-    child.on("message", (message) => this.#receive(child, message));
-    return { child, exited };
-  }
-
-  /** Three ends: `ready`, exit, time-out. The losers are taken down. */
-  async #untilReady(run: Run): Promise<From> {
-    const { child, exited } = run;
-    if (!this.#options.configure) return { type: "ready" } as From;
-    let timer: NodeJS.Timeout | undefined;
-    let onMessage: ((message: unknown) => void) | undefined;
-    try {
-      return await Promise.race([
-        new Promise<From>((resolve) => {
-          onMessage = (message) => {
-            if (isMessage(message) && message.type === "ready") resolve(message as unknown as From);
-          };
-          child.on("message", onMessage);
-        }),
-        exited.then((how): never => {
-          throw new ProcessStartError("SL_PROCESS_EXITED", `${this.name} ended before it was ready: ${how}`);
-        }),
-        new Promise<never>((_, reject) => {
-          const ms = this.#limits.startTimeoutMs;
-          timer = setTimeout(
-            () =>
-              reject(new ProcessStartError("SL_PROCESS_START_TIMEOUT", `${this.name} was not ready within ${ms} ms`)),
-            ms,
-          );
-        }),
-      ]);
-    } finally {
-      clearTimeout(timer);
-      if (onMessage) child.off("message", onMessage);
-    }
   }
 
   #receive(child: ChildProcess, message: unknown): void {
@@ -403,19 +322,5 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
     }).then(() => {
       this.#wake = null;
     });
-  }
-}
-
-function isMessage(message: unknown): message is Message {
-  return typeof message === "object" && message !== null && typeof (message as { type?: unknown }).type === "string";
-}
-
-/** Resident memory of a process, or null where the system does not tell (it is gone, or this is not Linux). */
-async function residentBytes(pid: number): Promise<number | null> {
-  try {
-    const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1];
-    return kilobytes === undefined ? null : Number(kilobytes) * 1024;
-  } catch {
-    return null;
   }
 }

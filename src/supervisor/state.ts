@@ -3,23 +3,7 @@ import { redactUri } from "../config/secret.js";
 import type { DashboardEvent, DashboardState } from "../dashboard/api.js";
 import type { ChannelStatus } from "../transport/ipc/messages.js";
 import type { ProcessInfo } from "./process.js";
-
-/** Addresses of one channel, with the host by which this machine reaches itself. */
-export type ChannelUrls = {
-  /** Where a publisher pushes to; KEY stands for the stream key. null when the channel fetches its input. */
-  readonly publish: string | null;
-  /** RTMP of the cleaned programme. */
-  readonly play: string;
-  /** HTTP-FLV of the cleaned programme. */
-  readonly playFlv: string;
-  /** HTTP-FLV of the programme as it came in. */
-  readonly inputFlv: string;
-};
-
-export type Urls = {
-  readonly dashboard: string;
-  readonly channels: Readonly<Record<string, ChannelUrls>>;
-};
+import type { Urls } from "./urls.js";
 
 export type GatewayState = {
   readonly ready: boolean;

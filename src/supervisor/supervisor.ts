@@ -17,15 +17,8 @@ import type {
 import type { Log } from "./log.js";
 import { FACES_MODEL, modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
 import { ManagedProcess, type ProcessInfo, type ProcessLimits, ProcessState } from "./process.js";
-import {
-  type ChannelUrls,
-  type GatewayState,
-  type InferenceState,
-  type ServerEvent,
-  type ServerState,
-  shownStatus,
-  type Urls,
-} from "./state.js";
+import { type GatewayState, type InferenceState, type ServerEvent, type ServerState, shownStatus } from "./state.js";
+import { type Urls, urlsOf } from "./urls.js";
 
 /** JavaScript files of the children. */
 export type Entries = { readonly gateway: string; readonly inference: string; readonly channel: string };
@@ -178,24 +171,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   }
 
   urls(): Urls {
-    const http = parseHostPort(this.#config.http);
-    const host = (address: string): string => {
-      const { host } = parseHostPort(address);
-      return host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host.includes(":") ? `[${host}]` : host;
-    };
-    const rtmp = `rtmp://${host(this.#config.rtmp)}:${this.#ports.rtmp}`;
-    const media = `http://${host(this.#config.media)}:${this.#ports.media}`;
-    const channels: Record<string, ChannelUrls> = {};
-    for (const [name, channel] of Object.entries(this.#config.channels)) {
-      channels[name] = {
-        publish: channel.input.reveal() === "publish" ? `${rtmp}/live/KEY` : null,
-        play: `${rtmp}/out/${name}`,
-        playFlv: `${media}/out/${name}.flv`,
-        inputFlv: `${media}/in/${name}.flv`,
-      };
-    }
-    const port = this.#options.httpPort?.() ?? http.port;
-    return { dashboard: `http://${host(this.#config.http)}:${port}/`, channels };
+    return urlsOf(this.#config, { http: this.#options.httpPort?.() ?? 0, ...this.#ports });
   }
 
   /** Calls back each time the gateway has become ready, with its ports known. */

@@ -1,11 +1,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  ManagedProcess,
-  type ProcessInfo,
-  type ProcessLimits,
-  ProcessStartError,
-} from "../../src/supervisor/process.js";
+import { ProcessStartError } from "../../src/supervisor/fork.js";
+import { ManagedProcess, type ProcessInfo, type ProcessLimits } from "../../src/supervisor/process.js";
 import type { Behaviour } from "./fixtures/behaving.js";
 import { alive, fixture, recordingLog, until } from "./support.js";
 
