@@ -128,7 +128,8 @@ export class SoundDecoder {
   }
 }
 
-function soundReader(onSound: (sound: DecodedSound) => void): (packet: GdpPacket) => void {
+/** GDP packets of F32LE sound to planes. */
+export function soundReader(onSound: (sound: DecodedSound) => void): (packet: GdpPacket) => void {
   let channels = 0;
   return (packet) => {
     if (packet.kind === "caps") channels = capsInt(parseCaps(packet.caps), "channels") ?? 0;
@@ -188,14 +189,18 @@ export class PictureDecoder {
   }
 }
 
-function pictureReader(onPicture: (picture: DecodedPicture) => void): (packet: GdpPacket) => void {
+/** GDP packets of I420 to pictures; those nearer than `leastStepMs` to the one before are left out. */
+export function pictureReader(
+  onPicture: (picture: DecodedPicture) => void,
+  leastStepMs = LEAST_STEP_MS,
+): (packet: GdpPacket) => void {
   let format: Omit<DecodedPicture, "ptsMs" | "data"> | null = null;
   let lastMs = Number.NEGATIVE_INFINITY;
   return (packet) => {
     if (packet.kind === "caps") format = pictureFormat(parseCaps(packet.caps));
     if (packet.kind !== "buffer" || packet.ptsMs === null || format === null) return;
     const stepMs = packet.ptsMs - lastMs;
-    if (stepMs >= 0 && stepMs < LEAST_STEP_MS) return;
+    if (stepMs >= 0 && stepMs < leastStepMs) return;
     lastMs = packet.ptsMs;
     // A picture of another size than its caps say (it never was seen) would be read as noise.
     if (packet.payload.length === i420Bytes(format.width, format.height))
