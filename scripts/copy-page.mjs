@@ -11,7 +11,7 @@ const require = createRequire(import.meta.url);
 const uplot = dirname(require.resolve("uplot"));
 
 mkdirSync(join(page, "vendor"), { recursive: true });
-for (const name of ["index.html", "style.css"]) copyFileSync(join(root, "src", "dashboard", "page", name), join(page, name));
+for (const name of ["index.html", "style.css", "icon.svg"]) copyFileSync(join(root, "src", "dashboard", "page", name), join(page, name));
 copyFileSync(join(root, "dist", "src", "codes.js"), join(page, "codes.js"));
 copyFileSync(join(uplot, "uPlot.esm.js"), join(page, "vendor", "uPlot.esm.js"));
 copyFileSync(join(uplot, "uPlot.min.css"), join(page, "vendor", "uPlot.min.css"));

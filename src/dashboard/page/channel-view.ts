@@ -20,9 +20,10 @@ export class ChannelView {
   #players: Players;
   #meters = new Meters();
   #latency = new Latency();
+  #zero = make("p", "muted zero");
   #counters = makeTable("table counters", ["Counter", "Value"]);
   #outputs = makeTable("table", ["Output", "State", "Reason"]);
-  #outputPanel = make("section", "panel", make("h3", "", "Further outputs"));
+  #outputPanel = make("section", "panel", make("h3", "", "Outputs"));
 
   constructor(
     readonly name: string,
@@ -32,7 +33,7 @@ export class ChannelView {
     this.#players = new Players(name, mediaBase);
     this.#banner.append(make("div", "mode", this.#mode, this.#sentence, this.#code), this.#feed, this.controls.bypass);
     this.#outputPanel.append(this.#outputs.table);
-    const counters = make("section", "panel", make("h3", "", "Counters"), this.#counters.table);
+    const counters = make("section", "panel", make("h3", "", "Counters"), this.#counters.table, this.#zero);
     this.#body.append(
       this.#players.element,
       make("div", "row", this.#meters.element, this.controls.element, this.#latency.element),
@@ -74,10 +75,12 @@ export class ChannelView {
       nowMs,
     );
     const counters = Object.entries(status?.counters ?? {}).sort(([a], [b]) => a.localeCompare(b));
-    setRows(
-      this.#counters.body,
-      counters.map(([name, value]) => [plain(name), value.toLocaleString("en")]),
-    );
+    const counted = counters
+      .filter(([, value]) => value !== 0)
+      .map(([name, value]) => [plain(name), value.toLocaleString("en")]);
+    const zero = counters.filter(([, value]) => value === 0).map(([name]) => plain(name));
+    setRows(this.#counters.body, counted);
+    setText(this.#zero, zero.length === 0 ? "" : `At zero: ${zero.join(", ")}.`);
     const outputs = status?.outputs ?? [];
     setHidden(this.#outputPanel, outputs.length === 0);
     setRows(
