@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import type { Writable } from "node:stream";
 import { flvHeader, flvTag } from "../../src/transport/flv/tag.js";
 import { type Clip, clipTags } from "./clip.js";
 
@@ -35,7 +35,7 @@ export function startProgram(
       resolve(null);
     });
   });
-  if (options.input && child.stdin) void feed(child, options.input);
+  if (options.input && child.stdin) void feed(child, options.input, ended);
   return {
     process: child,
     said: () => text,
@@ -47,16 +47,18 @@ export function startProgram(
   };
 }
 
-async function feed(child: ChildProcess, chunks: Iterable<Buffer>): Promise<void> {
+async function feed(child: ChildProcess, chunks: Iterable<Buffer>, ended: Promise<unknown>): Promise<void> {
   const stdin = child.stdin!;
   // The program may end before it has read everything.
   stdin.on("error", () => {});
   for (const chunk of chunks) {
     if (child.exitCode !== null || child.signalCode !== null || stdin.destroyed) return;
-    if (!stdin.write(chunk)) await Promise.race([once(stdin, "drain").catch(() => {}), once(child, "exit")]);
+    if (!stdin.write(chunk)) await Promise.race([drained(stdin), ended]);
   }
   stdin.end();
 }
+
+const drained = (stream: Writable): Promise<void> => new Promise((resolve) => stream.once("drain", resolve));
 
 function* flvBytes(clip: Clip, seconds: number): Generator<Buffer> {
   yield flvHeader();

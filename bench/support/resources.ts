@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { slope } from "./numbers.js";
+import { mean, slope } from "./numbers.js";
 
 /** Clock ticks of /proc/PID/stat: 100 a second on every Linux that Node runs on. */
 const TICKS = 100;
@@ -90,8 +90,8 @@ export class ResourceSampler {
       out.push({
         name,
         cores: (last.cpuSeconds - first.cpuSeconds) / ((last.atMs - first.atMs) / 1000),
-        firstMb: mean(list.slice(0, tenth)),
-        lastMb: mean(list.slice(-tenth)),
+        firstMb: meanMb(list.slice(0, tenth)),
+        lastMb: meanMb(list.slice(-tenth)),
         mbPerMinute: slope(list.map((s) => ({ x: s.atMs / 60_000, y: s.mb }))),
       });
     }
@@ -107,4 +107,4 @@ export class ResourceSampler {
   }
 }
 
-const mean = (list: readonly Sample[]): number => list.reduce((s, v) => s + v.mb, 0) / list.length;
+const meanMb = (list: readonly Sample[]): number => mean(list.map((s) => s.mb));

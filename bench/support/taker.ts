@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { type ClientRequest, get } from "node:http";
-import { readAudio } from "../../src/transport/flv/audio.js";
+import { aacSequenceTag, readAudio } from "../../src/transport/flv/audio.js";
 import { readScript } from "../../src/transport/flv/script.js";
-import { FlvReader, type FlvTag, flvHeader, flvTagParts, PICTURE, SOUND } from "../../src/transport/flv/tag.js";
-import { readVideo } from "../../src/transport/flv/video.js";
+import { FlvReader, type FlvTag, flvHeader, flvTag, flvTagParts, PICTURE, SOUND } from "../../src/transport/flv/tag.js";
+import { avcSequenceTag, readVideo } from "../../src/transport/flv/video.js";
 
 /** `arrivedMs`: performance.now() of this process, the same clock for every taker. */
 export type TakenPicture = {
@@ -103,9 +103,14 @@ export class Taker {
     }
   }
 
-  /** From now on, whole tags are kept; `stopRecording` gives them as an FLV file. Begin before the stream does, or at any time. */
+  /** From now on, whole tags are kept; `stopRecording` gives them as an FLV file. */
   startRecording(): void {
-    this.#recording = [flvHeader()];
+    const atMs = this.pictures.at(-1)?.dtsMs ?? 0;
+    const heads = [
+      ...this.avcConfigs.slice(-1).map((c) => avcSequenceTag(c, atMs)),
+      ...this.aacConfigs.slice(-1).map((c) => aacSequenceTag(c, atMs)),
+    ];
+    this.#recording = [flvHeader(), ...heads.map(flvTag)];
   }
 
   stopRecording(): Buffer {
