@@ -66,6 +66,18 @@ export const CODES = {
   SL_SOURCE_GONE: "The source ended its stream; the channel waits for its return, outputs stay up.",
   SL_SOURCE_SILENT: "The source is connected but sends nothing.",
   SL_SOURCE_WAITING: "The channel waits for its source to begin.",
+  SL_FILE_MISSING: "The input file does not exist.",
+  SL_FILE_NOT_MEDIA: "The input cannot be read as media.",
+  SL_FILE_NO_SOUND: "The input has no sound to separate.",
+  SL_FILE_NO_PICTURE: "The input has no pictures; the sound is left as it is.",
+  SL_FILE_CODEC: "GStreamer has no decoder for the input's sound or picture.",
+  SL_FILE_CUT_OFF: "The input is damaged or shorter than it says; what could be read was used.",
+  SL_FILE_JUMP: "The input's times jump; the new video fits the picture up to the first jump.",
+  SL_FILE_OUTPUT: "A result cannot be written.",
+  SL_FILE_STOPPED: "The separation of a file was stopped; nothing was written.",
+  SL_FILE_TOOLS: "A GStreamer program that file mode runs is not installed.",
+  SL_FILE_ENCODER: "No encoder for a result is installed.",
+  SL_FILE_MUX: "A video could not be written; MP4 takes H.264 and H.265 without re-encoding.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

@@ -31,7 +31,8 @@ export const separateCommand = command({
     },
     mask: {
       type: "string",
-      description: "only faces in this part count: l, r, or x,y,w,h in fractions of the picture",
+      description:
+        "part greyed out before faces are looked for (who is there counts as off-screen): l, r, or x,y,w,h in fractions",
       valueHint: "l|r|x,y,w,h",
     },
     keep: { type: "enum", description: "which voice onscreen.mp4 keeps", options: ["on", "off"], default: "on" },
@@ -41,7 +42,10 @@ export const separateCommand = command({
       default: "100",
       valueHint: "PCT",
     },
-    cam: { type: "boolean", description: "also writes cam.mp4, a heat map of where the sound comes from" },
+    cam: {
+      type: "boolean",
+      description: "also writes cam.mp4: heat round each face, as strong as its share of the sound",
+    },
     json: { type: "boolean", description: "progress and results as JSON lines" },
   },
   async run({ args }) {

@@ -1,0 +1,369 @@
+import { createWriteStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { HOP_UNITS } from "../channel/latency.js";
+import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
+import { findModel } from "../model/cards.js";
+import { OnnxFaceDetector } from "../model/faces/detector.js";
+import { FaceFollower } from "../model/faces/follower.js";
+import type { Inference } from "../model/inference.js";
+import { LocalInference } from "../model/local-inference.js";
+import { Separator } from "../pipeline/separator.js";
+import { AudioTimeline } from "../pipeline/timeline.js";
+import { type Highlight, SAMPLE_RATE } from "../pipeline/types.js";
+import { BUILT_IN_MODELS, FACES_MODEL } from "../supervisor/paths.js";
+import { h264Encoder, writeCam } from "./cam.js";
+import { FileError, type FileWarning } from "./errors.js";
+import { type Evaluate, facesFor } from "./evaluate.js";
+import { type Mask, maskPicture } from "./mask.js";
+import { type MuxSound, remux } from "./mux.js";
+import { Results } from "./part-file.js";
+import type { Progress } from "./progress.js";
+import { readPictures, readSound } from "./readers.js";
+import { WavWriter } from "./wav.js";
+
+export type SeparateOptions = {
+  readonly input: string;
+  readonly out: string;
+  /** Name below models/ or a path; not needed with `inference`. */
+  readonly model?: string;
+  /** An open model with a face detector; stays open. */
+  readonly inference?: Inference;
+  readonly mask?: Mask | null;
+  readonly keep?: "on-screen" | "off-screen";
+  readonly strengthPercent?: number;
+  readonly cam?: boolean;
+  /** False: only the two WAV files and highlight.jsonl. */
+  readonly mp4?: boolean;
+  readonly threads?: number;
+  readonly evaluate?: Evaluate;
+  readonly onProgress?: (progress: Progress) => void;
+  readonly onWarning?: (warning: FileWarning) => void;
+  readonly signal?: AbortSignal;
+};
+
+export type SeparateReport = {
+  readonly files: Readonly<Record<string, string>>;
+  readonly seconds: number;
+  readonly samples: number;
+  readonly channels: number;
+  readonly model: string;
+  readonly steps: number;
+  /** Steps by what was done with their sound: `separated`, or the reason why it was left alone. */
+  readonly modes: Readonly<Record<string, number>>;
+  readonly engineMs: number;
+  readonly wallSeconds: number;
+  readonly warnings: readonly FileWarning[];
+};
+
+/** Steps as long as those of a `balanced` channel: a file gets the very windows that a live programme gets. */
+const HOP = HOP_UNITS.balanced;
+
+/**
+ * Separates a file: sound and pictures in, the same windows, gains and stitching as live but without a clock, files out.
+ * Memory does not grow with the length. `out` gets onscreen.wav, offscreen.wav, highlight.jsonl, onscreen.mp4 and, with `cam`,
+ * cam.mp4; all of them or, after a failure, none.
+ *
+ * @throws FileError, InferenceError (SL_MODEL_INVALID)
+ */
+export async function separateFile(options: SeparateOptions): Promise<SeparateReport> {
+  const { input, signal } = options;
+  const info = await stat(input).catch(() => null);
+  if (info === null) throw new FileError("SL_FILE_MISSING", `${input}: there is no such file`);
+  if (!info.isFile()) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is not a file`);
+  const encoder = options.cam ? await h264Encoder() : null;
+  const results = await Results.open(options.out);
+  const own = options.inference === undefined ? await openModel(options) : null;
+  try {
+    const job = new Job(options, own ?? options.inference!, results);
+    await job.separate();
+    await job.writeVideos(encoder);
+    return { ...job.report(), files: await results.commit() };
+  } catch (error) {
+    await results.discard();
+    if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", `${input}: stopped; nothing was written`);
+    throw error;
+  } finally {
+    await own?.close();
+  }
+}
+
+async function openModel({ model = "live", threads }: SeparateOptions): Promise<LocalInference> {
+  const settings = { threads: threads ?? Math.min(4, availableParallelism()) };
+  const folder = await findModel(model, BUILT_IN_MODELS);
+  const faces = await OnnxFaceDetector.open(FACES_MODEL, settings);
+  return LocalInference.open(folder, { ...settings, faces }).catch(async (error: unknown) => {
+    await faces.close();
+    throw error;
+  });
+}
+
+let sessions = 0;
+
+class Job {
+  readonly #o: SeparateOptions;
+  readonly #inference: Inference;
+  readonly #results: Results;
+  readonly #warnings: FileWarning[] = [];
+  readonly #modes: Record<string, number> = {};
+  readonly #begin = performance.now();
+  #steps = 0;
+  #engineMs = 0;
+  #hasPictures = false;
+  #sound: MuxSound | null = null;
+
+  constructor(options: SeparateOptions, inference: Inference, results: Results) {
+    this.#o = options;
+    this.#inference = inference;
+    this.#results = results;
+  }
+
+  async separate(): Promise<void> {
+    const { input, signal, keep = "on-screen", strengthPercent = 100, evaluate = {} } = this.#o;
+    const { card } = this.#inference;
+    const session = `file-${++sessions}`;
+    const sound = readSound(input, signal);
+    const pictures = readPictures(input, { signal });
+    const timeline = new AudioTimeline();
+    const follower = new FaceFollower({
+      inference: this.#inference,
+      side: card.picture.side,
+      unitSamples: card.unitSamples,
+    });
+    const writers: WavWriter[] = [];
+    const highlights = createWriteStream(this.#results.part("highlight.jsonl"));
+    // An error of the stream is seen at its end; without a listener it would end the process before.
+    let highlightError: Error | null = null;
+    highlights.on("error", (error) => {
+      highlightError = error;
+    });
+    try {
+      const first = await sound.next();
+      if (first === null) throw new FileError("SL_FILE_NO_SOUND", `${input} has no sound to separate`);
+      const channels = first.channels.length;
+      const separator = new Separator({ model: card, channels, controls: { keep, strengthPercent } });
+      const [kept, removed] =
+        keep === "on-screen" ? ["onscreen.wav", "offscreen.wav"] : ["offscreen.wav", "onscreen.wav"];
+      const keptWav = await WavWriter.open(this.#results.part(kept!), channels);
+      writers.push(keptWav);
+      const removedWav = await WavWriter.open(this.#results.part(removed!), channels);
+      writers.push(removedWav);
+      const render = async (until: number): Promise<void> => {
+        const rendered = separator.render(until, { removed: true });
+        if (rendered === null) return;
+        await keptWav.write(rendered.kept.channels);
+        await removedWav.write(rendered.removed!.channels);
+      };
+
+      const runner = new StepRunner({
+        inference: this.#inference,
+        session,
+        faces: facesFor(evaluate, follower, card.unitSamples),
+        separator,
+        policy: {},
+      });
+      const feed = new PictureFeed(pictures, follower, timeline, this.#o.mask ?? null);
+      const runSteps = async (): Promise<void> => {
+        if (!feed.seen) return;
+        for (let step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP)) {
+          await feed.advanceTo(step.atSample / card.unitSamples + step.units - 1);
+          const outcome = await runner.run(step);
+          if (outcome.failure !== null) {
+            throw new FileError(
+              "SL_INFERENCE_FAILED",
+              `the model failed at ${(step.atSample / SAMPLE_RATE).toFixed(1)} s (${outcome.failure})`,
+            );
+          }
+          this.#note(outcome);
+          highlights.write(`${JSON.stringify(highlightOf(step.atSample, outcome))}\n`);
+          await render(separator.gainsUntil);
+        }
+      };
+
+      let jumps = 0;
+      for (let piece: typeof first | null = first; piece !== null; piece = await sound.next()) {
+        const { blocks, events } = timeline.push({
+          ptsNs: BigInt(Math.round(piece.ptsMs * 1e6)),
+          channels: piece.channels,
+        });
+        jumps += events.filter((e) => e.type === "discontinuity").length;
+        if (piece === first && !(await feed.begin())) {
+          this.#warn("SL_FILE_NO_PICTURE", `${input} has no pictures: the sound is left as it is`);
+          separator.bypassFrom(0, "SL_FILE_NO_PICTURE");
+          this.#modes.SL_FILE_NO_PICTURE = 1;
+        }
+        for (const block of blocks) separator.pushAudio(block);
+        await runSteps();
+        if (!feed.seen) await render(separator.soundUntil);
+        const heard = separator.pushedSamples / SAMPLE_RATE;
+        this.#progress("separate", heard, sound.declaredSeconds);
+        if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", "stopped");
+      }
+      separator.finish();
+      await runSteps();
+      await render(separator.pushedSamples);
+      await Promise.all(writers.map((w) => w.finish()));
+      await new Promise<void>((resolve) => highlights.end(() => resolve()));
+      if (highlightError !== null) throw new FileError("SL_FILE_OUTPUT", `highlight.jsonl: ${String(highlightError)}`);
+
+      this.#hasPictures = feed.seen;
+      this.#sound = {
+        wav: keptWav.path,
+        channels,
+        samples: keptWav.samples,
+        atSample: Math.round((Number(timeline.toPtsNs(0)) * SAMPLE_RATE) / 1e9),
+      };
+      this.#tellFaults(sound.fault, feed.fault, sound.declaredSeconds, jumps);
+      this.#progress("separate", keptWav.samples / SAMPLE_RATE, keptWav.samples / SAMPLE_RATE);
+    } finally {
+      sound.close();
+      pictures.close();
+      this.#inference.forget(session);
+      highlights.destroy();
+      await Promise.all(writers.map((w) => w.abandon()));
+    }
+  }
+
+  async writeVideos(encoder: string | null): Promise<void> {
+    const { input, signal, cam, mp4 = true } = this.#o;
+    if (!this.#hasPictures || this.#sound === null) return;
+    const sound = this.#sound;
+    if (mp4) {
+      this.#progress("onscreen.mp4", 0, null);
+      await this.#optional("onscreen.mp4", (path) => remux(input, { path, sound, signal }));
+    }
+    if (cam && encoder !== null) {
+      this.#progress("cam.mp4", 0, null);
+      const highlights = this.#results.part("highlight.jsonl");
+      await this.#optional("cam.mp4", (path) => writeCam({ input, path, highlights, sound, encoder, signal }));
+    }
+  }
+
+  report(): Omit<SeparateReport, "files"> {
+    const { card } = this.#inference;
+    return {
+      seconds: this.#sound!.samples / SAMPLE_RATE,
+      samples: this.#sound!.samples,
+      channels: this.#sound!.channels,
+      model: `${card.name} ${card.version}`,
+      steps: this.#steps,
+      modes: this.#modes,
+      engineMs: Math.round(this.#engineMs),
+      wallSeconds: (performance.now() - this.#begin) / 1000,
+      warnings: this.#warnings,
+    };
+  }
+
+  /** The sound files stand without a video that cannot be made (a codec that MP4 does not take). */
+  async #optional(name: string, write: (path: string) => Promise<void>): Promise<void> {
+    try {
+      await write(this.#results.part(name));
+    } catch (error) {
+      if (!(error instanceof FileError) || error.code !== "SL_FILE_MUX" || this.#o.signal?.aborted) throw error;
+      await this.#results.drop(name);
+      this.#warn("SL_FILE_MUX", `${name} was not written: ${error.message}`);
+    }
+  }
+
+  #note({ decision, engineMs }: StepOutcome): void {
+    this.#steps += 1;
+    this.#engineMs += engineMs;
+    const mode = decision?.gains != null ? "separated" : (decision?.reason ?? "bypass");
+    this.#modes[mode] = (this.#modes[mode] ?? 0) + 1;
+  }
+
+  #tellFaults(soundFault: string | null, pictureFault: string | null, declared: number | null, jumps: number): void {
+    const { input } = this.#o;
+    const heard = this.#sound!.samples / SAMPLE_RATE;
+    if (soundFault !== null)
+      this.#warn("SL_FILE_CUT_OFF", `${input} is damaged after ${heard.toFixed(1)} s of sound (${soundFault})`);
+    else if (declared !== null && heard < declared - 2)
+      this.#warn(
+        "SL_FILE_CUT_OFF",
+        `${input} says it lasts ${declared} s, but its sound ends after ${heard.toFixed(1)} s`,
+      );
+    if (pictureFault !== null)
+      this.#warn(
+        "SL_FILE_CUT_OFF",
+        `${input}: the picture is damaged, what could be decoded was used (${pictureFault})`,
+      );
+    if (jumps > 0)
+      this.#warn(
+        "SL_FILE_JUMP",
+        `${input}: the times jump ${jumps} times; onscreen.mp4 fits the picture up to the first jump`,
+      );
+  }
+
+  #warn(code: FileWarning["code"], message: string): void {
+    this.#warnings.push({ code, message });
+    this.#o.onWarning?.({ code, message });
+  }
+
+  #progress(stage: Progress["stage"], seconds: number, ofSeconds: number | null): void {
+    const wall = (performance.now() - this.#begin) / 1000;
+    this.#o.onProgress?.({ stage, seconds, ofSeconds, speed: wall > 0 ? seconds / wall : 0 });
+  }
+}
+
+/** Gives the follower the pictures that a step needs, no more. */
+class PictureFeed {
+  readonly #pictures: ReturnType<typeof readPictures>;
+  readonly #follower: FaceFollower;
+  readonly #timeline: AudioTimeline;
+  readonly #mask: Mask | null;
+  #next: Awaited<ReturnType<ReturnType<typeof readPictures>["next"]>> = null;
+  seen = false;
+
+  constructor(
+    pictures: ReturnType<typeof readPictures>,
+    follower: FaceFollower,
+    timeline: AudioTimeline,
+    mask: Mask | null,
+  ) {
+    this.#pictures = pictures;
+    this.#follower = follower;
+    this.#timeline = timeline;
+    this.#mask = mask;
+  }
+
+  get fault(): string | null {
+    return this.#pictures.fault;
+  }
+
+  /** False when there is no picture at all. */
+  async begin(): Promise<boolean> {
+    this.#next = await this.#pictures.next();
+    this.seen = this.#next !== null;
+    return this.seen;
+  }
+
+  /** Until the picture of a unit is certain, or no more come. */
+  async advanceTo(unit: number): Promise<void> {
+    while (this.#next !== null && this.#follower.decidedUnit < unit) {
+      const { ptsMs, data, width, height, fullRange } = this.#next;
+      if (this.#mask !== null) maskPicture(data, width, height, this.#mask);
+      const atSample = this.#timeline.toSample(BigInt(Math.round(ptsMs * 1e6)))!;
+      this.#follower.push({ atSample, data, width, height, fullRange });
+      // Detections are waited for, so that the same file gives the same result each time.
+      await this.#follower.settle();
+      this.#next = await this.#pictures.next();
+    }
+  }
+}
+
+const round = (value: number, digits: number): number => Math.round(value * 10 ** digits) / 10 ** digits;
+
+function highlightOf(atSample: number, { decision, faces }: StepOutcome): Highlight & { readonly seconds: number } {
+  return {
+    seconds: round(atSample / SAMPLE_RATE, 3),
+    atSample,
+    mode: decision?.gains != null ? "separated" : "bypass",
+    reason: decision?.reason ?? null,
+    faces: faces.map(({ id, box, score, speaking }) => ({
+      id,
+      box: { x: round(box.x, 4), y: round(box.y, 4), width: round(box.width, 4), height: round(box.height, 4) },
+      score: round(score, 3),
+      speaking: round(speaking, 3),
+    })),
+  };
+}

@@ -1,0 +1,57 @@
+import { constants } from "node:fs";
+import { access, mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { FileError } from "./errors.js";
+
+/**
+ * The result files of one run. Each is written under a name of its own (`.NAME.PID.part`) and gets its real name when all are whole;
+ * after a failure nothing is left behind, and what an earlier run wrote is still there.
+ */
+export class Results {
+  readonly folder: string;
+  readonly #parts = new Map<string, string>();
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** Makes the folder. @throws FileError SL_FILE_OUTPUT */
+  static async open(folder: string): Promise<Results> {
+    try {
+      await mkdir(folder, { recursive: true });
+      await access(folder, constants.W_OK | constants.X_OK);
+    } catch (error) {
+      throw new FileError("SL_FILE_OUTPUT", `${folder} cannot be written to: ${(error as Error).message}`);
+    }
+    return new Results(folder);
+  }
+
+  /** Where to write the file for now. */
+  part(name: string): string {
+    const path = join(this.folder, `.${name}.${process.pid}.part`);
+    this.#parts.set(name, path);
+    return path;
+  }
+
+  /** Gives up one file. */
+  async drop(name: string): Promise<void> {
+    const path = this.#parts.get(name);
+    this.#parts.delete(name);
+    if (path !== undefined) await rm(path, { force: true });
+  }
+
+  /** Everything is whole: real names. Returns their paths by name. */
+  async commit(): Promise<Record<string, string>> {
+    const out: Record<string, string> = {};
+    for (const [name, part] of this.#parts) {
+      out[name] = join(this.folder, name);
+      await rename(part, out[name]!);
+    }
+    this.#parts.clear();
+    return out;
+  }
+
+  async discard(): Promise<void> {
+    for (const name of [...this.#parts.keys()]) await this.drop(name);
+  }
+}

@@ -1,0 +1,51 @@
+import type { SeparateArguments } from "../cli/separate.js";
+import { CODES } from "../codes.js";
+import { InferenceError } from "../model/inference.js";
+import { FileError } from "./errors.js";
+import { type SeparateReport, separateFile } from "./job.js";
+import { reporter } from "./progress.js";
+
+const STOPPED = 130;
+
+/** `sightline separate`: runs separateFile, shows how it goes. Returns the exit code; throws what the command line shall print. */
+export async function runSeparate({ json, ...options }: SeparateArguments): Promise<number> {
+  const report = reporter(json);
+  const stop = new AbortController();
+  const onSignal = (): void => stop.abort();
+  process.once("SIGINT", onSignal);
+  process.once("SIGTERM", onSignal);
+  try {
+    const result = await separateFile({
+      ...options,
+      signal: stop.signal,
+      onProgress: report.progress,
+      onWarning: report.warning,
+    });
+    report.done(result);
+    if (!json) process.stderr.write(`${summary(result)}\n`);
+    return 0;
+  } catch (error) {
+    const known = error instanceof FileError || error instanceof InferenceError;
+    if (known) report.error(error);
+    if (stop.signal.aborted) {
+      if (!json) process.stderr.write(`${(error as Error).message}\n`);
+      return STOPPED;
+    }
+    if (known && json) return 1;
+    throw error;
+  } finally {
+    process.removeListener("SIGINT", onSignal);
+    process.removeListener("SIGTERM", onSignal);
+  }
+}
+
+function summary({ seconds, wallSeconds, modes, model }: SeparateReport): string {
+  const total = Object.values(modes).reduce((a, b) => a + b, 0);
+  const left = Object.entries(modes).filter(([mode]) => mode !== "separated");
+  const reasons: Readonly<Record<string, string>> = CODES;
+  const lines = left.map(
+    ([code, n]) => `  ${Math.round((100 * n) / total)} % left as it is: ${reasons[code] ?? code} [${code}]`,
+  );
+  const speed = (seconds / wallSeconds).toFixed(1);
+  return [`${seconds.toFixed(1)} s with model ${model}, ${speed} times real time`, ...lines].join("\n");
+}
