@@ -67,7 +67,7 @@ async function end(code: number): Promise<void> {
   ending = true;
   process.exitCode = code;
   const closing = stop?.().catch((error: unknown) => log("error", `could not close cleanly: ${String(error)}`));
-  await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, CLOSE_MS))]);
+  await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
   stopAllPipelines();
   if (process.connected) process.disconnect();
   // process.exit() would wait for ever for a native pull that is blocked; with nothing left to do Node ends by itself.

@@ -6,7 +6,7 @@ import { UV_THREADS } from "../../src/transport/gst/pipeline.js";
  * Node starts: a test file that needs them runs itself again, once.
  */
 export function withThreads(): void {
-  if (process.env["UV_THREADPOOL_SIZE"] !== undefined) return;
+  if (process.env.UV_THREADPOOL_SIZE !== undefined) return;
   const again = spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     env: { ...process.env, UV_THREADPOOL_SIZE: String(UV_THREADS) },
     stdio: "inherit",

@@ -20,7 +20,7 @@ export class FlvMuxer {
         const out: FlvTag[] = [];
         const track = this.#video;
         track.lastMs = Math.max(track.lastMs, atMs);
-        if (track.config !== unit.config) {
+        if (!sameConfig(track.config, unit.config)) {
           track.config = unit.config;
           out.push(avcSequenceTag(unit.config, track.lastMs));
         }
@@ -31,7 +31,7 @@ export class FlvMuxer {
         const out: FlvTag[] = [];
         const track = this.#audio;
         track.lastMs = Math.max(track.lastMs, atMs);
-        if (track.config !== unit.config) {
+        if (!sameConfig(track.config, unit.config)) {
           track.config = unit.config;
           out.push(aacSequenceTag(unit.config, track.lastMs));
         }
@@ -43,3 +43,6 @@ export class FlvMuxer {
     }
   }
 }
+
+/** By content: a publisher that comes back with the same header is no change. */
+export const sameConfig = (a: Buffer | null, b: Buffer): boolean => a === b || a?.equals(b) === true;

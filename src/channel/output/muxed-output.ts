@@ -5,6 +5,7 @@ import type { SourceState } from "../../transport/ipc/messages.js";
 import { rawAacCaps } from "../source/flv-units.js";
 import { BackOff } from "../source/source.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../units.js";
+import { sameConfig } from "./flv-muxer.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
 
 /** Two seconds of 16 Mbit/s, for each track. */
@@ -82,7 +83,7 @@ export class MuxedOutput implements Output {
     if (wasLive) {
       const ended = new Promise<void>((resolve) => {
         this.#onEnd = resolve;
-        setTimeout(resolve, END_MS);
+        setTimeout(resolve, END_MS).unref();
       });
       this.#pipeline?.sendEnd();
       await ended;
@@ -135,7 +136,7 @@ export class MuxedOutput implements Output {
 
 function push(track: Track, unit: VideoUnit | AacUnit): boolean {
   const { source } = track;
-  if (track.config !== unit.config) {
+  if (!sameConfig(track.config, unit.config)) {
     if (track.config === null && !source.push(gdpStreamStart(unit.kind))) return false;
     if (!source.push(gdpCaps(capsOf(unit)))) return false;
     if (track.config === null && !source.push(gdpSegment())) return false;

@@ -4,25 +4,26 @@ import { capsBuffer, parseCaps } from "../../transport/gst/caps.js";
 import { fileSource, rtmpSource, type SoundCodec, srtSource } from "../../transport/gst/launch.js";
 import { type GstFault, GstPipeline } from "../../transport/gst/pipeline.js";
 import type { SoundFormat, SourceUnit } from "../units.js";
+import { Replay } from "./replay.js";
 import { BackOff, type Source, type SourceEvents } from "./source.js";
 
 /** No unit for so long while connected. */
 const STALL_MS = 2000;
 /** A connection that gives nothing for so long is made anew. */
 const GIVE_UP_MS = 8000;
-/** After a stop, before the same pipeline plays again: its bus poll must have ended. */
-const RESTART_PAUSE_MS = 40;
 
 /** Fetches from rtmp://, srt:// or file:// and starts anew when the source ends or fails. */
 export class PullSource implements Source {
   readonly wraps32 = false;
   readonly #events: SourceEvents;
   readonly #uri: string;
-  readonly #loop: boolean;
+  /** Not null: the file is looped. */
+  readonly #replay: Replay | null;
   readonly #isFile: boolean;
   readonly #backOff = new BackOff();
   readonly #counts = { source_failures: 0, units_without_time: 0 };
   #pipeline: GstPipeline | null = null;
+  #branches: readonly Branch[] = [];
   #watch: NodeJS.Timeout | null = null;
   #retry: NodeJS.Timeout | null = null;
   #lastUnitMs: number | null = null;
@@ -34,7 +35,8 @@ export class PullSource implements Source {
     this.#uri = uri;
     this.#events = events;
     this.#isFile = uri.startsWith("file:");
-    this.#loop = this.#isFile && new URL(uri).searchParams.get("loop") === "1";
+    const loop = this.#isFile && new URL(uri).searchParams.get("loop") === "1";
+    this.#replay = loop ? new Replay((unit) => events.onUnit(unit)) : null;
   }
 
   get counters(): Readonly<Record<string, number>> {
@@ -47,8 +49,11 @@ export class PullSource implements Source {
     this.#startedMs = performance.now();
     this.#lastUnitMs = null;
     this.#isLive = false;
+    this.#replay?.clear();
     try {
-      this.#pipeline ??= this.#build();
+      // Demuxers give their pads to a launch string only once: a pipeline that has worked is not used a second time.
+      if (this.#branches.some((b) => b.seen)) this.#pipeline?.close();
+      if (this.#pipeline === null || this.#branches.some((b) => b.seen)) this.#pipeline = this.#build();
       this.#events.onRestart();
       this.#pipeline.play();
     } catch (error) {
@@ -62,6 +67,7 @@ export class PullSource implements Source {
     this.#closed = true;
     this.#halt();
     if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#replay?.close();
     this.#pipeline?.close();
   }
 
@@ -71,6 +77,7 @@ export class PullSource implements Source {
       onEnd: () => this.#ended(),
     });
     const branches: Branch[] = [];
+    this.#branches = branches;
     const add = (
       name: string,
       read: (packet: GdpBuffer, codec: Buffer | null, caps: string) => SourceUnit | null,
@@ -105,6 +112,7 @@ export class PullSource implements Source {
       this.#backOff.reset();
       this.#events.onState("live", null);
     }
+    this.#replay?.record(unit);
     this.#events.onUnit(unit);
   }
 
@@ -120,7 +128,8 @@ export class PullSource implements Source {
   #ended(): void {
     if (this.#closed) return;
     this.#halt();
-    if (this.#loop) this.#retry = setTimeout(() => this.start(), RESTART_PAUSE_MS);
+    if (this.#replay?.ready) this.#replay.start();
+    else if (this.#replay !== null) this.#retry = setTimeout(() => this.start(), 0);
     else if (this.#isFile) this.#events.onState("ended", "SL_SOURCE_ENDED");
     else this.#later("SL_SOURCE_GONE", "the source ended the stream");
   }

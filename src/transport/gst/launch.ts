@@ -7,7 +7,9 @@ const SINK = "sync=false async=false";
 const QUEUE = "queue max-size-time=0 max-size-buffers=0 max-size-bytes=20000000";
 const GDP_SOURCE = (name: string): string =>
   `appsrc name=${name} is-live=false format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay`;
-const GDP_SINK = (name: string): string => `gdppay crc-header=false ! appsink name=${name} ${SINK}`;
+// gdppay puts the buffers of its stream header into the caps, and the binding copies them out again at every single pull.
+const GDP_SINK = (name: string): string =>
+  `gdppay crc-header=false ! capssetter join=false replace=true caps=application/x-gdp ! appsink name=${name} ${SINK}`;
 
 /** Quotes a property value for gst_parse_launch. */
 export const quote = (value: string): string => `"${value.replace(/(["\\])/g, "\\$1")}"`;

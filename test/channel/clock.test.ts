@@ -1,0 +1,139 @@
+import * as fc from "fast-check";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { ArrivalClock } from "../../src/channel/arrival-clock.js";
+import { Epoch, TIMELINE_START_MS } from "../../src/channel/epoch.js";
+import { latencyPlan } from "../../src/channel/latency.js";
+import { MediaClock } from "../../src/channel/media-clock.js";
+import { BackOff } from "../../src/channel/source/source.js";
+
+const test = suite("channel clocks");
+const SEED = 8;
+
+test("within one run of a source, sound and picture get the same constant offset", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ video: fc.boolean(), stepMs: fc.nat(300), lateMs: fc.nat(400) }), {
+        minLength: 1,
+        maxLength: 60,
+      }),
+      (units) => {
+        const epoch = new Epoch(true);
+        let raw = 0;
+        const offsets = new Set(
+          units.map(({ video, stepMs, lateMs }) => {
+            raw += stepMs;
+            return epoch.offsetFor(video ? "video" : "sound", raw, 5000 + raw + lateMs);
+          }),
+        );
+        assert.equal([...offsets], [TIMELINE_START_MS]);
+        assert.is(epoch.discontinuities, 0);
+      },
+    ),
+    { seed: SEED },
+  );
+});
+
+test("a source that begins anew continues the timeline by the wall time that passed", () => {
+  const epoch = new Epoch(true);
+  epoch.offsetFor("video", 0, 10_000);
+  const last = 5000 + epoch.offsetFor("video", 5000, 15_000);
+  epoch.restart();
+  const first = 40 + epoch.offsetFor("sound", 40, 18_000);
+  assert.is(first, last + 3000);
+  assert.is(60 + epoch.offsetFor("video", 60, 18_020), first + 20);
+  assert.is(epoch.restarts, 1);
+});
+
+test("a jump is taken out once, and the other track may follow later", () => {
+  const epoch = new Epoch(false);
+  const at = (track: "video" | "sound", raw: number, wall: number): number => raw + epoch.offsetFor(track, raw, wall);
+  at("video", 1000, 0);
+  at("sound", 1000, 0);
+  const before = at("video", 1040, 40);
+  const after = at("video", 90_000, 80);
+  assert.is(after, before + 40);
+  assert.is(at("sound", 1060, 85), before + 20, "sound from before the jump stays where it was");
+  assert.is(at("sound", 90_010, 90), after + 10);
+  assert.is(epoch.discontinuities, 1);
+});
+
+test("a hole with real time in it is no jump; neither is a burst after a stall", () => {
+  const epoch = new Epoch(false);
+  const first = epoch.offsetFor("video", 0, 0);
+  assert.is(epoch.offsetFor("video", 8000, 8000), first);
+  assert.is(epoch.offsetFor("video", 8040, 14_000), first);
+  assert.is(epoch.discontinuities, 0);
+});
+
+test("32-bit milliseconds wrap without anyone noticing", () => {
+  const epoch = new Epoch(true);
+  const end = 2 ** 32 - 20;
+  const a = end + epoch.offsetFor("video", end, 0);
+  const b = 20 + epoch.offsetFor("video", 20, 40);
+  assert.is(b - a, 40);
+});
+
+test("the anchor is the quickest arrival; slower ones wait less", () => {
+  fc.assert(
+    fc.property(fc.array(fc.nat(200), { minLength: 5, maxLength: 100 }), (jitter) => {
+      const clock = new ArrivalClock();
+      for (const [i, late] of jitter.entries()) clock.arrived(i * 40, 1000 + i * 40 + late);
+      const least = 1000 + Math.min(...jitter);
+      assert.ok(clock.anchorMs! >= least && clock.anchorMs! <= 1000 + Math.max(...jitter));
+      assert.ok(clock.anchorMs! <= least + jitter.length * 40 * 0.001 + 1e-6, "rises 1 ms a second at most");
+    }),
+    { seed: SEED },
+  );
+});
+
+test("a publisher whose clock is 300 ppm slow is followed", () => {
+  const clock = new ArrivalClock();
+  for (let t = 0; t < 120_000; t += 40) clock.arrived(t, t * 1.0003);
+  const lag = 120_000 * 0.0003 - clock.anchorMs!;
+  assert.ok(lag >= 0 && lag < 6, `${lag} ms behind`);
+});
+
+test("the slower track says when things leave; one that ended does not", () => {
+  const clock = new MediaClock(true, 300);
+  const config = Buffer.alloc(1);
+  const video = (ms: number) => ({ kind: "video", ptsMs: ms, dtsMs: ms, key: true, data: config, config }) as const;
+  const sound = (ms: number) =>
+    ({ kind: "sound", ptsMs: ms, data: config, format: { codec: "AAC", caps: "" } }) as const;
+  clock.place(video(0), 1000);
+  clock.place(sound(0), 1100);
+  assert.is(clock.releaseAtMs(TIMELINE_START_MS), 1400);
+  for (let t = 40; t < 5000; t += 40) clock.place(video(t), 1000 + t);
+  assert.not(clock.has("sound", 6000));
+  assert.is(clock.releaseAtMs(TIMELINE_START_MS), 1300);
+});
+
+test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
+  const card = { unitSamples: 1920, guardSamples: 4224 };
+  for (const [profile, low, high] of [
+    ["low", 250, 400],
+    ["balanced", 600, 800],
+    ["quality", 1200, 2500],
+  ] as const) {
+    const plan = latencyPlan(profile, card);
+    assert.ok(plan.declaredMs >= low && plan.declaredMs <= high, `${profile}: ${plan.declaredMs}`);
+    assert.is(plan.declaredMs, Math.round(Object.values(plan.parts).reduce((a, b) => a + b, 0)));
+  }
+});
+
+test("back-off doubles from 0.5 to 10 s with jitter, and begins anew after success", () => {
+  const backOff = new BackOff();
+  const waits = Array.from({ length: 8 }, () => backOff.nextMs(() => 1));
+  assert.equal(waits, [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
+  assert.is(
+    backOff.nextMs(() => 0),
+    5000,
+  );
+  backOff.reset();
+  assert.is(
+    backOff.nextMs(() => 0),
+    500,
+  );
+});
+
+test.run();

@@ -1,0 +1,161 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { pictureSize, soundInfo } from "../../src/channel/format-info.js";
+import { FlvMuxer } from "../../src/channel/output/flv-muxer.js";
+import { freePath, openOutput } from "../../src/channel/output/open.js";
+import { KeyGate, publicUri } from "../../src/channel/output/output.js";
+import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
+import type { AacUnit, VideoUnit } from "../../src/channel/units.js";
+import { FlvReader, PICTURE, SCRIPT, SOUND } from "../../src/transport/flv/tag.js";
+import { readVideo } from "../../src/transport/flv/video.js";
+
+const test = suite("channel units");
+const config = Buffer.from("avcC");
+const video = (dtsMs: number, key: boolean, ptsMs = dtsMs): VideoUnit => ({
+  kind: "video",
+  ptsMs,
+  dtsMs,
+  key,
+  data: Buffer.of(1, 2, 3),
+  config,
+});
+const aac = (ptsMs: number): AacUnit => ({ kind: "aac", ptsMs, data: Buffer.of(7), config });
+
+test("FLV: headers once and again when they change, whole milliseconds, the access unit as it is", () => {
+  const muxer = new FlvMuxer();
+  const first = muxer.tags(video(33.4, true, 66.7));
+  assert.equal(
+    first.map((t) => [t.type, t.timestampMs, t.body[1]]),
+    [
+      [PICTURE, 33, 0],
+      [PICTURE, 33, 1],
+    ],
+  );
+  const packet = readVideo(first[1]!.body);
+  assert.ok(packet.kind === "frame" && packet.key && packet.ctsMs === 34 && packet.data.equals(Buffer.of(1, 2, 3)));
+  assert.is(muxer.tags(video(66, false)).length, 1);
+  assert.is(muxer.tags({ ...video(99, true), config: Buffer.from("new") }).length, 2);
+  assert.equal(
+    muxer.tags(aac(-20)).map((t) => [t.type, t.timestampMs]),
+    [
+      [SOUND, 0],
+      [SOUND, 0],
+    ],
+  );
+  assert.is(muxer.tags({ kind: "note", ptsMs: 5, name: "onHighlight", value: { faces: [] } })[0]!.type, SCRIPT);
+});
+
+test("FLV: timestamps of a track never go back", () => {
+  const muxer = new FlvMuxer();
+  muxer.tags(aac(100));
+  assert.is(muxer.tags(aac(90)).at(-1)!.timestampMs, 100);
+});
+
+test("after a loss nothing passes until a key frame; sound alone passes at once", () => {
+  const gate = new KeyGate();
+  assert.ok(gate.passes(aac(0)), "no picture yet");
+  assert.not(gate.passes(video(0, false)));
+  assert.not(gate.passes(aac(20)));
+  assert.ok(gate.passes(video(40, true)));
+  assert.ok(gate.passes(aac(41)));
+  gate.shut();
+  assert.not(gate.passes(aac(60)));
+  assert.ok(gate.passes(aac(6000)), "the picture has ended");
+  assert.is(gate.dropped, 3);
+});
+
+test("addresses are shown without keys and queries; recordings are never written over", () => {
+  assert.is(publicUri("rtmp://user:pw@a.example/app/secret?x=1"), "rtmp://a.example/app/***");
+  assert.is(publicUri("srt://h:9000?passphrase=secret"), "srt://h:9000");
+  const folder = mkdtempSync(join(tmpdir(), "sightline-path-"));
+  writeFileSync(join(folder, "a.flv"), "");
+  assert.is(freePath(join(folder, "a.flv")), join(folder, "a-1.flv"));
+  rmSync(folder, { recursive: true });
+});
+
+test("an address that cannot be written to is a refused output, not an exception", async () => {
+  for (const uri of ["http://x/", "file:///tmp/a.xyz", "nonsense"]) {
+    const output = openOutput(uri, { onState: () => {} });
+    assert.equal([output.status.state, output.status.reason], ["refused", "SL_OUTPUT_ADDRESS"]);
+    output.write(video(0, true));
+    await output.close();
+  }
+});
+
+for (const [width, height, extra] of [
+  [1280, 720, []],
+  [318, 182, ["-profile:v", "high", "-bf", "2"]],
+  [1920, 1080, ["-flags", "+ildct", "-x264-params", "tff=1"]],
+] as const) {
+  test(`picture size from real headers: ${width}x${height}, at every prefix and 20,000 mutations without harm`, () => {
+    const folder = mkdtempSync(join(tmpdir(), "sightline-sps-"));
+    const path = join(folder, "a.flv");
+    const source = ["-f", "lavfi", "-i", `color=red:s=${width}x${height}:r=25`, "-f", "lavfi", "-i", "sine=r=44100"];
+    execFileSync(
+      "ffmpeg",
+      [
+        "-v",
+        "error",
+        "-nostdin",
+        ...source,
+        "-t",
+        "0.2",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-pix_fmt",
+        "yuv420p",
+        ...extra,
+        "-c:a",
+        "aac",
+        path,
+      ],
+      { timeout: 30_000 },
+    );
+    const units = new FlvUnits();
+    const read = new FlvReader().push(readFileSync(path)).map((tag) => units.read(tag));
+    rmSync(folder, { recursive: true });
+    const unit = read.find((u) => u?.kind === "video");
+    const sound = read.find((u) => u?.kind === "sound");
+    assert.ok(unit?.kind === "video" && sound?.kind === "sound");
+    assert.equal(pictureSize(unit.config), { width, height });
+    assert.equal(soundInfo(sound.format), { codec: "AAC", sampleRate: 44_100, channels: 1 });
+    for (let n = 0; n < unit.config.length; n++) pictureSize(unit.config.subarray(0, n));
+    let state = 8;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    for (let i = 0; i < 20_000; i++) {
+      const copy = Buffer.from(unit.config);
+      for (let k = 0; k <= random(4); k++) copy[random(copy.length)] = random(256);
+      pictureSize(copy);
+    }
+  });
+}
+
+test("a damaged or early tag is counted and left out", () => {
+  const units = new FlvUnits();
+  for (const body of [
+    Buffer.of(0x17),
+    Buffer.of(0x17, 1, 0, 0, 0, 9),
+    Buffer.of(0xaf),
+    Buffer.of(0xaf, 1, 9),
+    Buffer.of(0x2f, 1),
+  ]) {
+    for (const type of [PICTURE, SOUND] as const) assert.is(units.read({ type, timestampMs: 0, body }), null);
+  }
+  assert.ok(
+    units.counters.tags_malformed >= 2 &&
+      units.counters.tags_before_header >= 2 &&
+      units.counters.tags_unsupported >= 1,
+  );
+  assert.match(rawAacCaps(Buffer.of(0x11, 0x90)), /codec_data=\(buffer\)1190$/);
+});
+
+test.run();
