@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import { join, normalize } from "node:path";
 import { type WebSocket, WebSocketServer } from "ws";
 import { contentSecurityPolicy, type DashboardEvent, type DashboardState } from "../../src/dashboard/api.js";
@@ -112,8 +112,9 @@ export class FakeServer {
   }
 
   /** The demonstration clip as a live HTTP-FLV stream. */
-  async #stream(response: NodeJS.WritableStream): Promise<void> {
+  async #stream(response: ServerResponse): Promise<void> {
     const clip = await readClip("demo/talk.flv");
+    if (response.destroyed) return;
     response.write(flvHeader());
     for (const tag of clip.head) response.write(flvTag(tag));
     const position = new RoundPosition(clip, performance.now());

@@ -44,7 +44,8 @@ export function fuzz(
   const next = random(options.seed);
   let taken = 0;
   let refused = 0;
-  for (let i = 0; i < options.count; i++) {
+  const times = Math.max(1, Number(process.env.FUZZ_TIMES) || 1); // `make fuzz`
+  for (let i = 0; i < times * options.count; i++) {
     const bytes = mutate(options.samples[i % options.samples.length]!, next, options.keep ?? 0);
     try {
       take(bytes, next);
