@@ -1,0 +1,132 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { channelConfig } from "../../src/config/schema.js";
+import { buildLive } from "../../src/model/live/build.js";
+import { UV_THREADS } from "../../src/transport/gst/pipeline.js";
+import type { ChannelStatus, FromChannel, ToChannel } from "../../src/transport/ipc/messages.js";
+import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
+import { within } from "../gst/within.js";
+import { noiseLive } from "../model/noise.js";
+import { openGateway, publish, type TestGateway, until } from "./support.js";
+
+const test = suite("channel process");
+const folder = clipFolder();
+test.after(() => folder.remove());
+
+const FACES_MODEL = fileURLToPath(new URL("../../dist/models/blazeface-back.onnx", import.meta.url));
+const children = new Set<ChildProcess>();
+let gateway: TestGateway;
+test.before.each(async () => {
+  gateway = await openGateway();
+});
+test.after.each(async () => {
+  for (const child of children) child.kill("SIGKILL");
+  children.clear();
+  await gateway.close();
+});
+
+function forked(path: string): ChildProcess {
+  const child = fork(fileURLToPath(new URL(`../../src/${path}.ts`, import.meta.url)), [], {
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(UV_THREADS) },
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  children.add(child);
+  return child;
+}
+
+const exitOf = (child: ChildProcess): Promise<string> =>
+  new Promise((resolve) => child.once("exit", (code, signal) => resolve(signal ?? `code ${code}`)));
+
+type Running = { child: ChildProcess; status: () => ChannelStatus | null; logs: string[] };
+
+async function startChannel(
+  settings: Omit<Extract<ToChannel, { type: "configure" }>, "type" | "name">,
+): Promise<Running> {
+  const child = forked("channel/main");
+  let status: ChannelStatus | null = null;
+  const logs: string[] = [];
+  const ready = new Promise<void>((resolve) => {
+    child.on("message", (message: FromChannel) => {
+      if (message.type === "ready") resolve();
+      if (message.type === "status") status = message.status;
+      if (message.type === "log") logs.push(`${message.level} ${message.message} ${JSON.stringify(message.fields)}`);
+    });
+  });
+  child.send({ type: "configure", name: "main", ...settings } satisfies ToChannel);
+  await within(15_000, ready, "ready");
+  return { child, status: () => status, logs };
+}
+
+for (const how of ["stop", "SIGTERM", "disconnect"] as const) {
+  test(`${how} ends the process in good order in the middle of a programme`, async () => {
+    const clip = flashAndBeep(folder.path, "clip.flv", { seconds: 4 });
+    const file = join(folder.path, `${how}.mp4`);
+    const { child, status } = await startChannel({
+      channel: channelConfig.parse({ profile: "low", outputs: [`file://${file}`] }),
+      gatewaySocket: gateway.socket,
+      inferenceSocket: join(gateway.folder, "none.sock"),
+      modelDir: join(gateway.folder, "none"),
+    });
+    const publisher = publish(clip, gateway.rtmpPort);
+    await until(() => (status()?.counters.video_units_out ?? 0) > 40, 15_000, "40 pictures");
+    assert.equal([status()?.mode, status()?.reason], ["bypass", "SL_MODEL_INVALID"]);
+    const exit = exitOf(child);
+    if (how === "stop") child.send({ type: "stop" } satisfies ToChannel);
+    else if (how === "SIGTERM") child.kill("SIGTERM");
+    else child.disconnect();
+    assert.is(await within(3000, exit, "the end"), "code 0");
+    publisher.child.kill("SIGKILL");
+    assert.ok(videoHashes(file).length > 20, "the recording was finished");
+  });
+}
+
+test("with a model: separated steps, live patches, bypass when the inference dies and back by itself", async () => {
+  if (!existsSync(FACES_MODEL)) {
+    console.log(`    skipped: ${FACES_MODEL} is missing (npm run build makes it)`);
+    return;
+  }
+  const modelDir = join(gateway.folder, "tiny");
+  await buildLive(noiseLive(), { name: "tiny", version: "1" }, modelDir);
+  const inferenceSocket = join(gateway.folder, "inference.sock");
+  const startInference = (): ChildProcess => {
+    rmSync(inferenceSocket, { force: true }); // as the supervisor does for a killed one
+    const child = forked("model/inference/main");
+    child.send({ type: "configure", socket: inferenceSocket, modelDir, facesModel: FACES_MODEL, threads: 1 });
+    return child;
+  };
+  const clip = flashAndBeep(folder.path, "long.flv", { seconds: 14 });
+  const file = join(folder.path, "model.flv");
+  let inference = startInference();
+  const { child, status, logs } = await startChannel({
+    // Nobody is in the picture: muting then shows that the steps' decisions reach the sound.
+    channel: channelConfig.parse({ profile: "balanced", whenNobodyVisible: "mute", outputs: [`file://${file}`] }),
+    gatewaySocket: gateway.socket,
+    inferenceSocket,
+    modelDir,
+  });
+  const publisher = publish(clip, gateway.rtmpPort);
+  const shows = (mode: string, reason: string | null) => (): boolean =>
+    status()?.mode === mode && status()?.reason === reason;
+  await until(shows("separated", null), 15_000, "separated");
+  child.send({ type: "set", patch: { bypass: true } } satisfies ToChannel);
+  await until(shows("bypass", "SL_BYPASS_OPERATOR"), 3000, "bypass by the operator");
+  child.send({ type: "set", patch: { bypass: false } } satisfies ToChannel);
+  await until(shows("separated", null), 3000, "separated again");
+  inference.kill("SIGKILL");
+  await until(shows("bypass", "SL_INFERENCE_DOWN"), 3000, "bypass without inference");
+  inference = startInference();
+  await until(shows("separated", null), 10_000, "separated by itself");
+  await within(20_000, publisher.exited);
+  assert.is(status()?.counters.faults, 0, logs.join("\n"));
+  const exit = exitOf(child);
+  child.send({ type: "stop" } satisfies ToChannel);
+  assert.is(await within(3000, exit), "code 0");
+  assert.is(videoHashes(file).length > 380, true);
+  assert.ok(lipSyncMs(file).length >= 1, "beeps are heard where the sound was left alone");
+});
+
+test.run();
