@@ -3,7 +3,7 @@ import { SAMPLE_RATE } from "../pipeline/types.js";
 
 /**
  * Makes an MP4's sound begin where it should (ISO/IEC 14496-12, 8.6.6): an AAC encoder's first samples are its run-in, mp4mux does
- * not say so, and players would play everything late by it. Only for files with the moov box at their end, as mp4mux writes them.
+ * not say so, and players would play everything late by it. Only for files with the moov box behind the media, as mp4mux writes them.
  */
 export type SoundTrim = {
   /** Samples at 48 kHz to leave out at the beginning: the encoder's delay. */
@@ -12,16 +12,18 @@ export type SoundTrim = {
   readonly samples: number;
 };
 
-const MAX_MOOV = 256 * 1024 * 1024;
+const MAX_END = 256 * 1024 * 1024;
 
 /** @throws Error when the file is not built as mp4mux builds it */
 export async function trimSound(path: string, trim: SoundTrim): Promise<void> {
   const file = await open(path, "r+");
   try {
-    const { at, size } = await findMoov(file, (await file.stat()).size);
-    const moov = Buffer.alloc(size);
-    await file.read(moov, 0, size, at);
-    const fixed = trimmedMoov(moov, trim);
+    const fileSize = (await file.stat()).size;
+    const { at, size } = await findMoov(file, fileSize);
+    // moov and what follows it (mp4mux puts a uuid box with the tags there) move by the size of the edit list.
+    const end = Buffer.alloc(fileSize - at);
+    await file.read(end, 0, end.length, at);
+    const fixed = Buffer.concat([trimmedMoov(end.subarray(0, size), trim), end.subarray(size)]);
     await file.write(fixed, 0, fixed.length, at);
     await file.truncate(at + fixed.length);
   } finally {
@@ -31,20 +33,22 @@ export async function trimSound(path: string, trim: SoundTrim): Promise<void> {
 
 async function findMoov(file: FileHandle, fileSize: number): Promise<{ at: number; size: number }> {
   const head = Buffer.alloc(16);
+  let found: { at: number; size: number } | null = null;
   for (let at = 0; at + 8 <= fileSize; ) {
     await file.read(head, 0, 16, at);
     let size = head.readUInt32BE(0);
     if (size === 1) size = Number(head.readBigUInt64BE(8));
     if (size === 0) size = fileSize - at;
     if (size < 8) break;
-    if (head.toString("latin1", 4, 8) === "moov") {
-      if (at + size !== fileSize) throw new Error("the moov box is not the last one");
-      if (size > MAX_MOOV) throw new Error(`a moov box of ${size} bytes`);
-      return { at, size };
-    }
+    const type = head.toString("latin1", 4, 8);
+    // Media behind it would move, and the chunk offsets no longer hold.
+    if (found !== null && type === "mdat") throw new Error("media lie behind the moov box");
+    if (type === "moov") found = { at, size };
     at += size;
   }
-  throw new Error("no moov box");
+  if (found === null) throw new Error("no moov box");
+  if (fileSize - found.at > MAX_END) throw new Error(`${fileSize - found.at} bytes from the moov box on`);
+  return found;
 }
 
 type Box = { readonly type: string; readonly from: number; readonly to: number };

@@ -21,6 +21,8 @@ const MAX_STDERR = 16_384;
 export class GstProcess {
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | null>;
+  /** The end, of whatever kind. */
+  readonly #closed: Promise<void>;
   #stderr = "";
   #declared: number | null = null;
 
@@ -34,8 +36,10 @@ export class GstProcess {
       this.#child.once("error", (error) => reject(toolError(error)));
       this.#child.once("close", (code) => resolve(code));
     });
-    // Whoever waits for the end gets the error; nobody may be waiting when it comes.
-    this.#ended.catch(() => undefined);
+    this.#closed = this.#ended.then(
+      () => undefined,
+      () => undefined,
+    );
     // A child that is gone is noticed by its end, not by each of its pipes.
     for (const pipe of [this.#child.stdin!, ...this.#child.stdio.slice(3)]) pipe?.on("error", () => undefined);
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
@@ -48,7 +52,7 @@ export class GstProcess {
     });
     const kill = (): void => this.kill();
     signal?.addEventListener("abort", kill, { once: true });
-    this.#ended.finally(() => signal?.removeEventListener("abort", kill)).catch(() => undefined);
+    void this.#closed.then(() => signal?.removeEventListener("abort", kill));
     if (signal?.aborted) kill();
   }
 
@@ -71,7 +75,7 @@ export class GstProcess {
   }
 
   get alive(): boolean {
-    return this.#child.exitCode === null && this.#child.signalCode === null;
+    return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   /** What GStreamer complained about; null when it ended well. @throws FileError SL_FILE_TOOLS when it cannot be run */
@@ -89,15 +93,13 @@ export class GstProcess {
     if (!this.alive) return false;
     const pipe = this.#input(fd);
     if (pipe.write(data)) return true;
-    await new Promise<void>((resolve) => {
-      const go = (): void => {
-        pipe.removeListener("drain", go);
-        pipe.removeListener("close", go);
-        pipe.removeListener("error", go);
-        resolve();
-      };
-      for (const event of ["drain", "close", "error"]) pipe.once(event, go);
+    let drained = (): void => undefined;
+    const drain = new Promise<void>((resolve) => {
+      drained = resolve;
+      pipe.once("drain", resolve);
     });
+    await Promise.race([drain, this.#closed]);
+    pipe.removeListener("drain", drained);
     return this.alive;
   }
 }

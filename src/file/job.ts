@@ -214,7 +214,8 @@ class Job {
         atSample: Math.round((Number(timeline.toPtsNs(0)) * SAMPLE_RATE) / 1e9),
       };
       this.#tellFaults(sound.fault, feed.fault, sound.declaredSeconds, jumps);
-      this.#progress("separate", keptWav.samples / SAMPLE_RATE, keptWav.samples / SAMPLE_RATE);
+      const heard = keptWav.samples / SAMPLE_RATE;
+      this.#progress("separate", heard, heard, true);
     } finally {
       sound.close();
       pictures.close();
@@ -299,9 +300,9 @@ class Job {
     this.#o.onWarning?.({ code, message });
   }
 
-  #progress(stage: Progress["stage"], seconds: number, ofSeconds: number | null): void {
+  #progress(stage: Progress["stage"], seconds: number, ofSeconds: number | null, done = false): void {
     const wall = (performance.now() - this.#begin) / 1000;
-    this.#o.onProgress?.({ stage, seconds, ofSeconds, speed: wall > 0 ? seconds / wall : 0 });
+    this.#o.onProgress?.({ stage, seconds, ofSeconds, speed: wall > 0 ? seconds / wall : 0, done });
   }
 }
 

@@ -29,6 +29,7 @@ export type MuxOptions = {
 };
 
 const BLOCK_SAMPLES = 4096;
+const FLUSH_SAMPLES = 4096;
 /** Encoded pictures wait here for the sound beside them. */
 const QUEUE = "queue max-size-time=0 max-size-buffers=0 max-size-bytes=20000000";
 
@@ -103,6 +104,9 @@ async function sendSound(process: GstProcess, { wav, channels, samples, atSample
       const ms = (at: number): number => (at * 1000) / SAMPLE_RATE;
       taken = await process.write(0, gdpBuffer(bytes, { ptsMs: ms(atSample + n), durationMs: ms(count) }));
     }
+    // The encoder keeps its delay back: silence pushes the last sound out, and the edit list cuts it off again.
+    const flush = Buffer.alloc(FLUSH_SAMPLES * frame);
+    await process.write(0, gdpBuffer(flush, { ptsMs: ((atSample + samples) * 1000) / SAMPLE_RATE }));
     return Math.max(0, samples - first);
   } finally {
     process.closeInput(0);

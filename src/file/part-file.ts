@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, mkdir, rename, rm } from "node:fs/promises";
+import { access, mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { FileError } from "./errors.js";
 
@@ -11,19 +11,24 @@ export class Results {
   readonly folder: string;
   readonly #parts = new Map<string, string>();
 
-  private constructor(folder: string) {
+  /** The folder is ours: it goes, too, when nothing comes of it. */
+  readonly #made: boolean;
+
+  private constructor(folder: string, made: boolean) {
     this.folder = folder;
+    this.#made = made;
   }
 
   /** Makes the folder. @throws FileError SL_FILE_OUTPUT */
   static async open(folder: string): Promise<Results> {
+    let made: string | undefined;
     try {
-      await mkdir(folder, { recursive: true });
+      made = await mkdir(folder, { recursive: true });
       await access(folder, constants.W_OK | constants.X_OK);
     } catch (error) {
       throw new FileError("SL_FILE_OUTPUT", `${folder} cannot be written to: ${(error as Error).message}`);
     }
-    return new Results(folder);
+    return new Results(folder, made !== undefined);
   }
 
   /** Where to write the file for now. */
@@ -53,5 +58,6 @@ export class Results {
 
   async discard(): Promise<void> {
     for (const name of [...this.#parts.keys()]) await this.drop(name);
+    if (this.#made) await rmdir(this.folder).catch(() => undefined);
   }
 }

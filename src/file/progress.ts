@@ -8,6 +8,8 @@ export type Progress = {
   readonly ofSeconds: number | null;
   /** Times real time. */
   readonly speed: number;
+  /** The stage is over. */
+  readonly done: boolean;
 };
 
 export type Reporter = {
@@ -27,15 +29,15 @@ const BAR_CELLS = 30;
 export function reporter(json: boolean, out: Out = process.stdout, err: Out = process.stderr): Reporter {
   if (json) return jsonReporter(out);
   const bar = err.isTTY === true;
-  let lastMs = Number.NEGATIVE_INFINITY;
-  let stage = "";
+  let lastMs = performance.now();
+  let stage: Progress["stage"] = "separate";
   const clear = (): void => {
-    if (bar && stage !== "") err.write("\r\x1b[K");
+    if (bar) err.write("\r\x1b[K");
   };
   return {
     progress(p) {
       const now = performance.now();
-      if (p.stage === stage && now - lastMs < (bar ? BAR_EVERY_MS : LINE_EVERY_MS)) return;
+      if (!p.done && p.stage === stage && now - lastMs < (bar ? BAR_EVERY_MS : LINE_EVERY_MS)) return;
       lastMs = now;
       stage = p.stage;
       err.write(bar ? `\r\x1b[K${barOf(p)}` : `${plain(p)}\n`);
@@ -64,7 +66,7 @@ function jsonReporter(out: Out): Reporter {
   return {
     progress(p) {
       const now = performance.now();
-      if (p.stage === stage && now - lastMs < 1000) return;
+      if (!p.done && p.stage === stage && now - lastMs < 1000) return;
       lastMs = now;
       stage = p.stage;
       say("progress", p);
