@@ -1,0 +1,181 @@
+import { createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { Channel } from "../../src/channel/channel.js";
+import { GatewayLink } from "../../src/channel/gateway-link.js";
+import { channelConfig } from "../../src/config/schema.js";
+import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
+import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
+import { withThreads } from "../gst/threads.js";
+import { within } from "../gst/within.js";
+import { freeUdpPort, openGateway, run, until } from "./support.js";
+
+withThreads();
+const test = suite("channel outputs and inputs");
+const folder = clipFolder();
+test.after(() => {
+  stopAllPipelines();
+  folder.remove();
+});
+
+type Started = { channel: Channel; states: () => string[]; close: () => Promise<void> };
+
+async function start(input: string, outputs: string[]): Promise<Started> {
+  const gateway = await openGateway();
+  const link = new GatewayLink(gateway.socket, "main");
+  const config = channelConfig.parse({ profile: "low", input, outputs });
+  const channel = new Channel({ name: "main", config, gateway: link, inference: null, log: () => {} });
+  channel.start();
+  link.open();
+  const states = () =>
+    channel
+      .status()
+      .outputs.slice(1)
+      .map((o) => o.state);
+  return {
+    channel,
+    states,
+    close: async () => {
+      await channel.close();
+      link.close();
+      await gateway.close();
+    },
+  };
+}
+
+test("RTMP push to another server and SRT to a listener, both bit by bit; dead outputs disturb nobody and are tried again", async () => {
+  const clip = flashAndBeep(folder.path, "clip.mp4", { seconds: 6, bFrames: 2 });
+  const other = await openGateway();
+  const srtPort = await freeUdpPort();
+  const received = join(folder.path, "received.ts");
+  const direct = join(folder.path, "direct.flv");
+  const pushed = join(folder.path, "pushed.flv");
+  const listener = run(
+    "ffmpeg",
+    ["-v", "error", "-nostdin", "-y", "-i", `srt://127.0.0.1:${srtPort}?mode=listener`, "-c", "copy", received],
+    30_000,
+  );
+  // Accepts and never answers; and a port where nobody listens.
+  const held: Socket[] = [];
+  const silent: Server = createServer((socket) => held.push(socket.on("error", () => {})));
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const silentPort = (silent.address() as { port: number }).port;
+  const started = await start(`file://${clip}`, [
+    `rtmp://127.0.0.1:${other.rtmpPort}/live/key`,
+    `srt://127.0.0.1:${srtPort}?mode=caller`,
+    `rtmp://127.0.0.1:${silentPort}/app/key`,
+    "rtmp://127.0.0.1:1/app/key",
+    `file://${direct}`,
+  ]);
+  await until(() => started.states()[0] === "live", 10_000, "the push is live");
+  const player = run(
+    "ffmpeg",
+    ["-v", "error", "-nostdin", "-y", "-i", `rtmp://127.0.0.1:${other.rtmpPort}/in/main`, "-c", "copy", pushed],
+    20_000,
+  );
+  await until(() => started.states()[3] === "back-off", 10_000, "the dead one is in back-off");
+  await until(() => started.channel.status().source === "ended", 15_000, "the end of the file");
+  await until(() => started.channel.status().counters.video_units_out === 180, 5000, "all pictures");
+  const [rtmp, srt, quiet, dead, file] = started.states();
+  assert.equal([rtmp, srt, file], ["live", "live", "live"]);
+  assert.ok(quiet !== "live", `a server that does not answer is ${quiet}`);
+  assert.ok(dead !== "live");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await started.close();
+  for (const program of [player, listener]) program.child.kill("SIGINT");
+  await within(5000, Promise.all([player.exited, listener.exited]));
+  for (const socket of held) socket.destroy();
+  silent.close();
+  await other.close();
+
+  const all = videoHashes(direct);
+  assert.is(all.length, 180);
+  const seen = videoHashes(pushed);
+  assert.ok(seen.length > 60, `${seen.length} pictures pushed`);
+  assert.equal(seen, all.slice(all.indexOf(seen[0]!)).slice(0, seen.length));
+  assert.ok(videoHashes(received).length > 120);
+  const before = lipSyncMs(direct)[0]!;
+  for (const path of [pushed, received]) {
+    const errors = lipSyncMs(path);
+    assert.ok(errors.length >= 2, `${path}: ${errors.length} flashes`);
+    for (const error of errors) assert.ok(Math.abs(error - before) < 5, `${path}: ${error} instead of ${before}`);
+  }
+});
+
+test("RTMP is pulled from another server; when that ends, the source is tried again and the outputs stay", async () => {
+  const clip = flashAndBeep(folder.path, "pull.flv", { seconds: 4, bFrames: 2 });
+  const other = await openGateway();
+  const direct = join(folder.path, "pulled.flv");
+  const publisher = run(
+    "ffmpeg",
+    [
+      "-v",
+      "error",
+      "-nostdin",
+      "-re",
+      "-i",
+      clip,
+      "-c",
+      "copy",
+      "-f",
+      "flv",
+      `rtmp://127.0.0.1:${other.rtmpPort}/live/key`,
+    ],
+    20_000,
+  );
+  const started = await start(`rtmp://127.0.0.1:${other.rtmpPort}/in/main`, [`file://${direct}`]);
+  await until(() => started.channel.status().source === "live", 10_000, "live");
+  await within(15_000, publisher.exited);
+  await until(() => started.channel.status().source !== "live", 5000, "not live any more");
+  assert.equal(started.states(), ["live"]);
+  await other.close();
+  await until(() => started.channel.status().source === "back-off", 12_000, "back-off");
+  await started.close();
+  const source = videoHashes(clip);
+  const got = videoHashes(direct);
+  assert.ok(got.length > 60);
+  assert.equal(got, source.slice(source.indexOf(got[0]!)).slice(0, got.length));
+});
+
+for (const codec of ["aac", "libopus"]) {
+  test(`SRT in with ${codec}`, async () => {
+    const port = await freeUdpPort();
+    const direct = join(folder.path, `srt-${codec}.flv`);
+    const clip = flashAndBeep(folder.path, "srt.mp4", { seconds: 5 });
+    const started = await start(`srt://127.0.0.1:${port}?mode=listener`, [`file://${direct}`]);
+    const sender = run(
+      "ffmpeg",
+      [
+        "-v",
+        "error",
+        "-nostdin",
+        "-re",
+        "-i",
+        clip,
+        "-c:v",
+        "copy",
+        "-c:a",
+        codec,
+        "-f",
+        "mpegts",
+        `srt://127.0.0.1:${port}?mode=caller`,
+      ],
+      20_000,
+    );
+    await until(() => started.channel.status().source === "live", 10_000, "live");
+    await until(() => started.channel.status().audio !== null, 5000, "sound");
+    assert.is(started.channel.status().audio?.codec, codec === "aac" ? "AAC" : "Opus");
+    await within(15_000, sender.exited);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const { counters } = started.channel.status();
+    await started.close();
+    assert.ok(counters.video_units_out! > 100 && counters.sound_frames_out! > 150, JSON.stringify(counters));
+    const errors = lipSyncMs(direct);
+    assert.ok(errors.length >= 2);
+    // The clip itself reads 0.4 ms.
+    for (const error of errors) assert.ok(Math.abs(error - 0.4) < 5, `${error} ms`);
+  });
+}
+
+test.run();

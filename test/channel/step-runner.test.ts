@@ -1,0 +1,186 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { type Faces, joinSteps, StepRunner } from "../../src/channel/step-runner.js";
+import type { LoadedModel } from "../../src/model/cards.js";
+import type { StepRequest } from "../../src/model/inference.js";
+import { makeLive } from "../../src/model/live/build.js";
+import { LocalInference } from "../../src/model/local-inference.js";
+import { Separator, type StepSound } from "../../src/pipeline/separator.js";
+import { noise, noiseLive } from "../model/noise.js";
+
+const UNIT = 1920;
+const SECONDS = 4;
+
+const test = suite<{ model: LocalInference; asked: StepRequest[] }>("step runner");
+test.before.each(async (t) => {
+  const { card, files } = makeLive(noiseLive(), { name: "tiny", version: "1" });
+  const loaded: LoadedModel = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
+  t.model = await LocalInference.open(loaded, { threads: 1 });
+  // The real engine, and what was asked of it.
+  t.asked = [];
+  const step = t.model.step.bind(t.model);
+  t.model.step = (request) => {
+    t.asked.push(request);
+    return step(request);
+  };
+});
+test.after.each((t) => t.model.close());
+
+/** Faces as they were seen: one mouth that moves (noise), or none, or a frozen picture. */
+function faces(side: number, ids: readonly number[], frozen = false): Faces {
+  const units = (SECONDS * 48_000) / UNIT;
+  const all = Uint8Array.from(noise("mouth", units * side * side), (v) => Math.floor(128 + v * 90));
+  return {
+    facesAt: () => ids.map((id) => ({ id, score: 0.9, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 } })),
+    cropsFor: (_id, from, count) => ({
+      crops: all.slice(from * side * side, (from + count) * side * side),
+      hasPicture: true,
+      repeated: 0,
+    }),
+    frozenAt: () => frozen,
+  };
+}
+
+function separatorWithSound(model: LocalInference): Separator {
+  const separator = new Separator({ model: model.card, channels: 1 });
+  separator.pushAudio({
+    atSample: 0,
+    channels: [Float32Array.from(noise("speech", SECONDS * 48_000), (v) => v * 0.2)],
+  });
+  return separator;
+}
+
+async function gainsOf(model: LocalInference, skip: (index: number) => boolean): Promise<Map<number, Float32Array>> {
+  const separator = separatorWithSound(model);
+  const runner = new StepRunner({
+    inference: model,
+    session: `s${Math.random()}`,
+    faces: faces(model.card.picture.side, [1]),
+    separator,
+    policy: {},
+  });
+  const out = new Map<number, Float32Array>();
+  for (let i = 0, step = separator.nextStep(4); step !== null && i < 8; step = separator.nextStep(4), i++) {
+    if (skip(i)) continue;
+    const { decision, failure } = await runner.run(step);
+    assert.is(failure, null);
+    out.set(step.atSample, decision!.gains!.data);
+  }
+  return out;
+}
+
+test("the first step of a face is a reset, then its state goes on", async ({ model, asked }) => {
+  await gainsOf(model, () => false);
+  assert.equal(
+    asked.map((r) => r.reset),
+    [true, ...Array(7).fill(false)],
+  );
+  assert.ok(asked.every((r) => r.units === 4));
+});
+
+test("a step that was left out costs a look-back, after which the gains are those of the unbroken run", async ({
+  model,
+  asked,
+}) => {
+  const unbroken = await gainsOf(model, () => false);
+  asked.length = 0;
+  const broken = await gainsOf(model, (i) => i === 3);
+  assert.equal(
+    asked.map((r) => r.reset),
+    [true, false, false, true, false, false, false],
+  );
+  const reset = asked[3]!;
+  assert.is(reset.atSample, 0, "the look-back reaches back to the beginning here");
+  assert.is(reset.units, 20);
+  for (const [at, gains] of broken) {
+    const expected = unbroken.get(at)!;
+    assert.is(gains.length, expected.length);
+    assert.ok(
+      gains.every((g, i) => Math.abs(g - expected[i]!) < 1e-4),
+      `step at ${at}`,
+    );
+  }
+});
+
+test("a state that the inference lost is re-made within the same step", async ({ model, asked }) => {
+  const separator = separatorWithSound(model);
+  const runner = new StepRunner({
+    inference: model,
+    session: "s",
+    faces: faces(model.card.picture.side, [1]),
+    separator,
+    policy: {},
+  });
+  await runner.run(separator.nextStep(4)!);
+  model.forget("s");
+  const outcome = await runner.run(separator.nextStep(4)!);
+  assert.equal(
+    asked.map((r) => r.reset),
+    [true, false, true],
+  );
+  assert.is(outcome.failure, null);
+  assert.is(outcome.decision?.reason, null);
+});
+
+test("a model that fails leaves the sound as it is and says why; the next step begins anew", async ({
+  model,
+  asked,
+}) => {
+  const separator = separatorWithSound(model);
+  const good = faces(model.card.picture.side, [1]);
+  let short = false;
+  const damaged: Faces = {
+    ...good,
+    cropsFor: (...args) => (short ? { ...good.cropsFor(...args), crops: new Uint8Array(3) } : good.cropsFor(...args)),
+  };
+  const runner = new StepRunner({ inference: model, session: "s", faces: damaged, separator, policy: {} });
+  await runner.run(separator.nextStep(4)!);
+  short = true;
+  const failed = await runner.run(separator.nextStep(4)!);
+  assert.equal([failed.decision, failed.failure], [null, "SL_INFERENCE_FAILED"]);
+  short = false;
+  assert.is((await runner.run(separator.nextStep(4)!)).failure, null);
+  assert.is(asked.at(-1)!.reset, true);
+});
+
+test("nobody visible, or a frozen picture: nothing is asked, the sound stays, with the reason", async ({
+  model,
+  asked,
+}) => {
+  for (const [ids, frozen, reason] of [
+    [[], false, "SL_NO_FACE"],
+    [[1], true, "SL_PICTURE_FROZEN"],
+  ] as const) {
+    const separator = separatorWithSound(model);
+    const runner = new StepRunner({
+      inference: model,
+      session: "s",
+      faces: faces(model.card.picture.side, ids, frozen),
+      separator,
+      policy: {},
+    });
+    const outcome = await runner.run(separator.nextStep(4)!);
+    assert.equal([outcome.decision?.gains, outcome.decision?.reason], [null, reason]);
+    assert.is(asked.length, 0);
+    const out = separator.render(24_000);
+    assert.is(separator.mode.mode, "bypass");
+    assert.ok(out !== null);
+  }
+});
+
+test("waiting steps are joined while they follow each other and stay within the bound", () => {
+  const step = (atSample: number, units: number): StepSound => ({
+    atSample,
+    units,
+    samples: new Float32Array(units * UNIT).fill(atSample),
+  });
+  const both = joinSteps(step(0, 4), step(4 * UNIT, 4), UNIT, 50);
+  assert.equal(
+    [both?.atSample, both?.units, both?.samples.length, both?.samples[4 * UNIT]],
+    [0, 8, 8 * UNIT, 4 * UNIT],
+  );
+  assert.is(joinSteps(step(0, 4), step(8 * UNIT, 4), UNIT, 50), null, "a hole");
+  assert.is(joinSteps(step(0, 48), step(48 * UNIT, 4), UNIT, 50), null, "too long");
+});
+
+test.run();
