@@ -31,7 +31,7 @@ export function setRows(body: HTMLTableSectionElement, rows: readonly (readonly 
   rows.forEach((cells, y) => {
     const row = body.rows[y] ?? body.insertRow();
     while (row.cells.length > cells.length) row.deleteCell(-1);
-    cells.forEach((text, x) => setText(row.cells[x] ?? row.insertCell(), text));
+    for (const [x, text] of cells.entries()) setText(row.cells[x] ?? row.insertCell(), text);
   });
 }
 

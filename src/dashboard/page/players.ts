@@ -66,9 +66,14 @@ class LivePlayer {
 
   #open(): void {
     if (this.#closed) return;
-    if (this.url === null) return this.#say("the server has no media port");
-    if (!mpegts.isSupported()) return this.#say("this browser cannot play HTTP-FLV");
-    this.#say("no picture yet");
+    const hindrance =
+      this.url === null
+        ? "the server has no media port"
+        : mpegts.isSupported()
+          ? null
+          : "this browser cannot play HTTP-FLV";
+    this.#say(hindrance ?? "no picture yet");
+    if (this.url === null || hindrance !== null) return;
     const player = mpegts.createPlayer(
       { type: "flv", isLive: true, url: this.url },
       {
