@@ -33,6 +33,7 @@ export class Product {
   readonly statuses: { readonly atMs: number; readonly status: ChannelStatus }[] = [];
   #socket: WebSocket | null = null;
   #log = "";
+  readonly #exited: Promise<unknown>;
 
   private constructor(
     readonly process: ChildProcess,
@@ -43,6 +44,7 @@ export class Product {
     const keep = (data: Buffer): void => {
       this.#log = (this.#log + data.toString("utf8")).slice(-200_000);
     };
+    this.#exited = new Promise((resolve) => process.once("exit", resolve));
     process.stdout?.on("data", keep);
     process.stderr?.on("data", keep);
   }
@@ -158,13 +160,17 @@ export class Product {
     writeFileSync(join(this.folder, "sightline.yml"), configText(this.ports, { ...this.options, ...options }));
   }
 
-  /** SIGTERM; gives how long it took until the last process of the tree was gone, and which were still there after 8 s. */
-  async terminate(): Promise<{ ms: number; left: number[] }> {
+  /** SIGTERM; gives how long it took until the last process of the tree was gone, which were still there after 8 s, and the exit status. */
+  async terminate(): Promise<{ ms: number; left: number[]; code: number | null }> {
     const tree = processTree(this.process.pid!);
     const begun = performance.now();
     this.process.kill("SIGTERM");
     await until("the end of all processes", () => !tree.some(isAlive), 8000, 10).catch(() => {});
-    return { ms: performance.now() - begun, left: tree.filter(isAlive) };
+    const ms = performance.now() - begun;
+    const left = tree.filter(isAlive);
+    // The system tells us a moment later than /proc.
+    if (left.length === 0) await this.#exited;
+    return { ms, left, code: this.process.exitCode };
   }
 
   /** Ends everything, also after a failure, and removes the folder. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { median } from "./numbers.js";
 import { decodeSounds, type Pcm, soundShiftMs } from "./sound.js";
-import { compareVideo, type TakenSound, type Taker, type VideoComparison } from "./taker.js";
+import { compareVideo, type Taker, type VideoComparison } from "./taker.js";
 
 /** Where clips are kept between runs: made again when they are gone. */
 export function clipFolder(): string {
@@ -26,12 +26,14 @@ export type Comparison = {
 
 /** Compares what a channel let out with what went in. The sound at the output must have no gap in its timestamps. */
 export async function compare(input: Taker, output: Taker): Promise<Comparison> {
+  // The takers may still be taking.
+  const [soundsIn, soundsOut] = [[...input.sounds], [...output.sounds]];
   const video = compareVideo(input.pictures, output.pictures);
   const pictureShiftMs = median(video.ptsShiftMs);
-  const before = await decodeSounds(input.sounds, configOf(input));
-  const after = await decodeSounds(output.sounds, configOf(output));
+  const before = await decodeSounds(soundsIn, configOf(input));
+  const after = await decodeSounds(soundsOut, configOf(output));
   const lipSyncMs: number[] = [];
-  const [first, last] = [output.sounds[0]!, output.sounds.at(-1)!];
+  const [first, last] = [soundsOut[0]!, soundsOut.at(-1)!];
   for (let at = first.ptsMs - pictureShiftMs + 1000; at < last.ptsMs - pictureShiftMs - 3000; at += 5000) {
     const shift = soundShiftMs(before, after, at, pictureShiftMs);
     if (shift !== null) lipSyncMs.push(shift - pictureShiftMs);
@@ -45,15 +47,4 @@ function configOf(taker: Taker): Buffer {
   if (first === undefined) throw new Error("no sound came");
   if (taker.aacConfigs.some((c) => !c.equals(first))) throw new Error("the sound's format changed");
   return first;
-}
-
-/** The longest run without a hole in the timestamps: decodable as one. */
-export function runsOf(sounds: readonly TakenSound[]): TakenSound[][] {
-  const runs: TakenSound[][] = [];
-  for (const sound of sounds) {
-    const last = runs.at(-1)?.at(-1);
-    if (last === undefined || Math.abs(sound.ptsMs - last.ptsMs - 21.5) > 2) runs.push([sound]);
-    else runs.at(-1)!.push(sound);
-  }
-  return runs;
 }

@@ -241,8 +241,9 @@ export class Hub {
 
   #refuseCodec(channel: Channel, counter: CounterName, code: Code, codec: string): void {
     const refusal = this.#refusePublisher(counter, channel.publisher!.peer, code, codec);
-    channel.attached?.peer.refused(refusal);
     this.#dropPublisher(channel, refusal);
+    // After "gone": the reason is the last word, and what the channel shows until the next publisher comes.
+    channel.attached?.peer.refused(refusal);
   }
 
   #dropPublisher(channel: Channel, reason: Refusal): void {

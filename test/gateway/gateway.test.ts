@@ -219,8 +219,8 @@ test("HEVC, AV1 and sound that is not AAC are refused by name, at the publisher 
       assert.ok(commands(client.answers).includes("onStatus NetStream.Publish.Failed"));
     }
     await until("the story of four", () => link.story.length === 13);
-    assert.equal(link.story.slice(1, 4), ["live", "refused SL_VIDEO_CODEC_UNSUPPORTED", "gone"]);
-    assert.equal(link.story.slice(10), ["live", "refused SL_AUDIO_CODEC_UNSUPPORTED", "gone"]);
+    assert.equal(link.story.slice(1, 4), ["live", "gone", "refused SL_VIDEO_CODEC_UNSUPPORTED"]);
+    assert.equal(link.story.slice(10), ["live", "gone", "refused SL_AUDIO_CODEC_UNSUPPORTED"]);
     assert.is(running.counter("publishers_refused_video_codec_total"), 3);
     assert.is(running.counter("publishers_refused_audio_codec_total"), 1);
   }));
