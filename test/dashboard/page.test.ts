@@ -174,6 +174,7 @@ test("values that stop coming are greyed with their age, their mode is no longer
     await see(page, ".channel.stale .old", /These values are \d+ s old/);
     await see(page, ".mode-word", "Unknown");
     await see(page, ".channel-entry .badge", "Unknown");
+    await see(page, ".feed", "last known: live");
     assert.ok(await page.getByRole("switch").isDisabled());
     assert.is(await page.locator(".face:visible").count(), 0);
     await picture(page, "stale");

@@ -64,7 +64,7 @@ export class ChannelView {
       setText(this.#sentence, explain(status));
     }
     setText(this.#code, stale ? "" : (status?.reason ?? ""));
-    setText(this.#feed, status === null ? "" : feedText(record));
+    setText(this.#feed, status === null ? "" : `${stale ? "last known: " : ""}${feedText(record)}`);
     this.controls.update(status, !stale, nowMs);
     this.#meters.update(status?.levels ?? null, record.atMs);
     this.#latency.update(record, nowMs);
