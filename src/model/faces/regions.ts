@@ -6,21 +6,21 @@ import type { Rect } from "./i420.js";
 export type Round = "whole" | "tiles";
 
 /**
- * `whole`: one square that holds the whole picture (letterbox: faces keep their shape). `tiles`: squares as large as the shorter side,
- * overlapping, from one end of the longer side to the other; they show small faces larger.
+ * `whole`: one square that holds the whole picture (letterbox: faces keep their shape). `tiles`: that one, and squares as large as the
+ * shorter side, overlapping, from one end of the longer side to the other, which show small faces larger (large ones they may cut).
  */
 export function squaresOf(width: number, height: number, round: Round): Rect[] {
   const long = Math.max(width, height);
   const short = Math.min(width, height);
-  if (round === "whole" || long / short < 1.2) {
-    return [{ x: (width - long) / 2, y: (height - long) / 2, width: long, height: long }];
-  }
+  const whole = { x: (width - long) / 2, y: (height - long) / 2, width: long, height: long };
+  if (round === "whole" || long / short < 1.2) return [whole];
   // A little overlap, so that a face on a border stands whole in one of them. More than four would be a strange picture.
   const count = Math.min(4, Math.max(2, Math.ceil((long - 0.1 * short) / (0.9 * short))));
-  return Array.from({ length: count }, (_, i) => {
+  const tiles = Array.from({ length: count }, (_, i) => {
     const at = ((long - short) * i) / (count - 1);
     return width > height ? { x: at, y: 0, width: short, height: short } : { x: 0, y: at, width: short, height: short };
   });
+  return [whole, ...tiles];
 }
 
 /** Detections of one square (fractions of it) as fractions of the picture; null when the face is cut by a border that is not the picture's. */
