@@ -11,7 +11,9 @@ import { inScope, RtmpClient, type Scope, until, within } from "./support.js";
 
 const test = suite("gateway process");
 
-const MAIN = fileURLToPath(new URL("../../src/gateway/main.ts", import.meta.url));
+/** The test runs from source under tsx and compiled in dist: the child is started the same way. */
+const FROM_SOURCE = import.meta.url.endsWith(".ts");
+const MAIN = fileURLToPath(new URL(`../../src/gateway/main.${FROM_SOURCE ? "ts" : "js"}`, import.meta.url));
 
 type Child = {
   process: ChildProcess;
@@ -25,7 +27,7 @@ async function open(scope: Scope): Promise<Child> {
   const dir = scope.add(await mkdtemp(join(tmpdir(), "sightline-gateway-")), (d) =>
     rm(d, { recursive: true, force: true }),
   );
-  const child = fork(MAIN, { execArgv: ["--import", "tsx"], stdio: "ignore" });
+  const child = fork(MAIN, { execArgv: FROM_SOURCE ? ["--import", "tsx"] : [], stdio: "ignore" });
   const exit = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)));
   scope.add(child, async () => {
     child.kill("SIGKILL");
