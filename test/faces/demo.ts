@@ -36,7 +36,7 @@ export async function demoMouth(seconds: number): Promise<{ x: number; y: number
   return { x: entry[0] / 1280, y: entry[1] / 720, width: entry[2] / 1280 };
 }
 
-/** A grey picture (even sizes that are multiples of 4) with the luma that `luma` gives. */
+/** A grey picture (width a multiple of 8, even height) with the luma that `luma` gives. */
 export function drawn(width: number, height: number, luma: (x: number, y: number) => number, atSample = 0): Picture {
   const data = new Uint8Array((width * height * 3) / 2).fill(128);
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) data[y * width + x] = luma(x, y);

@@ -96,8 +96,10 @@ export class FaceTracker {
     return this.#tracks.map((t) => t.advance(this.#now));
   }
 
-  /** Another scene: all tracks end. Ids are never given twice. */
+  /** Another scene, or another timeline: all tracks end, time may begin anew. Ids are never given twice. */
   clear(): void {
+    this.#now = Number.NEGATIVE_INFINITY;
+    this.#seenAt = Number.NEGATIVE_INFINITY;
     this.#tracks = [];
     this.#candidates = [];
   }
