@@ -61,6 +61,8 @@ const DELAY_PLACES = 512;
 const NOTES_EVERY_MS = 100;
 /** Sound is never held back for longer than this, whatever the timestamps say (the separator's ring is 8 s). */
 const MAX_WAITING_SAMPLES = 7 * 48_000;
+/** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
+const SOUND_BEHIND_MS = 250;
 /** Rendering goes in pieces of the filter bank's hop. */
 const RENDER_STEP = 256;
 /** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
@@ -118,6 +120,7 @@ export class Channel {
     steps: { ...seamCounter(), joined: 0 } satisfies JoinCounter,
   };
   #lostSeen = 0;
+  #soundAgeMs = 0;
   readonly #counts = {
     video_units_in: 0,
     video_units_out: 0,
@@ -148,9 +151,11 @@ export class Channel {
     this.#source = openSource(config.input, gateway, this.#sourceEvents());
     this.#clock = new MediaClock(this.#source.wraps32, this.plan.declaredMs);
     this.#soundDecoder = new SoundDecoder((sound) => this.#decodedSound$.next(sound), faulty("the sound decoder"));
+    // Sound first: a picture costs this thread milliseconds, and each turn of the event loop takes over one piece of sound only.
     this.#pictureDecoder = new PictureDecoder(
       (picture) => this.#decodedPicture$.next(picture),
       faulty("the picture decoder"),
+      () => this.#soundAgeMs < SOUND_BEHIND_MS || !this.#clock.has("sound", performance.now()),
     );
     this.#encoder = new AacEncoder((frame) => this.#aac$.next(frame), faulty("the sound encoder").onFault);
     this.#follower =
@@ -264,9 +269,12 @@ export class Channel {
   }
 
   #ontoTimeline({ ptsMs, channels }: DecodedSound): void {
-    this.#stages.add("sound_decode", this.#clock.ageMs(ptsMs, performance.now()));
+    this.#soundAgeMs = this.#clock.ageMs(ptsMs, performance.now());
+    this.#stages.add("sound_decode", this.#soundAgeMs);
     const { blocks, events } = this.#timeline.push({ ptsNs: BigInt(Math.round(ptsMs * 1e6)), channels });
     for (const event of events) {
+      // Pictures that were placed by the old anchor may lie seconds ahead; those to come would count as late.
+      if (event.type === "discontinuity") this.#follower?.reset();
       if (event.type !== "anchor" && event.type !== "drift")
         this.#o.log("debug", "timeline", { ...event, fromPtsNs: undefined, toPtsNs: undefined, ptsNs: undefined });
     }

@@ -21,6 +21,8 @@ const SOUND_BACKLOG_BYTES = 512 * 1024;
 const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
 /** Models use 25 pictures a second: of 50 or 60 every second one is left out here (videorate would pick them unevenly). */
 const LEAST_STEP_MS = 25;
+/** A decoder that is this far behind skips to a key frame. */
+const MAX_LAG_MS = 500;
 const FAULT_PAUSE_MS = 100;
 
 type DecoderEvents = { readonly onFault: (fault: GstFault) => void };
@@ -42,6 +44,7 @@ class Decoder {
     maxBytes: number,
     onPacket: (packet: GdpPacket) => void,
     events: DecoderEvents,
+    mayPull?: () => boolean,
   ) {
     this.#id = id;
     this.#pipeline = new GstPipeline(launch, {
@@ -52,15 +55,17 @@ class Decoder {
       },
     });
     this.#source = this.#pipeline.source("in", maxBytes);
-    this.#pipeline.sink("out", (packet) => {
+    const onOut = (packet: GdpPacket): void => {
       if (packet.kind === "buffer") this.#backOff.reset();
       onPacket(packet);
-    });
+    };
+    this.#pipeline.sink("out", onOut, undefined, mayPull);
     this.#play();
   }
 
-  get dropped(): number {
-    return this.#source.dropped;
+  /** Bytes that wait for the decoder. */
+  get levelBytes(): number {
+    return this.#source.levelBytes;
   }
 
   /** False when it was refused (full, or the pipeline is being restarted). */
@@ -152,22 +157,32 @@ function deinterleave(bytes: Buffer, channels: number): Float32Array[] {
   return out;
 }
 
-/** Access units to I420 pictures. When it cannot keep up, everything up to the next key frame is dropped and counted. */
+/**
+ * Access units to I420 pictures. When it cannot keep up (in bytes, or by MAX_LAG_MS), everything up to the next key frame is dropped and
+ * counted: late pictures are of no use, and their decoding would take the time from the sound.
+ */
 export class PictureDecoder {
   readonly counters = { picture_units_dropped: 0, picture_decoder_faults: 0 };
   readonly #decoder: Decoder;
+  /** Newest PTS given and got. */
+  #givenMs = Number.NEGATIVE_INFINITY;
+  #gotMs = Number.NEGATIVE_INFINITY;
   #caps = "";
   #config: Buffer | null = null;
   #waitForKey = true;
 
-  constructor(onPicture: (picture: DecodedPicture) => void, events: DecoderEvents) {
-    this.#decoder = new Decoder(pictureDecoder(), "picture", PICTURE_BACKLOG_BYTES, pictureReader(onPicture), {
-      onFault: (fault) => {
-        this.counters.picture_decoder_faults += 1;
-        this.#waitForKey = true;
-        events.onFault(fault);
-      },
+  /** @param mayTake asked before each picture is taken over; those not taken leak away, newest first to stay */
+  constructor(onPicture: (picture: DecodedPicture) => void, events: DecoderEvents, mayTake?: () => boolean) {
+    const onPacket = pictureReader((picture) => {
+      this.#gotMs = picture.ptsMs;
+      onPicture(picture);
     });
+    const onFault = (fault: GstFault): void => {
+      this.counters.picture_decoder_faults += 1;
+      this.#waitForKey = true;
+      events.onFault(fault);
+    };
+    this.#decoder = new Decoder(pictureDecoder(), "picture", PICTURE_BACKLOG_BYTES, onPacket, { onFault }, mayTake);
   }
 
   push(unit: VideoUnit): void {
@@ -175,10 +190,14 @@ export class PictureDecoder {
       this.#config = unit.config;
       this.#caps = `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
     }
-    if (this.#waitForKey && !unit.key) {
+    const isBehind = this.#decoder.levelBytes > 0 && this.#givenMs - this.#gotMs > MAX_LAG_MS;
+    if (isBehind) this.#waitForKey = true;
+    if (isBehind || (this.#waitForKey && !unit.key)) {
       this.counters.picture_units_dropped += 1;
       return;
     }
+    if (this.#waitForKey) this.#gotMs = unit.ptsMs; // lag is counted from where decoding begins
+    this.#givenMs = unit.ptsMs;
     const packet = gdpBuffer(unit.data, { ptsMs: unit.ptsMs, dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key });
     this.#waitForKey = !this.#decoder.push(this.#caps, packet);
     if (this.#waitForKey) this.counters.picture_units_dropped += 1;

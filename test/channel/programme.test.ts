@@ -76,7 +76,7 @@ test("publisher to player and files: pictures bit by bit, sound without a gap, l
     assert.equal([video?.width, video?.height], [320, 180]);
     assert.is(source, "stalled");
     player.child.kill("SIGINT");
-    await within(5000, player.exited);
+    await within(15_000, player.exited, "the player's end");
   });
 
   const [flv, mp4, mkv, ts] = files as [string, string, string, string];

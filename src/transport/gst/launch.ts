@@ -55,7 +55,9 @@ const branches = (pace: string): string =>
 export const rtmpSource = (uri: string): string =>
   `rtmp2src location=${quote(uri)} ! flvdemux name=d d.video ! ${QUEUE} ! ${GDP_SINK("video")} d.audio ! ${QUEUE} ! ${GDP_SINK("aac")}`;
 
-export const srtSource = (uri: string): string => `srtsrc uri=${quote(uri)} ! tsparse ! tsdemux name=d ${branches("")}`;
+/** Times are those of the stream: corrections by its clock reference (on by default) move with the network's jitter, 10 ms and more. */
+export const srtSource = (uri: string): string =>
+  `srtsrc uri=${quote(uri)} ! tsdemux name=d ignore-pcr=true ${branches("")}`;
 
 /** A file at the pace of its own timestamps. */
 export const fileSource = (path: string): string =>

@@ -5,6 +5,7 @@ import { loadNative, type NativeBusMessage, type NativeElement, type NativePipel
 export const UV_THREADS = 32;
 
 const STALE_FAULT_MS = 200;
+const PULL_AGAIN_MS = 20;
 
 export type GstFault = { readonly element: string; readonly message: string };
 
@@ -29,6 +30,7 @@ type Sink = {
   readonly element: NativeElement;
   readonly onPacket: (packet: GdpPacket) => void;
   readonly onEnd: () => void;
+  readonly mayPull: (() => boolean) | undefined;
 };
 
 /**
@@ -76,9 +78,15 @@ export class GstPipeline {
     return made;
   }
 
-  /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay), and the end of its stream. Call before play. */
-  sink(name: string, onPacket: (packet: GdpPacket) => void, onEnd: () => void = () => {}): void {
-    this.#sinks.set(name, { element: this.#child(name), onPacket, onEnd });
+  /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay), and the end of its stream. Call before play.
+   * While `mayPull` says no, nothing is taken: what waits stays in (or leaks from) the queue in front of the appsink. */
+  sink(
+    name: string,
+    onPacket: (packet: GdpPacket) => void,
+    onEnd: () => void = () => {},
+    mayPull?: () => boolean,
+  ): void {
+    this.#sinks.set(name, { element: this.#child(name), onPacket, onEnd, mayPull });
   }
 
   play(): void {
@@ -155,7 +163,7 @@ export class GstPipeline {
     this.#events.onFault?.(fault);
   }
 
-  #pump({ element, onPacket, onEnd }: Sink, run: number): void {
+  #pump({ element, onPacket, onEnd, mayPull }: Sink, run: number): void {
     // One reader per run: a stopped pipeline may have cut a packet in two.
     const reader = new GdpReader();
     const onData = (data: Buffer | null | undefined): void => {
@@ -172,10 +180,15 @@ export class GstPipeline {
         this.#onFault({ element: "gdp", message: error instanceof Error ? error.message : String(error) });
         return;
       }
-      // The consumer may have stopped the pipeline.
-      if (run === this.#run && this.#state === "playing") element.pull?.(onData);
+      pullNext();
     };
-    element.pull?.(onData);
+    const pullNext = (): void => {
+      // The consumer may have stopped the pipeline.
+      if (run !== this.#run || this.#state !== "playing") return;
+      if (mayPull === undefined || mayPull()) element.pull?.(onData);
+      else setTimeout(pullNext, PULL_AGAIN_MS).unref();
+    };
+    pullNext();
   }
 }
 
