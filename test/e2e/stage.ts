@@ -39,13 +39,19 @@ export class Stage {
     return thing;
   }
 
-  /** After each test: ends what it opened, newest first. */
-  async clear(): Promise<void> {
+  /** Ends what was added, newest first. */
+  async closeAdded(): Promise<void> {
     for (const close of this.#closers.splice(0).reverse()) await close();
+  }
+
+  /** After each test: ends what it opened. */
+  async clear(): Promise<void> {
+    await this.closeAdded();
     for (const product of this.#products.splice(0)) await product.stop();
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.clear();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
