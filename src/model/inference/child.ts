@@ -76,6 +76,11 @@ export class InferenceServer {
     await closed;
   }
 
+  /** Jobs that wait for the engine, without the one that runs. */
+  get waiting(): number {
+    return this.#queue.size;
+  }
+
   /** Milliseconds in the engine, of the last steps. */
   get stepMs(): { p50: number; p95: number } {
     const sorted = [...this.#times].sort((a, b) => a - b);
