@@ -17,6 +17,7 @@ export type GstProcessOptions = {
 };
 
 const MAX_STDERR = 16_384;
+const HANG_MS = 2000;
 
 export class GstProcess {
   readonly #child: ChildProcess;
@@ -42,8 +43,12 @@ export class GstProcess {
     );
     // A child that is gone is noticed by its end, not by each of its pipes.
     for (const pipe of [this.#child.stdin!, ...this.#child.stdio.slice(3)]) pipe?.on("error", () => undefined);
+    let hang: NodeJS.Timeout | null = null;
+    void this.#closed.then(() => hang !== null && clearTimeout(hang));
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       if (this.#stderr.length < MAX_STDERR) this.#stderr += text.slice(0, MAX_STDERR);
+      // gst-launch may hang while it takes a failed pipeline down. What it has written to a pipe can still be read.
+      if (hang === null && text.includes("ERROR: ")) hang = setTimeout(() => this.kill(), HANG_MS);
     });
     // progressreport: `progressreport0 (00:00:03): 2 / 24 seconds ( 8.3 %)`
     this.#child.stdout?.setEncoding("utf8").on("data", (text: string) => {

@@ -71,6 +71,7 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
   const info = await stat(input).catch(() => null);
   if (info === null) throw new FileError("SL_FILE_MISSING", `${input}: there is no such file`);
   if (!info.isFile()) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is not a file`);
+  if (info.size === 0) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is empty`);
   const encoder = options.cam ? await h264Encoder() : null;
   const results = await Results.open(options.out);
   const own = options.inference === undefined ? await openModel(options) : null;

@@ -119,14 +119,15 @@ class GstTrack<T> implements Track<T> {
 
 /** Null: the file just has no pictures. */
 function explain(path: string, kind: Kind, complaint: string): FileError | null {
-  const missing = [...complaint.matchAll(/Missing decoder: (.+?) \((audio|video)\//g)].filter((m) => m[2] === kind);
-  const word = kind === "audio" ? "sound" : "picture";
-  if (missing.length > 0) {
-    return new FileError("SL_FILE_CODEC", `${path}: GStreamer has no decoder for the ${word} (${missing[0]![1]})`);
+  // What decodebin could not expose: our own kind has no decoder, the other kind was not asked for but is there.
+  const missing = [...complaint.matchAll(/Missing decoder: (.+?) \((audio|video|image)\//g)];
+  const ours = missing.find((m) => m[2] === kind);
+  if (ours !== undefined) {
+    const word = kind === "audio" ? "sound" : "picture";
+    return new FileError("SL_FILE_CODEC", `${path}: GStreamer has no decoder for the ${word} (${ours[1]})`);
   }
-  if (/missing a plug-in|not-linked/.test(complaint)) {
-    return kind === "audio" ? new FileError("SL_FILE_NO_SOUND", `${path} has no sound to separate`) : null;
-  }
+  if (kind === "video") return null;
+  if (missing.length > 0) return new FileError("SL_FILE_NO_SOUND", `${path} has no sound to separate`);
   return new FileError("SL_FILE_NOT_MEDIA", `${path} cannot be read as media: ${gstSentence(complaint)}`);
 }
 
