@@ -1,0 +1,387 @@
+"""Networks. Everything that runs live is causal with its state passed in and out; look-ahead is plain delay:
+the output for frame t is given out when frame t + look-ahead has been read."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NFFT, SR = 512, 16000
+BINS = NFFT // 2 + 1
+State = list[Tensor]
+
+
+# ---------- sound in and out (float32 always) ----------
+
+def stft(x: Tensor, hop: int, nfft: int = NFFT) -> Tensor:
+    """(B, n) -> complex (B, frames, nfft / 2 + 1); root-Hann window, frame t centred on sample t * hop."""
+    w = torch.hann_window(nfft, device=x.device).sqrt()
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.stft(x.float(), nfft, hop, nfft, w, center=True, return_complex=True).transpose(1, 2)
+
+
+def istft(X: Tensor, hop: int, n: int) -> Tensor:
+    nfft = 2 * (X.shape[-1] - 1)
+    w = torch.hann_window(nfft, device=X.device).sqrt()
+    with torch.autocast(X.device.type, enabled=False):
+        return torch.istft(X.transpose(1, 2), nfft, hop, nfft, w, center=True, length=n)
+
+
+def mel_bank(bands: int, low: float = 50, high: float = 7600) -> Tensor:
+    def mel(h: Tensor) -> Tensor:
+        return 2595 * torch.log10(1 + h / 700)
+    m = torch.linspace(float(mel(torch.tensor(low))), float(mel(torch.tensor(high))), bands + 2)
+    edge, f = 700 * (10 ** (m / 2595) - 1), torch.arange(BINS) * SR / NFFT
+    up = (f[:, None] - edge[:-2]) / (edge[1:-1] - edge[:-2])
+    down = (edge[2:] - f[:, None]) / (edge[2:] - edge[1:-1])
+    return torch.minimum(up, down).clamp_min(0)
+
+
+def log_mel(power: Tensor, bank: Tensor) -> Tensor:
+    """power (B, T, 257) -> (B, T, bands), mean taken out."""
+    y = torch.log(power @ bank + 1e-5)
+    return (y - y.mean((1, 2), keepdim=True)) / 2.5
+
+
+def power(X: Tensor) -> Tensor:
+    return X.real**2 + X.imag**2
+
+
+# ---------- lip / voice synchrony ----------
+
+class SyncHead(nn.Module):
+    """Unit vectors at 25 fps for picture features and for sound (log mel at 100 frames/s); their dot product says how well they fit."""
+
+    def __init__(self, vdim: int = 128, dim: int = 64, hidden: int = 96, drop: float = 0.3) -> None:
+        super().__init__()
+        self.v0, self.v1, self.v2 = nn.LayerNorm(vdim), nn.Conv1d(vdim, hidden, 5, padding=2), nn.Conv1d(hidden, hidden, 5, padding=2)
+        self.a1, self.a2 = nn.Conv1d(40, hidden, 5, 2, 2), nn.Conv1d(hidden, hidden, 5, 2, 2)
+        self.a3 = nn.Conv1d(hidden, hidden, 5, padding=2)
+        self.vo, self.ao, self.drop = nn.Linear(hidden, dim), nn.Linear(hidden, dim), nn.Dropout(drop)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("bank", mel_bank(40), persistent=False)
+
+    def picture(self, v: Tensor) -> Tensor:
+        h = F.gelu(self.v1(self.drop(self.v0(v)).transpose(1, 2)))
+        h = h + F.gelu(self.v2(self.drop(h)))
+        return F.normalize(self.vo(h.transpose(1, 2)).float(), dim=-1)
+
+    def mel(self, x: Tensor) -> Tensor:
+        return log_mel(power(stft(x, 160)), self.bank)
+
+    def voice(self, mel: Tensor) -> Tensor:
+        h = F.gelu(self.a1(self.drop(mel).transpose(1, 2)))
+        h = F.gelu(self.a2(h))
+        h = h + F.gelu(self.a3(self.drop(h)))
+        return F.normalize(self.ao(h.transpose(1, 2)).float(), dim=-1)
+
+    def score(self, v: Tensor, x: Tensor) -> Tensor:
+        a = self.voice(self.mel(x))[:, : v.shape[1]]
+        return (self.picture(v) * a).sum(-1).mean(1)
+
+
+# ---------- picture front end of our own ----------
+
+class Student(nn.Module):
+    """Grey crops (64 to 96 px) -> features at 25 fps. Looks 2 frames (80 ms) ahead."""
+
+    AHEAD = 2
+
+    def __init__(self, side: int = 64, widths: tuple[int, ...] = (24, 48, 96, 128), hidden: int = 256, dim: int = 128) -> None:
+        super().__init__()
+        self.cfg = dict(side=side, widths=tuple(widths), hidden=hidden, dim=dim)
+        c = (2, *widths)
+        self.conv = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 3, 2, 1) for i in range(4))
+        self.norm = nn.ModuleList(nn.BatchNorm2d(w) for w in widths)
+        self.taps = nn.ParameterList(nn.Parameter(torch.tensor([0.0, 1.0, 0.0]).repeat(w, 1)) for w in widths[1:3])  # three taps over time per channel
+        self.flat, self.n1 = nn.Linear((side // 16) ** 2 * widths[3], hidden), nn.LayerNorm(hidden)
+        self.k1, self.k2, self.out = nn.Conv1d(hidden, hidden, 5), nn.Conv1d(hidden, hidden, 3), nn.Linear(hidden, dim)
+
+    def state(self, b: int, device: torch.device | None = None) -> State:
+        s, w, h = self.cfg["side"], self.cfg["widths"], self.cfg["hidden"]
+        z = [(b, 1, s, s), (b, w[1], 2, s // 4, s // 4), (b, w[2], 2, s // 8, s // 8), (b, h, 4), (b, h, 2)]
+        return [torch.zeros(q, device=device) for q in z]
+
+    def step(self, x: Tensor, st: State) -> tuple[Tensor, State]:
+        """x (B, T, S, S), 0..255; output t belongs to picture t - 2."""
+        B, T, S = x.shape[:3]
+        x = (x / 255 - 0.42) / 0.17
+        prev = torch.cat([st[0], x[:, :-1]], 1)
+        h = torch.stack([x, (x - prev) * 3], 2).reshape(B * T, 2, S, S)
+        new: State = [x[:, -1:]]
+        for i, (conv, norm) in enumerate(zip(self.conv, self.norm)):
+            h = F.relu(norm(conv(h)))
+            if i in (1, 2):
+                C, Q = h.shape[1], h.shape[2]
+                g = torch.cat([st[i], h.reshape(B, T, C, Q, Q).transpose(1, 2).to(st[i].dtype)], 2)
+                new.append(g[:, :, -2:])
+                w = self.taps[i - 1][:, :, None, None, None]
+                h = (w[:, 0] * g[:, :, :-2] + w[:, 1] * g[:, :, 1:-1] + w[:, 2] * g[:, :, 2:]).transpose(1, 2).reshape(B * T, C, Q, Q)
+        y = self.n1(self.flat(h.flatten(1))).reshape(B, T, -1).transpose(1, 2)
+        for k, (conv, n) in enumerate(((self.k1, 4), (self.k2, 2))):
+            g = torch.cat([st[3 + k], y.to(st[3 + k].dtype)], 2)
+            new.append(g[:, :, -n:])
+            y = g[:, :, n:] + F.gelu(conv(g))
+        return self.out(y.transpose(1, 2)).float(), new
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole clip: (B, T, S, S) -> (B, T, dim), the delay taken out."""
+        x = torch.cat([x, x[:, -1:].expand(-1, self.AHEAD, -1, -1)], 1)
+        st = self.state(x.shape[0], x.device)
+        st[0] = (x[:, :1] / 255 - 0.42) / 0.17
+        return self.step(x, st)[0][:, self.AHEAD :]
+
+
+# ---------- voice memory ----------
+
+class VoiceEncoder(nn.Module):
+    """Power spectrum of a few seconds of one voice (hop 256) -> a vector of 64 numbers."""
+
+    def __init__(self, dim: int = 64, hidden: int = 128, speakers: int = 1) -> None:
+        super().__init__()
+        self.inp = nn.Linear(64, hidden)
+        self.c1, self.c2, self.c3 = nn.Conv1d(hidden, hidden, 5, 2), nn.Conv1d(hidden, hidden, 5, 2), nn.Conv1d(hidden, hidden, 3)
+        self.out, self.who = nn.Linear(2 * hidden, dim), nn.Linear(dim, speakers)
+        self.register_buffer("bank", mel_bank(64, 50, 8000), persistent=False)
+
+    def forward(self, p: Tensor) -> Tensor:
+        h = F.gelu(self.inp(log_mel(p, self.bank))).transpose(1, 2)
+        h = F.gelu(self.c1(h))
+        h = F.gelu(self.c2(h))
+        h = F.gelu(self.c3(h)).float()
+        m = h.mean(2)
+        dev = ((h - m.unsqueeze(2)) ** 2).mean(2).add(1e-5).sqrt()
+        return F.normalize(self.out(torch.cat([m, dev], -1)).float(), dim=-1) * 4
+
+    def hear(self, x: Tensor) -> Tensor:
+        return self.forward(power(stft(x, 256)))
+
+
+# ---------- separator ----------
+
+@dataclass
+class SepConfig:
+    kind: str = "lite"  # lite: one LSTM stack over the whole band; dual: LSTM per band + mixing over frequency
+    width: int = 256  # lite: LSTM size; dual: channels
+    blocks: int = 2
+    hop: int = 256
+    ahead: int = 2  # frames of look-ahead
+    complex_mask: bool = False
+    vdim: int = 128
+    vhidden: int = 96
+    edim: int = 64
+    nfft: int = 512  # lite only: window of the spectrum at 16 kHz
+    rnn_amp: bool = False  # let autocast choose the LSTM's number format (default: float32 / TF32)
+
+
+PRESETS = {
+    "tiny": SepConfig("dual", 16, 1, 256, 2, True),
+    "lite": SepConfig("lite", 256, 2, 256, 2, False),
+    "lite+": SepConfig("lite", 384, 3, 256, 2, False),
+    "dual-s": SepConfig("dual", 32, 2, 256, 2, True),
+    "dual-m": SepConfig("dual", 48, 3, 160, 3, True),
+    "dual-l": SepConfig("dual", 64, 4, 128, 4, True),
+    "lite-live": SepConfig("lite", 320, 2, 320, 4, False, nfft=640),  # 40 ms windows every 20 ms: two frames a picture
+    "live": SepConfig("dual", 96, 4, 128, 9, False),  # real masks; 9 frames of 8 ms: the sound waits exactly as long as the picture
+}
+
+
+class Rnn(nn.Module):
+    def __init__(self, size: int, amp: bool) -> None:
+        super().__init__()
+        self.lstm, self.amp = nn.LSTM(size, size, batch_first=True), amp
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.amp and torch.is_autocast_enabled(x.device.type):
+            y, (h, c) = self.lstm(x.bfloat16(), (h.bfloat16(), c.bfloat16()))
+        elif torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                y, (h, c) = self.lstm(x.float(), (h.float(), c.float()))
+        else:
+            y, (h, c) = self.lstm(x, (h, c))
+        return y, h, c
+
+
+class Picture(nn.Module):
+    """Picture features -> condition at 25 fps, causal, with state."""
+
+    def __init__(self, vdim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.inp, self.conv = nn.LayerNorm(vdim), nn.Linear(vdim, hidden), nn.Conv1d(hidden, hidden, 3)
+        self.rnn = Rnn(hidden, False)
+
+    def state(self, b: int, device: torch.device | None = None) -> State:
+        h = self.inp.out_features
+        return [torch.zeros(b, h, 2, device=device), torch.zeros(1, b, h, device=device), torch.zeros(1, b, h, device=device)]
+
+    def step(self, v: Tensor, st: State) -> tuple[Tensor, State]:
+        y = F.gelu(self.inp(self.norm(v))).transpose(1, 2)
+        g = torch.cat([st[0], y.to(st[0].dtype)], 2)
+        y, h, c = self.rnn(F.gelu(self.conv(g)).transpose(1, 2), st[1], st[2])
+        return y, [g[:, :, -2:], h, c]
+
+
+class Body(nn.Module):
+    """Base of both separators. step(): real and imaginary part (B, T, 257) each and the condition (B, T, cdim) -> mask (B, 2, T, 257, 1 or 2)."""
+
+    def __init__(self, cfg: SepConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.picture = Picture(cfg.vdim, cfg.vhidden)
+        self.voice = nn.Sequential(nn.Linear(cfg.edim, 64), nn.GELU())
+        self.cdim = cfg.vhidden + 64 + 2
+
+    def condition(self, pic: Tensor, has_pic: Tensor, mem: Tensor, has_mem: Tensor) -> Tensor:
+        """pic (B, T, vhidden), mem (B, edim), has_* (B, 1) in 0..1 -> (B, T, cdim); zero where a condition is missing."""
+        hp, hm = has_pic.unsqueeze(1).expand(-1, pic.shape[1], -1), has_mem.unsqueeze(1).expand(-1, pic.shape[1], -1)
+        m = self.voice(mem).unsqueeze(1).expand(-1, pic.shape[1], -1)
+        return torch.cat([pic * hp, m * hm, hp, hm], -1)
+
+    def film(self) -> nn.Linear:
+        f = nn.Linear(self.cdim, 2 * self.cfg.width)
+        f.weight.data *= 0.3
+        nn.init.zeros_(f.bias)
+        return f
+
+    def state(self, b: int, device: torch.device | None = None) -> State:
+        raise NotImplementedError
+
+    def step(self, re: Tensor, im: Tensor, cond: Tensor, st: State) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+    def align(self, y: Tensor, frames: int) -> Tensor:
+        """Picture condition at 25 fps -> at the sound's frame rate."""
+        i = (torch.arange(frames, device=y.device) * self.cfg.hop // 640).clamp_max(y.shape[1] - 1)
+        return y[:, i]
+
+    def masks(self, X: Tensor, v: Tensor, has_pic: Tensor, mem: Tensor, has_mem: Tensor) -> Tensor:
+        """Whole sequence: complex X (B, T, 257), v (B, Tv, vdim) -> complex or real masks (B, 2, T, 257)."""
+        B, T, _ = X.shape
+        y, _ = self.picture.step(v, self.picture.state(B, X.device))
+        c = self.condition(self.align(y, T), has_pic, mem, has_mem)
+        a = self.cfg.ahead
+        X, c = F.pad(torch.view_as_real(X), (0, 0, 0, 0, 0, a)), torch.cat([c[:, :1].expand(-1, a, -1), c], 1)  # the sound waits for its look-ahead, the picture does not
+        m, _ = self.step(X[..., 0], X[..., 1], c, self.state(B, X.device))
+        m = m[:, :, a:].float()
+        return torch.view_as_complex(m.contiguous()) if self.cfg.complex_mask else m[..., 0]
+
+
+class Lite(Body):
+    """Real masks on 145 bands (129 bins to 4 kHz, 16 bands above)."""
+
+    def __init__(self, cfg: SepConfig) -> None:
+        super().__init__(cfg)
+        bins, low = cfg.nfft // 2 + 1, cfg.nfft // 4 + 1  # single bins to 4 kHz
+        e = torch.linspace(low, bins, 17).round().int().tolist()
+        n = self.n = low + 16
+        w = torch.zeros(bins, n)
+        w[:low, :low] = torch.eye(low)
+        for i in range(16):
+            w[e[i] : e[i + 1], low + i] = 1
+        self.register_buffer("bands", w, persistent=False)
+        H = cfg.width
+        self.inp, self.n0 = nn.Linear(2 * n, H), nn.LayerNorm(H)
+        self.rnns = nn.ModuleList(Rnn(H, cfg.rnn_amp) for _ in range(cfg.blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(H) for _ in range(cfg.blocks))
+        self.films = nn.ModuleList(self.film() for _ in range(cfg.blocks))
+        self.out = nn.Linear(2 * H, 2 * n)
+
+    def state(self, b: int, device: torch.device | None = None) -> State:
+        h = [torch.zeros(1, b, self.cfg.width, device=device) for _ in range(2 * self.cfg.blocks)]
+        return [torch.full((b, 1, self.n), -9.2, device=device), *h]
+
+    def step(self, re: Tensor, im: Tensor, cond: Tensor, st: State) -> tuple[Tensor, State]:
+        f = torch.log((re**2 + im**2) @ (self.bands / self.bands.sum(0, keepdim=True)) + 1e-4)
+        d = f - torch.cat([st[0], f[:, :-1]], 1)
+        new: State = [f[:, -1:]]
+        z = z0 = F.gelu(self.n0(self.inp(torch.cat([f, d], -1) * 0.3)))
+        for i, (rnn, norm, film) in enumerate(zip(self.rnns, self.norms, self.films)):
+            a, b = film(cond).chunk(2, -1)
+            y, h, c = rnn(norm(z) * (1 + a) + b, st[1 + 2 * i], st[2 + 2 * i])
+            z = z + y
+            new += [h, c]
+        m = torch.sigmoid(self.out(torch.cat([z, z0], -1))).reshape(re.shape[0], -1, 2, self.n)
+        return (m @ self.bands.t()).transpose(1, 2).unsqueeze(-1), new
+
+
+class DualBlock(nn.Module):
+    def __init__(self, c: int, bands: int, cdim: int, film: nn.Linear, amp: bool) -> None:
+        super().__init__()
+        self.n1, self.rnn, self.o, self.film = nn.LayerNorm(c), Rnn(c, amp), nn.Linear(c, c), film
+        self.n2, self.m1, self.m4 = nn.LayerNorm(c), nn.Linear(c, 16), nn.Linear(16, c)
+        self.m2, self.m3 = nn.Linear(16 * bands, 192), nn.Linear(192, 16 * bands)
+        self.c1, self.c2 = nn.Conv2d(c, c, (1, 5), padding=(0, 2), groups=c), nn.Linear(c, c)
+
+    def forward(self, x: Tensor, cond: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        B, T, K, C = x.shape
+        a, b = self.film(cond).unsqueeze(2).chunk(2, -1)
+        y = self.n1(x) * (1 + a) + b
+        y, h, c = self.rnn(y.transpose(1, 2).reshape(B * K, T, C), h, c)
+        x = x + self.o(y).reshape(B, K, T, C).transpose(1, 2)
+        y = self.n2(x)
+        z = self.m3(F.gelu(self.m2(self.m1(y).reshape(B, T, K * 16)))).reshape(B, T, K, 16)
+        w = F.gelu(self.c1(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        return x + self.m4(F.gelu(z)) + self.c2(w), h, c
+
+
+class Dual(Body):
+    """257 bins -> 33 bands by three strided convolutions, dual-path blocks, and back; complex masks."""
+
+    BANDS = 33
+
+    def __init__(self, cfg: SepConfig) -> None:
+        super().__init__(cfg)
+        C = cfg.width
+        self.e1 = nn.Conv2d(3, C // 2, (2, 5), (1, 2), (0, 2))
+        self.e2, self.e3 = nn.Conv2d(C // 2, C, (1, 5), (1, 2), (0, 2)), nn.Conv2d(C, C, (1, 3), (1, 2), (0, 1))
+        self.pos = nn.Parameter(torch.zeros(self.BANDS, C))
+        self.blocks = nn.ModuleList(DualBlock(C, self.BANDS, self.cdim, self.film(), cfg.rnn_amp) for _ in range(cfg.blocks))
+        self.d3 = nn.ConvTranspose2d(2 * C, C, (1, 3), (1, 2), (0, 1))
+        self.d2 = nn.ConvTranspose2d(2 * C, C // 2, (1, 5), (1, 2), (0, 2))
+        self.parts = 2 if cfg.complex_mask else 1
+        self.d1 = nn.ConvTranspose2d(C, 2 * self.parts, (1, 5), (1, 2), (0, 2))
+        with torch.no_grad():  # start near half masks
+            self.d1.weight *= 0.3
+            self.d1.bias.zero_()
+            if cfg.complex_mask:
+                self.d1.bias[::2] = 0.5
+
+    def state(self, b: int, device: torch.device | None = None) -> State:
+        h = [torch.zeros(1, b * self.BANDS, self.cfg.width, device=device) for _ in range(2 * self.cfg.blocks)]
+        return [torch.zeros(b, 3, 1, BINS, device=device), *h]
+
+    def step(self, re: Tensor, im: Tensor, cond: Tensor, st: State) -> tuple[Tensor, State]:
+        mag = (re**2 + im**2 + 1e-8).sqrt()
+        k = mag**-0.7
+        x = torch.cat([st[0], torch.stack([re * k, im * k, mag * k], 1)], 2)
+        new: State = [x[:, :, -1:]]
+        a = F.gelu(self.e1(x))
+        b = F.gelu(self.e2(a))
+        d = F.gelu(self.e3(b))
+        z = d.permute(0, 2, 3, 1) + self.pos
+        for i, blk in enumerate(self.blocks):
+            z, h, c = blk(z, cond, st[1 + 2 * i], st[2 + 2 * i])
+            new += [h, c]
+        y = F.gelu(self.d3(torch.cat([z.permute(0, 3, 1, 2), d], 1)))
+        y = F.gelu(self.d2(torch.cat([y, b], 1)))
+        y = self.d1(torch.cat([y, a], 1))  # B, 2 * parts, T, 257
+        B, _, T, K = y.shape
+        y = y.reshape(B, 2, self.parts, T, K).permute(0, 1, 3, 4, 2)
+        return (2 * torch.tanh(y / 2) if self.cfg.complex_mask else torch.sigmoid(y)), new
+
+
+def separator(cfg: SepConfig) -> Body:
+    return (Lite if cfg.kind == "lite" else Dual)(cfg)
+
+
+class Model(nn.Module):
+    """Separator and voice encoder together, as trained and saved."""
+
+    def __init__(self, cfg: SepConfig, speakers: int) -> None:
+        super().__init__()
+        self.sep, self.enc = separator(cfg), VoiceEncoder(cfg.edim, speakers=speakers)
+
+    def meta(self) -> dict[str, object]:
+        return dict(cfg=asdict(self.sep.cfg), speakers=self.enc.who.out_features)
