@@ -64,7 +64,7 @@ export interface Inference {
    * voice encoder.
    */
   remember(session: string, samples: Float32Array): Promise<Float32Array>;
-  /** RGB picture, squeezed to side x side (128). */
+  /** RGB square of side x side (`FACE_DETECTOR.side`), the picture letterboxed or a part of it; fractions of that square come back. */
   detectFaces(rgb: Uint8Array, side: number): Promise<readonly Detection[]>;
   /** Forgets the state of one track (or all of a session). */
   forget(session: string, track?: number): void;
