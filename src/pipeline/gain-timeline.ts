@@ -127,9 +127,8 @@ export class GainTimeline {
 
   /** From `sample` on this reason, or without one every reason, no longer holds. */
   separateFrom(sample: number, reason?: string): void {
-    if (reason !== undefined) return this.#switch(sample, reason, false);
-    for (const known of new Set([...this.#reasons, ...this.#switches.map((s) => s.reason)]))
-      this.#switch(sample, known, false);
+    const ended = reason !== undefined ? [reason] : [...this.#reasons, ...this.#switches.map((s) => s.reason)];
+    for (const known of new Set(ended)) this.#switch(sample, known, false);
   }
 
   /** The newest centre up to which every row is known: by gains, or because a bypass holds. */
@@ -140,7 +139,9 @@ export class GainTimeline {
       if (reasons.size === 0) {
         const covered = Math.max(this.#lastCentre, i > 0 ? at - 1 : this.#lastCentre, this.#coveredFrom(at));
         const next = this.#switches[i]?.sample ?? Number.POSITIVE_INFINITY;
-        if (covered < next) return covered;
+        // Before the first row nothing need be known: rows begin at about 0.
+        const begun = covered > Number.NEGATIVE_INFINITY || next > 0;
+        if (covered < next && begun) return covered;
       }
       const change = this.#switches[i];
       if (change === undefined) return Number.POSITIVE_INFINITY;

@@ -270,4 +270,21 @@ test("holes in the sound, wrong layouts and sound after the end are refused; NaN
   assert.is(separator.render(10), null);
 });
 
+test("when no step ever separates, gainsUntil goes on with the steps all the same", () => {
+  const separator = new Separator({
+    model: { unitSamples: 1920, guardSamples: 4224, lookBackSamples: 99_840 },
+    channels: 1,
+  });
+  for (let at = 0; at < 12 * 48_000; at += 1920) {
+    separator.pushAudio({ atSample: at, channels: [new Float32Array(1920)] });
+    const step = separator.nextStep(4);
+    if (step === null) continue;
+    const layout = { atSample: step.atSample - 3840, hopSamples: 384, frames: 5 * step.units, bins: 129, binHz: 62.5 };
+    separator.acceptDecision({ layout, gains: null, reason: "SL_NO_FACE", speaking: new Map() });
+    separator.render(separator.gainsUntil);
+    const wanted = layout.atSample + (layout.frames - 1) * layout.hopSamples - 512;
+    assert.ok(separator.renderedSamples >= wanted, `${separator.renderedSamples} of ${wanted} at ${at}`);
+  }
+});
+
 test.run();
