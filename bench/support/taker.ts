@@ -17,6 +17,15 @@ export type TakenPicture = {
 export type TakenSound = { readonly arrivedMs: number; readonly ptsMs: number; readonly data: Buffer };
 export type TakenNote = { readonly arrivedMs: number; readonly ptsMs: number; readonly value: Record<string, unknown> };
 
+const hashed = (data: Buffer): string => createHash("md5").update(data).digest("base64");
+
+/** The hash of the access unit in a tag, null when there is none: the same as in `TakenPicture`. */
+export function hashOf(tag: FlvTag): string | null {
+  if (tag.type !== PICTURE) return null;
+  const packet = readVideo(tag.body);
+  return packet.kind === "frame" ? hashed(packet.data) : null;
+}
+
 /** A player over HTTP-FLV which notes when what came. Keeps sound whole and of pictures only hash and times. */
 export class Taker {
   readonly pictures: TakenPicture[] = [];
@@ -88,7 +97,7 @@ export class Taker {
       const packet = readVideo(tag.body);
       if (packet.kind === "sequence") this.avcConfigs.push(packet.avcC);
       if (packet.kind !== "frame") return;
-      const hash = createHash("md5").update(packet.data).digest("base64");
+      const hash = hashed(packet.data);
       const { key, ctsMs } = packet;
       this.pictures.push({ arrivedMs, dtsMs: tag.timestampMs, ptsMs: tag.timestampMs + ctsMs, key, hash });
     } else if (tag.type === SOUND) {
