@@ -85,7 +85,7 @@ export class GainControls {
     const floor = this.#now[3]!;
     for (let k = 0; k < row.length; k++) {
       const gain = 1 - strength * (1 - (slope * row[k]! + offset));
-      row[k] = gain < floor ? floor : gain;
+      row[k] = Math.max(floor, gain);
     }
     this.#smooth(centre - this.#lastCentre, row);
     this.#lastCentre = centre;

@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Picture } from "../../src/pipeline/types.js";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
+/** Tests run from the repository's root, from source or compiled. */
+const root = `${process.cwd()}/`;
 
 /** Pictures of the demonstration clip (a drawn head, studio-range I420), 25 a second from second `from` on. */
 export async function demoPictures(count: number, width = 640, height = 360, from = 0): Promise<Picture[]> {
