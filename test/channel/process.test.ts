@@ -17,7 +17,9 @@ const test = suite("channel process");
 const folder = clipFolder();
 test.after(() => folder.remove());
 
-const FACES_MODEL = fileURLToPath(new URL("../../dist/models/blazeface-back.onnx", import.meta.url));
+const FACES_MODEL = `${process.cwd()}/dist/models/blazeface-back.onnx`;
+/** From source under tsx, or compiled in dist. */
+const SUFFIX = import.meta.url.endsWith(".ts") ? "ts" : "js";
 const children = new Set<ChildProcess>();
 let gateway: TestGateway;
 test.before.each(async () => {
@@ -30,7 +32,7 @@ test.after.each(async () => {
 });
 
 function forked(path: string): ChildProcess {
-  const child = fork(fileURLToPath(new URL(`../../src/${path}.ts`, import.meta.url)), [], {
+  const child = fork(fileURLToPath(new URL(`../../src/${path}.${SUFFIX}`, import.meta.url)), [], {
     env: { ...process.env, UV_THREADPOOL_SIZE: String(UV_THREADS) },
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });
