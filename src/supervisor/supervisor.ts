@@ -285,7 +285,10 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       this.#tellState();
     });
     // A channel that was removed and comes back waits until its predecessor is gone: two must not feed one output.
-    starts.push(Promise.all(this.#leaving).then(() => process.start()));
+    const started = Promise.all(this.#leaving).then(() => process.start());
+    // A first start that fails is logged and tried again; a reload waits for nobody, and must not end the service by it.
+    started.catch(() => {});
+    starts.push(started);
     return starts;
   }
 

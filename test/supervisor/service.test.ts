@@ -94,6 +94,26 @@ test("a changed file restarts only the channel that changed; live settings resta
   await until("the gateway was told the new keys", () => supervisor.state().gateway.counters.configured === 2);
 });
 
+test("a channel that is added and cannot start is tried again, and harms nothing else", async () => {
+  const rejections: unknown[] = [];
+  const note = (reason: unknown): void => void rejections.push(reason);
+  process.on("unhandledRejection", note);
+  try {
+    const { supervisor } = await begin(HEAD + CHANNEL("a"));
+    const before = supervisor.state();
+    rewrite(HEAD + CHANNEL("a") + CHANNEL("broken"));
+    await until("a second try", () =>
+      supervisor.state().processes.some((p) => p.name === "channel:broken" && p.restarts > 0),
+    );
+    rewrite(HEAD + CHANNEL("a"));
+    await until("gone again", () => supervisor.state().channels.length === 1);
+    assert.is(pid(supervisor.state(), "channel:a"), pid(before, "channel:a"));
+    assert.equal(rejections, [], "the service ends itself on these");
+  } finally {
+    process.off("unhandledRejection", note);
+  }
+});
+
 test("a faulty file changes nothing and is shown until it is good again", async () => {
   const { supervisor } = await begin(HEAD + CHANNEL("a"));
   const before = supervisor.state();
