@@ -89,8 +89,9 @@ export class Epoch {
   }
 
   #unwrap(track: Track, rawMs: number): number {
-    const last = this.#last[track]?.rawMs;
+    // The first unit of a track is counted like the other track; that of a new run is not counted like the run before.
+    const last = this.#restarted ? undefined : (this.#last[track] ?? this.#newest());
     if (!this.#wraps || last === undefined) return 0;
-    return Math.round((last - rawMs) / FLV_WRAP_MS) * FLV_WRAP_MS;
+    return Math.round((last.rawMs - rawMs) / FLV_WRAP_MS) * FLV_WRAP_MS;
   }
 }

@@ -74,6 +74,17 @@ test("32-bit milliseconds wrap without anyone noticing", () => {
   assert.is(b - a, 40);
 });
 
+test("tracks that begin on both sides of the wrap, and a publisher that comes back after it, keep their lip-sync", () => {
+  const epoch = new Epoch(true);
+  const at = (track: "video" | "sound", raw: number, wall: number): number => raw + epoch.offsetFor(track, raw, wall);
+  const sound = at("sound", 2 ** 32 - 10, 0);
+  assert.is(at("video", 15, 25), sound + 25);
+  epoch.restart();
+  const begun = at("video", 0, 1000);
+  assert.is(at("sound", 7, 1300), begun + 7, "one offset for both, whatever the wall says");
+  assert.is(epoch.discontinuities, 0);
+});
+
 test("the anchor is the quickest arrival; slower ones wait less", () => {
   fc.assert(
     fc.property(fc.array(fc.nat(200), { minLength: 5, maxLength: 100 }), (jitter) => {
