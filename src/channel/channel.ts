@@ -29,7 +29,7 @@ import { MediaClock } from "./media-clock.js";
 import { type JoinCounter, latestJoined, monotonic, through } from "./operators.js";
 import { GatewayOutput } from "./output/gateway-output.js";
 import { openOutput } from "./output/open.js";
-import type { Output, OutputStatus } from "./output/output.js";
+import { type Output, type OutputStatus, writeToAll } from "./output/output.js";
 import { PublishSource } from "./source/publish.js";
 import { PullSource } from "./source/pull.js";
 import type { Source, SourceEvents } from "./source/source.js";
@@ -110,6 +110,7 @@ export class Channel {
   #videoFormat: { config: Buffer; width: number; height: number } | null = null;
   #newest: StepOutcome | null = null;
   readonly #failures = new Set<string>();
+  readonly #faultyOutputs = new Set<Output>();
   readonly #stages = new StageTimes();
   readonly #latency = new Rolling(64);
   #lastPtsMs: number[] = [];
@@ -437,8 +438,16 @@ export class Channel {
     if (unit.kind === "video") this.#counts.video_units_out += 1;
     else if (unit.kind === "aac") this.#counts.sound_frames_out += 1;
     else this.#counts.notes_out += 1;
-    for (const output of this.#outputs) output.write(unit);
+    writeToAll(this.#outputs, unit, this.#onOutputFault);
   }
+
+  /** Logged once for each output: what fails for one unit will fail for the next. */
+  readonly #onOutputFault = (output: Output, error: unknown): void => {
+    this.#counts.faults += 1;
+    if (this.#faultyOutputs.has(output)) return;
+    this.#faultyOutputs.add(output);
+    this.#o.log("error", `an output: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  };
 
   // ---- from outside ------------------------------------------------------------------------------------------------------
 

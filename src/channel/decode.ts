@@ -125,7 +125,8 @@ export class SoundDecoder {
       });
       this.#decoders.set(codec, decoder);
     }
-    if (!decoder.push(caps, gdpBuffer(unit.data, { ptsMs: unit.ptsMs }))) this.counters.sound_units_dropped += 1;
+    if (!decoder.push(caps, gdpBuffer(unit.data, { ptsMs: Math.max(0, unit.ptsMs) })))
+      this.counters.sound_units_dropped += 1;
   }
 
   close(): void {
@@ -198,7 +199,8 @@ export class PictureDecoder {
     }
     if (this.#waitForKey) this.#gotMs = unit.ptsMs; // lag is counted from where decoding begins
     this.#givenMs = unit.ptsMs;
-    const packet = gdpBuffer(unit.data, { ptsMs: unit.ptsMs, dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key });
+    const [ptsMs, dtsMs] = [Math.max(0, unit.ptsMs), Math.max(0, unit.dtsMs)];
+    const packet = gdpBuffer(unit.data, { ptsMs, dtsMs, delta: !unit.key });
     this.#waitForKey = !this.#decoder.push(this.#caps, packet);
     if (this.#waitForKey) this.counters.picture_units_dropped += 1;
   }

@@ -7,9 +7,9 @@ import * as assert from "uvu/assert";
 import { pictureSize, soundInfo } from "../../src/channel/format-info.js";
 import { FlvMuxer } from "../../src/channel/output/flv-muxer.js";
 import { freePath, openOutput } from "../../src/channel/output/open.js";
-import { KeyGate, publicUri } from "../../src/channel/output/output.js";
+import { KeyGate, type Output, publicUri, writeToAll } from "../../src/channel/output/output.js";
 import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
-import type { AacUnit, VideoUnit } from "../../src/channel/units.js";
+import type { AacUnit, OutputUnit, VideoUnit } from "../../src/channel/units.js";
 import { FlvReader, PICTURE, SCRIPT, SOUND } from "../../src/transport/flv/tag.js";
 import { readVideo } from "../../src/transport/flv/video.js";
 
@@ -53,6 +53,48 @@ test("FLV: timestamps of a track never go back", () => {
   const muxer = new FlvMuxer();
   muxer.tags(aac(100));
   assert.is(muxer.tags(aac(90)).at(-1)!.timestampMs, 100);
+});
+
+test("FLV: a channel that runs for 50 days wraps its timestamps, and no composition offset is too large to be written", () => {
+  const muxer = new FlvMuxer();
+  const wrap = 2 ** 32;
+  const tags = [
+    ...muxer.tags(video(wrap + 40, true)),
+    ...muxer.tags(aac(wrap + 41)),
+    ...muxer.tags({ kind: "note", ptsMs: wrap + 42, name: "onHighlight", value: {} }),
+  ];
+  assert.equal(
+    tags.map((t) => t.timestampMs),
+    [40, 40, 41, 41, 42],
+  );
+  for (const [ptsMs, expected] of [
+    [wrap - 9e6, -0x80_0000],
+    [wrap + 9e6, 0x7f_ffff],
+  ] as const) {
+    const packet = readVideo(muxer.tags(video(wrap + 80, false, ptsMs)).at(-1)!.body);
+    assert.ok(packet.kind === "frame" && packet.ctsMs === expected);
+  }
+});
+
+test("an output that throws harms no other one", () => {
+  const written: OutputUnit[] = [];
+  const interrupted: string[] = [];
+  const output = (name: string, write: (unit: OutputUnit) => void): Output => ({
+    status: { uri: name, state: "live", reason: null },
+    counters: {},
+    write,
+    interrupted: () => void interrupted.push(name),
+    close: async () => {},
+  });
+  const faults: string[] = [];
+  const bad = output("bad", () => {
+    throw new RangeError("out of range");
+  });
+  const good = output("good", (unit) => void written.push(unit));
+  writeToAll([bad, good], aac(1), (which, error) => void faults.push(`${which.status.uri}: ${String(error)}`));
+  assert.is(written.length, 1);
+  assert.equal(interrupted, ["bad"]);
+  assert.equal(faults, ["bad: RangeError: out of range"]);
 });
 
 test("after a loss nothing passes until a key frame; sound alone passes at once", () => {

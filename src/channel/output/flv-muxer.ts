@@ -22,9 +22,10 @@ export class FlvMuxer {
         track.lastMs = Math.max(track.lastMs, atMs);
         if (!sameConfig(track.config, unit.config)) {
           track.config = unit.config;
-          out.push(avcSequenceTag(unit.config, track.lastMs));
+          out.push(avcSequenceTag(unit.config, wrapped(track.lastMs)));
         }
-        out.push(avcFrameTag(unit.data, unit.key, track.lastMs, Math.round(unit.ptsMs) - track.lastMs));
+        const offsetMs = Math.round(unit.ptsMs) - track.lastMs;
+        out.push(avcFrameTag(unit.data, unit.key, wrapped(track.lastMs), within24Bits(offsetMs)));
         return out;
       }
       case "aac": {
@@ -33,16 +34,22 @@ export class FlvMuxer {
         track.lastMs = Math.max(track.lastMs, atMs);
         if (!sameConfig(track.config, unit.config)) {
           track.config = unit.config;
-          out.push(aacSequenceTag(unit.config, track.lastMs));
+          out.push(aacSequenceTag(unit.config, wrapped(track.lastMs)));
         }
-        out.push(aacFrameTag(unit.data, track.lastMs));
+        out.push(aacFrameTag(unit.data, wrapped(track.lastMs)));
         return out;
       }
       case "note":
-        return [scriptTag(unit.name, atMs, unit.value as AmfValue)];
+        return [scriptTag(unit.name, wrapped(atMs), unit.value as AmfValue)];
     }
   }
 }
+
+/** A channel's own timeline goes on for as long as its process; FLV's begins again at 0 after 49.7 days. */
+const wrapped = (ms: number): number => ms % 2 ** 32;
+
+/** Composition offsets beyond this (2.3 hours) come from damaged or hostile sources only. */
+const within24Bits = (ms: number): number => Math.max(-0x80_0000, Math.min(0x7f_ffff, ms));
 
 /** By content: a publisher that comes back with the same header is no change. */
 export const sameConfig = (a: Buffer | null, b: Buffer): boolean => a === b || a?.equals(b) === true;

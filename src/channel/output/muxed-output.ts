@@ -144,7 +144,7 @@ function push(track: Track, unit: VideoUnit | AacUnit): boolean {
   }
   const times =
     unit.kind === "video"
-      ? { ptsMs: unit.ptsMs, dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key }
+      ? { ptsMs: Math.max(0, unit.ptsMs), dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key }
       : { ptsMs: Math.max(0, unit.ptsMs) };
   return source.push(gdpBuffer(unit.data, times));
 }

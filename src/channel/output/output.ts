@@ -18,6 +18,22 @@ export interface Output {
   close(): Promise<void>;
 }
 
+/** Gives a unit to all; a fault of ours in one of them (`write` must not throw) is told and costs that one a group of pictures. */
+export function writeToAll(
+  outputs: readonly Output[],
+  unit: OutputUnit,
+  onFault: (output: Output, error: unknown) => void,
+): void {
+  for (const output of outputs) {
+    try {
+      output.write(unit);
+    } catch (error) {
+      output.interrupted();
+      onFault(output, error);
+    }
+  }
+}
+
 /** A programme without a picture for so long goes on as sound. */
 const NO_VIDEO_MS = 5000;
 

@@ -58,7 +58,11 @@ export class RtmpOutput implements Output {
     if (!this.#gate.passes(unit)) return;
     if (!this.#headerSent) this.#headerSent = this.#source.push(flvHeader());
     for (const tag of this.#muxer.tags(unit)) {
-      if (!this.#source.push(flvTag(tag))) this.#gate.shut();
+      if (this.#source.push(flvTag(tag))) continue;
+      // It may have been a header: all of them are sent again with the next key frame.
+      this.#muxer = new FlvMuxer();
+      this.#gate.shut();
+      return;
     }
   }
 
