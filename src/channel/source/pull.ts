@@ -30,6 +30,8 @@ export class PullSource implements Source {
   #startedMs = 0;
   #isLive = false;
   #closed = false;
+  /** From `start` to the first end or fault; whatever the pipeline says after it is about the same end. */
+  #running = false;
 
   constructor(uri: string, events: SourceEvents) {
     this.#uri = uri;
@@ -45,6 +47,7 @@ export class PullSource implements Source {
 
   start(): void {
     if (this.#closed) return;
+    this.#running = true;
     this.#events.onState("connecting", null);
     this.#startedMs = performance.now();
     this.#lastUnitMs = null;
@@ -126,7 +129,7 @@ export class PullSource implements Source {
   }
 
   #ended(): void {
-    if (this.#closed) return;
+    if (this.#closed || !this.#running) return;
     this.#halt();
     if (this.#replay?.ready) this.#replay.start();
     else if (this.#replay !== null) this.#retry = setTimeout(() => this.start(), 0);
@@ -135,7 +138,7 @@ export class PullSource implements Source {
   }
 
   #fail(code: string, detail: string): void {
-    if (this.#closed) return;
+    if (this.#closed || !this.#running) return;
     this.#counts.source_failures += 1;
     this.#halt();
     this.#later(code, detail);
@@ -147,6 +150,7 @@ export class PullSource implements Source {
   }
 
   #halt(): void {
+    this.#running = false;
     if (this.#watch !== null) clearInterval(this.#watch);
     this.#watch = null;
     this.#pipeline?.stop();

@@ -153,7 +153,9 @@ export class GstPipeline {
   }
 
   #checkEnd(): void {
-    if (this.#busEnded && this.#sinksEnded === this.#sinks.size && !this.#faulted) this.#events.onEnd?.();
+    // The end of the last sink may have made the consumer stop the pipeline.
+    if (this.#state !== "playing" || this.#faulted) return;
+    if (this.#busEnded && this.#sinksEnded === this.#sinks.size) this.#events.onEnd?.();
   }
 
   /** One fault a run: the elements around a failed one report "Internal data stream error" after it. */
