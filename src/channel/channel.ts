@@ -52,6 +52,8 @@ export type ChannelOptions = {
   readonly inference: Inference | null;
   readonly noModel?: string;
   readonly log: Log;
+  /** Called when the source, the mode or the reason is another than before (up to 5 ms later). */
+  readonly onChange?: () => void;
 };
 
 /** How often the delay line, the steps and the rendering look at the clock. */
@@ -104,6 +106,8 @@ export class Channel {
 
   #core: Core | null = null;
   #state: { source: SourceState; code: string | null } = { source: "connecting", code: null };
+  /** Source, mode and reason of which `onChange` has told. */
+  #told = "";
   /** What an operator may change while it runs. */
   #set: Required<ChannelPatch>;
   #soundFormat: { format: object; info: SoundInfo } | null = null;
@@ -178,7 +182,7 @@ export class Channel {
 
   /** The sentence. */
   #programme(): Observable<Leaving> {
-    const tick$ = interval(TICK_MS);
+    const tick$ = interval(TICK_MS).pipe(tap(() => this.#tellChange()));
     const sound$ = this.#decodedSound$.pipe(tap((sound) => this.#ontoTimeline(sound)));
     const pictures$ = this.#decodedPicture$.pipe(tap((picture) => this.#follow(picture)));
     const changes$ = merge(sound$, pictures$, tick$).pipe(this.#guarded("sound and pictures"));
@@ -508,6 +512,14 @@ export class Channel {
     const reason = this.#core?.separator.mode.reason ?? null;
     const aboutPicture = reason === "SL_PICTURE_FROZEN" || reason === "SL_NO_FACE";
     return aboutPicture && !this.#clock.has("video", nowMs) ? "SL_NO_VIDEO" : reason;
+  }
+
+  #tellChange(): void {
+    const mode = this.#core?.separator.mode.mode ?? "bypass";
+    const now = `${this.#state.source} ${mode} ${this.#reason(performance.now())}`;
+    if (now === this.#told) return;
+    this.#told = now;
+    this.#o.onChange?.();
   }
 
   #measureRate(ptsMs: number): void {

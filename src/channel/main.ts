@@ -5,12 +5,12 @@ import { stopAllPipelines, UV_THREADS } from "../transport/gst/pipeline.js";
 import type { FromChannel, ToChannel } from "../transport/ipc/messages.js";
 import { Channel, type Log } from "./channel.js";
 import { GatewayLink } from "./gateway-link.js";
+import { StatusReport } from "./status-report.js";
 
 /**
  * The channel process: forked by the supervisor, runs one programme, and ends when it is told to stop (`stop`, SIGTERM) or when the
  * supervisor is gone. A native crash in GStreamer ends this process and nothing else; the supervisor starts it anew.
  */
-const STATUS_EVERY_MS = 250;
 /** For outputs that must write an end (file formats). */
 const CLOSE_MS = 1100;
 /** After everything is closed nothing should hold the process; a native thread that does is ended with it. */
@@ -35,14 +35,15 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
   if (threads < UV_THREADS) log("warn", `UV_THREADPOOL_SIZE is ${threads}; ${UV_THREADS} are needed for many outputs`);
   const inference = await openInference(modelDir, inferenceSocket);
   const gateway = new GatewayLink(gatewaySocket, name);
-  const made = new Channel({ name, config, gateway, inference, log });
+  const made: Channel = new Channel({ name, config, gateway, inference, log, onChange: () => report.changed() });
+  const report = new StatusReport({ status: () => made.status(), send: (status) => say({ type: "status", status }) });
   channel = made;
   if (inference !== null) made.inferenceConnected(inference.connected);
   made.start();
   gateway.open();
-  const timer = setInterval(() => say({ type: "status", status: made.status() }), STATUS_EVERY_MS);
+  report.start();
   stop = async () => {
-    clearInterval(timer);
+    report.stop();
     await made.close();
     gateway.close();
     await inference?.close();

@@ -30,7 +30,7 @@ export type ChannelPatch = {
 
 export type SourceState = "connecting" | "live" | "stalled" | "back-off" | "ended" | "refused";
 
-/** One line of a table or graph; all times in milliseconds, levels in dBFS. Sent every 250 ms. */
+/** One line of a table or graph; all times in milliseconds, levels in dBFS. Sent every 250 ms, and at once when source, mode or reason change. */
 export type ChannelStatus = {
   name: string;
   source: SourceState;
