@@ -35,7 +35,7 @@ export class Gateway {
     this.#limits = { ...LIMITS, ...limits };
     const now = () => performance.now();
     const bounded = boundedLog(log, this.counters, this.#limits.maxLogLines, now);
-    const hub = new Hub(this.#limits, this.counters, bounded);
+    const hub = new Hub(this.#limits, this.counters, bounded, now);
     this.#context = { hub, limits: this.#limits, counters: this.counters, log: bounded, now };
   }
 
@@ -137,6 +137,7 @@ export class Gateway {
   }
 
   #check(): void {
+    this.#context.hub.check();
     for (const peer of [...this.#peers, ...this.#players, ...this.#links]) peer.check();
   }
 }

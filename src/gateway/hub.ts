@@ -56,6 +56,8 @@ type Channel = {
   readonly out: LiveStream;
   publisher: Publisher | null;
   attached: { readonly peer: ChannelPeer; readonly subscription: Subscription } | null;
+  /** When the channel process sent its newest tag; null: it rests. */
+  outMs: number | null;
 };
 
 export class Hub {
@@ -68,7 +70,22 @@ export class Hub {
     private readonly limits: Limits,
     private readonly counters: Counters,
     private readonly log: Log,
+    /** Milliseconds of a monotonic clock. */
+    private readonly now: () => number,
   ) {}
+
+  /**
+   * Call a few times a second. The end of a cleaned programme is seen here: its source may be of any kind, what waits in the channel's
+   * delay line comes after the source's end, and players stay for the next programme.
+   */
+  check(): void {
+    const time = this.now();
+    for (const channel of this.#channels.values()) {
+      if (channel.outMs === null || time - channel.outMs < this.limits.restMs) continue;
+      channel.outMs = null;
+      channel.out.rest();
+    }
+  }
 
   get players(): number {
     return this.#players;
@@ -100,6 +117,7 @@ export class Hub {
         out: new LiveStream(this.limits),
         publisher: null,
         attached: null,
+        outMs: null,
       });
     }
     this.#keys = Object.entries(streamKeys).map(([key, channel]) => ({ digest: digest(key), channel }));
@@ -188,7 +206,9 @@ export class Hub {
     const isCurrent = () => channel.attached?.peer === peer;
     return {
       push: (tag) => {
-        if (isCurrent()) channel.out.push(tag);
+        if (!isCurrent()) return;
+        channel.outMs = this.now();
+        channel.out.push(tag);
       },
       outEnd: () => {
         if (isCurrent()) channel.out.stop();

@@ -12,6 +12,8 @@ export const LIMITS = {
   maxChannelBacklogBytes: 2 * 1024 * 1024,
   /** Kept of the current group of pictures of each stream. */
   maxGopBytes: 8 * 1024 * 1024,
+  /** A cleaned programme that has sent nothing for this long is over, or interrupted: joiners wait for its next key frame. */
+  restMs: 1_000,
   /** From connecting to publish or play, and for an HTTP request's head. */
   handshakeMs: 10_000,
   /** A publisher that sends no byte for this long is dropped, so that its restart is let in. */

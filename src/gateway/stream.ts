@@ -123,6 +123,16 @@ export class LiveStream {
     }
   }
 
+  /**
+   * The source has sent nothing for a while: what is held is the end of a programme that is over, or too old to start with. Joiners
+   * begin at the next key frame; those who are behind still get the rest.
+   */
+  rest(): void {
+    this.#start = null;
+    for (const taker of this.#takers) if (taker.next !== null && taker.next < this.#end) return;
+    this.#dropLog();
+  }
+
   /** The source broke off and may come back on the same timeline: takers wait for its next key frame. */
   interrupt(): void {
     if (!this.#live) return;

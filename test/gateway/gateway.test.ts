@@ -97,6 +97,24 @@ test("a publisher that leaves frees its key at once and can come back", () =>
     assert.is(names(link.tags), "M V A K1 M V A K2");
   }));
 
+test("a player that comes after the end of a programme waits for the next one", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { restMs: 100 });
+    const link = await attach(scope, running);
+    for (const tag of [...HEADERS, picture(1, true), picture(2, false)]) link.out(tag);
+    const url = `http://127.0.0.1:${running.mediaPort}/out/one.flv`;
+    const stays = await playHttp(scope, url);
+    await until("the end of the programme", () => names(stays.tags).endsWith("p2"));
+    // Looked at every 250 ms.
+    await new Promise((done) => setTimeout(done, 800));
+    const late = await playHttp(scope, url);
+    for (const tag of [picture(90, false), picture(91, true)]) link.out(tag);
+    await until("the next programme", () => names(late.tags).endsWith("K91"));
+    assert.is(names(late.tags), "M V A K91");
+    await until("who stayed", () => names(stays.tags).endsWith("p2 p90 K91"));
+    assert.not(stays.state.ended);
+  }));
+
 test("a silent publisher is dropped, one that only sends sound is not", () =>
   inScope(async (scope) => {
     const running = await openGateway(scope, { publisherSilentMs: 600 });

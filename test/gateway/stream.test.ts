@@ -106,6 +106,28 @@ test("one who does not read stops at the limit, loses whole stretches and goes o
   assert.is(all + slow.dropped, 100, "every tag was sent or counted as dropped");
 });
 
+test("a stream that rests gives a joiner nothing old, a slow one its rest, and goes on for all at the next tag", () => {
+  const stream = live();
+  const fast = join(stream, new Taker());
+  const slow = join(stream, new Taker(false));
+  for (let n = 1; n < 20; n++) stream.push(picture(n, n === 1, 200));
+  stream.rest();
+  const joiner = join(stream, new Taker());
+  assert.is(joiner.story, "");
+  for (let i = 0; i < 10; i++) slow.drain();
+  assert.ok(slow.story.endsWith("p18 p19"));
+  stream.rest();
+  assert.is(stream.heldBytes, 0, "nobody needs it any more");
+  stream.push(picture(20, false));
+  assert.is(joiner.story, "");
+  stream.push(picture(21, true));
+  assert.is(joiner.story, "M V A K21");
+  assert.ok(fast.story.endsWith("p19 p20 K21"));
+  for (let i = 0; i < 2; i++) slow.drain();
+  assert.ok(slow.story.endsWith("p19 p20 K21"));
+  assert.is(fast.dropped + slow.dropped + joiner.dropped, 0);
+});
+
 test("a slow one that catches up within the group loses nothing", () => {
   const stream = live();
   const slow = join(stream, new Taker(false));
