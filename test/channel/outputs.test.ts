@@ -1,10 +1,14 @@
+import { statSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
+import { MuxedOutput } from "../../src/channel/output/muxed-output.js";
+import { freePaths } from "../../src/channel/output/open.js";
 import { channelConfig } from "../../src/config/schema.js";
+import { fileSink, type MuxTracks } from "../../src/transport/gst/launch.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
@@ -100,6 +104,30 @@ test("RTMP push to another server and SRT to a listener, both bit by bit; dead o
     const errors = lipSyncMs(path);
     assert.ok(errors.length >= 2, `${path}: ${errors.length} flashes`);
     for (const error of errors) assert.ok(Math.abs(error - before) < 5, `${path}: ${error} instead of ${before}`);
+  }
+});
+
+test("a recording that fails goes on in a new file; what was written stays", async () => {
+  const path = join(folder.path, "fails.ts");
+  const next = freePaths(path);
+  const launch = (tracks: MuxTracks): string =>
+    fileSink(next(), "ts", tracks).replace("filesink", "identity error-after=20 ! filesink");
+  const states: string[] = [];
+  const output = new MuxedOutput("file://test", launch, { onState: ({ state }) => void states.push(state) }, next);
+  const config = Buffer.from("1190", "hex");
+  let n = 0;
+  const timer = setInterval(
+    () => output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data: Buffer.alloc(200, 0x21), config }),
+    5,
+  );
+  try {
+    await until(() => states.filter((s) => s === "back-off").length >= 2, 20_000, "two failures");
+    const first = statSync(path).size;
+    assert.ok(first > 0, "the first recording is there");
+    assert.ok(statSync(join(folder.path, "fails-1.ts")).size > 0, "the second one has its own name");
+  } finally {
+    clearInterval(timer);
+    await output.close();
   }
 });
 

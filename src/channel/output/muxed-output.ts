@@ -23,6 +23,7 @@ export class MuxedOutput implements Output {
   readonly #uri: string;
   readonly #launch: (tracks: MuxTracks) => string;
   readonly #events: OutputEvents;
+  readonly #nextFile: (() => string) | undefined;
   readonly #gate = new KeyGate();
   readonly #backOff = new BackOff();
   #seen = { video: false, audio: false };
@@ -38,8 +39,12 @@ export class MuxedOutput implements Output {
   #retry: NodeJS.Timeout | null = null;
   #onEnd: () => void = () => {};
 
-  /** @param uri what is shown; @param launch the pipeline for the tracks there are (a file: a new name each time) */
-  constructor(uri: string, launch: (tracks: MuxTracks) => string, events: OutputEvents) {
+  /**
+   * @param uri what is shown; @param launch the pipeline for the tracks there are
+   * @param nextFile path of the next attempt, for the element `file`: what was recorded until a failure must not be written over
+   */
+  constructor(uri: string, launch: (tracks: MuxTracks) => string, events: OutputEvents, nextFile?: () => string) {
+    this.#nextFile = nextFile;
     this.#uri = uri;
     this.#launch = launch;
     this.#events = events;
@@ -123,6 +128,7 @@ export class MuxedOutput implements Output {
       if (this.#video !== null) this.#video.config = null;
       if (this.#audio !== null) this.#audio.config = null;
       this.#gate.shut();
+      if (this.#nextFile !== undefined) this.#pipeline?.set("file", "location", this.#nextFile());
       this.#pipeline?.play();
     }, this.#backOff.nextMs());
   }

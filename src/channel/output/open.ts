@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fileSink, isMuxedFormat, srtSink } from "../../transport/gst/launch.js";
@@ -22,8 +22,10 @@ export function openOutput(uri: string, events: OutputEvents): Output {
 function openFile(path: string, events: OutputEvents): Output {
   const format = extname(path).slice(1).toLowerCase();
   if (format === "flv") return new FlvFileOutput(freePath(path), events);
-  if (isMuxedFormat(format))
-    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(freePath(path), format, tracks), events);
+  if (isMuxedFormat(format)) {
+    const next = freePaths(path);
+    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(next(), format, tracks), events, next);
+  }
   return new UselessOutput(`file://${path}`, events, "file names end in .flv, .mkv, .mp4 or .ts");
 }
 
@@ -35,6 +37,15 @@ export function freePath(path: string): string {
     if (!existsSync(candidate)) return candidate;
     candidate = `${stem}-${n}${end}`;
   }
+}
+
+/** A free path at each call; one that was given before and came to nothing (a full disk, again and again) is given again. */
+export function freePaths(path: string): () => string {
+  let last: string | null = null;
+  return () => {
+    if (last === null || (statSync(last, { throwIfNoEntry: false })?.size ?? 0) > 0) last = freePath(path);
+    return last;
+  };
 }
 
 class UselessOutput implements Output {

@@ -87,8 +87,8 @@ const muxed = (format: string, tracks: MuxTracks, end: string): string => {
 export const srtSink = (uri: string, tracks: MuxTracks): string =>
   muxed("ts", tracks, `srtsink uri=${quote(uri)} wait-for-connection=false ${SINK}`);
 
-/** The same into a file; `format` is a key of the muxers: ts, mkv, mp4. */
+/** The same into a file (element `file`); `format` is a key of the muxers: ts, mkv, mp4. */
 export const fileSink = (path: string, format: string, tracks: MuxTracks): string =>
-  muxed(format, tracks, `filesink location=${quote(path)} ${SINK}`);
+  muxed(format, tracks, `filesink name=file location=${quote(path)} ${SINK}`);
 
 export const isMuxedFormat = (format: string): boolean => format in MUXERS;

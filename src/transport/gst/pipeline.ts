@@ -106,6 +106,11 @@ export class GstPipeline {
     for (const sink of this.#sinks.values()) this.#pump(sink, run);
   }
 
+  /** Sets a text property of the element called `name`; of most (a file's location) only while the pipeline does not play. */
+  set(name: string, property: string, value: string): void {
+    this.#child(name)[property] = value;
+  }
+
   /** Ends the stream from its sources on; `onEnd` follows when muxers have written their last byte. */
   sendEnd(): void {
     if (this.#state === "playing") this.#native.sendEOS();
