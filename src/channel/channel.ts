@@ -29,7 +29,7 @@ import { MediaClock } from "./media-clock.js";
 import { type JoinCounter, latestJoined, monotonic, through } from "./operators.js";
 import { GatewayOutput } from "./output/gateway-output.js";
 import { openOutput } from "./output/open.js";
-import { type Output, type OutputStatus, writeToAll } from "./output/output.js";
+import { type Output, type OutputEvents, withoutSecrets, writeToAll } from "./output/output.js";
 import { PublishSource } from "./source/publish.js";
 import { PullSource } from "./source/pull.js";
 import type { Source, SourceEvents } from "./source/source.js";
@@ -167,12 +167,14 @@ export class Channel {
       inference === null
         ? null
         : new FaceFollower({ inference, side: inference.card.picture.side, unitSamples: inference.card.unitSamples });
-    const onState = (status: OutputStatus, detail?: string): void =>
-      options.log(status.reason === null ? "info" : "warn", "output", {
-        ...status,
-        ...(detail === undefined ? {} : { detail }),
-      });
-    this.#outputs = [new GatewayOutput(gateway), ...config.outputs.map((uri) => openOutput(uri, { onState }))];
+    const events = (uri: string): OutputEvents => ({
+      onState: (status, detail) =>
+        options.log(status.reason === null ? "info" : "warn", "output", {
+          ...status,
+          ...(detail === undefined ? {} : { detail: withoutSecrets(detail, uri) }),
+        }),
+    });
+    this.#outputs = [new GatewayOutput(gateway), ...config.outputs.map((uri) => openOutput(uri, events(uri)))];
   }
 
   start(): void {
@@ -243,7 +245,7 @@ export class Channel {
         this.#o.log(code === null ? "info" : "warn", "source", {
           state: source,
           code,
-          ...(detail === undefined ? {} : { detail }),
+          ...(detail === undefined ? {} : { detail: withoutSecrets(detail, this.#o.config.input) }),
         });
       },
     };

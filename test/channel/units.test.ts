@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { pictureSize, soundInfo } from "../../src/channel/format-info.js";
 import { FlvMuxer } from "../../src/channel/output/flv-muxer.js";
 import { freePath, openOutput } from "../../src/channel/output/open.js";
-import { KeyGate, type Output, publicUri, writeToAll } from "../../src/channel/output/output.js";
+import { KeyGate, type Output, publicUri, withoutSecrets, writeToAll } from "../../src/channel/output/output.js";
 import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../../src/channel/units.js";
 import { FlvReader, PICTURE, SCRIPT, SOUND } from "../../src/transport/flv/tag.js";
@@ -117,6 +117,20 @@ test("addresses are shown without keys and queries; recordings are never written
   writeFileSync(join(folder, "a.flv"), "");
   assert.is(freePath(join(folder, "a.flv")), join(folder, "a-1.flv"));
   rmSync(folder, { recursive: true });
+});
+
+test("what a server or GStreamer says about an address is shown without its secrets", () => {
+  const rtmp = "rtmp://user:hunter22@a.example/app/live_key?token=abcdef";
+  const launch = `no element "x" in: rtmp2sink location="${rtmp}" sync=false; live_key denied for user, token abcdef`;
+  const shown = withoutSecrets(launch, rtmp);
+  for (const secret of ["hunter22", "live_key", "abcdef"]) assert.not.match(shown, secret);
+  assert.match(shown, "rtmp://a.example/app/***");
+  const srt = 'srt://h:9000?mode=caller&passphrase=a"long%20one&streamid=publish:x';
+  const quoted = withoutSecrets(`caller: srtsink uri="${srt.replace(/"/g, '\\"')}", a"long one, publish:x`, srt);
+  for (const secret of ["long", "publish:x"]) assert.not.match(quoted, secret);
+  assert.match(quoted, /^caller: srtsink/);
+  assert.is(withoutSecrets("no space on /a/b.mkv", "file:///a/b.mkv"), "no space on /a/b.mkv");
+  assert.is(withoutSecrets("publish", "publish"), "publish");
 });
 
 test("an address that cannot be written to is a refused output, not an exception", async () => {

@@ -77,3 +77,31 @@ export function publicUri(uri: string): string {
     return uri.slice(0, uri.indexOf(":") + 1);
   }
 }
+
+/** Query values that say how, not who. */
+const HARMLESS = new Set(["mode", "latency", "pbkeylen", "loop"]);
+/** Shorter ones would hide parts of ordinary words. */
+const LEAST_SECRET = 4;
+
+/** What GStreamer or a server said about `uri`, without the secrets of that address: GStreamer repeats whole launch strings. */
+export function withoutSecrets(text: string, uri: string): string {
+  if (uri.startsWith("file:") || !uri.includes(":")) return text;
+  if (!URL.canParse(uri)) return text.replaceAll(uri, publicUri(uri));
+  const url = new URL(uri);
+  const parts = url.pathname.split("/").filter((p) => p !== "");
+  const values = [...url.searchParams].filter(([name]) => !HARMLESS.has(name)).map(([, value]) => value);
+  const hidden = [url.username, url.password, url.search, ...values, ...parts.slice(parts.length > 1 ? 1 : 0)];
+  const secrets = hidden.flatMap((s) => [s, decoded(s)]).filter((s) => s.length >= LEAST_SECRET);
+  let out = text;
+  for (const whole of [uri, uri.replace(/(["\\])/g, "\\$1")]) out = out.replaceAll(whole, publicUri(uri));
+  for (const secret of secrets.sort((a, b) => b.length - a.length)) out = out.replaceAll(secret, "***");
+  return out;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
