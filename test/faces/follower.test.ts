@@ -258,6 +258,20 @@ test("a detector that fails is counted, asked again, and breaks nothing", async 
   assert.equal(follower.tracksAt(29), [1]);
 });
 
+test("what no face can be (far away, huge, no number) is not followed, and costs nothing", async () => {
+  for (const wild of [1e300, -1e300, 1e9, Number.NaN, Number.POSITIVE_INFINITY]) {
+    const face = { x: wild, y: 0.4, width: 0.2, height: 0.2, score: 0.9, keypoints: new Array<number>(12).fill(0.5) };
+    const detections = [face, { ...face, x: 0.4, width: wild }, { ...face, x: 0.4, keypoints: [wild, wild] }];
+    const follower = new FaceFollower({ inference: { detectFaces: async () => detections }, side: SIDE });
+    for (let i = 0; i < 4; i++) {
+      follower.push(scene(i * 9600, 100));
+      await follower.settle();
+    }
+    assert.equal(follower.facesAt(3 * 9600), []);
+    assert.is(follower.counters.detections, 4);
+  }
+});
+
 test("a small face in a wide picture is found in tiles", async () => {
   const detector = new WhiteDetector();
   const sizes = new Set<number>();

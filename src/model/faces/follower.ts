@@ -213,15 +213,14 @@ export class FaceFollower {
     const epoch = this.#epoch;
     const round = this.#round;
     this.#running = this.#detect(picture, round)
-      .then(
-        (detections) => {
-          this.counters.detections++;
-          if (epoch === this.#epoch) this.#found(picture, round, detections);
-        },
-        () => {
-          this.counters.detection_failures++;
-        },
-      )
+      .then((detections) => {
+        this.counters.detections++;
+        if (epoch === this.#epoch) this.#found(picture, round, detections);
+      })
+      // Of the detector or of ours: nobody waits for this promise live, so that a rejection would end the process.
+      .catch(() => {
+        this.counters.detection_failures++;
+      })
       .finally(() => {
         this.#running = null;
       });
@@ -234,6 +233,7 @@ export class FaceFollower {
     for (const square of squaresOf(width, height, round)) {
       const seen = await this.#o.inference.detectFaces(rgbSquare(picture, square, side), side);
       for (const d of seen) {
+        if (!isNear(d)) continue;
         const mapped = toPicture(d, square, width, height);
         if (mapped) all.push(mapped);
       }
@@ -271,6 +271,13 @@ export class FaceFollower {
     if (this.#tracks.length === 0) return round === "whole" ? "tiles" : "whole";
     return this.#tracks.some((t) => t.pose.half < SMALL_HALF * shortSide) ? "tiles" : "whole";
   }
+}
+
+/** Fractions of the detector's square beyond this are no face; crops of such a size would never end. */
+const FAR = 4;
+
+function isNear(d: Detection): boolean {
+  return [d.x, d.y, d.width, d.height, d.score, ...d.keypoints].every((v) => Math.abs(v) <= FAR);
 }
 
 function faceOf(track: Track, picture: Picture): FollowedFace {
