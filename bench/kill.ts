@@ -32,7 +32,13 @@ type Stage = { readonly product: Product; readonly input: Taker; readonly output
 
 /** A channel that has been in mode separated for five seconds. */
 async function onStage(body: (stage: Stage) => Promise<Row[]>): Promise<Row[]> {
-  const product = await Product.start({ models, channels: { [CHANNEL]: { key: "k", profile: args.profile! } } });
+  const product = await Product.start({
+    models,
+    channels: {
+      // Separation may make a silence of its own: with at most 12 dB taken away, what is silent longer is a gap.
+      [CHANNEL]: { key: "k", profile: args.profile!, attenuationLimitDb: 12 },
+    },
+  });
   try {
     await product.ready();
     await product.listen();

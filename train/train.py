@@ -320,12 +320,12 @@ def write_features(net: StudentAndHead, pack: Pack, mx: Mixer, a: argparse.Names
     plain, all_rows = pack.crops, []
     for k in range(variants):
         if k:
-            moved = plain.clone()
+            changed = plain.clone()
             for f, n in zip(pack.first.tolist(), pack.frames.tolist()):
                 for i in range(0, n, 1000):
                     part = plain[f + i : f + min(n, i + 1000)][None].float()
-                    moved[f + i : f + min(n, i + 1000)] = moved(part, mx)[0].round().byte()
-            pack.crops = moved
+                    changed[f + i : f + min(n, i + 1000)] = moved(part, mx)[0].round().byte()
+            pack.crops = changed
         all_rows.append(evaluate.student_rows(net.student, pack).half().cpu())
     pack.crops = plain
     rows, first, frames = torch.stack(all_rows), pack.first.tolist(), pack.frames.tolist()
@@ -395,7 +395,7 @@ def unused(net: nn.Module) -> Tensor:
 
 def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=0.72, p_visible_other=0.7, drop=0.12, drop_memory=0.75, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.25, p_music=0.08, p_room=0.2, level_db=6, gain_db=(-14.0, 6.0), p_late=0.25), a.seed)
+    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=0.72, p_visible_other=0.7, drop=0.12, drop_memory=0.75, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.15, p_music=0.05, p_room=0.12, level_db=6, gain_db=(-14.0, 6.0), p_late=0.25), a.seed)
     net = build(a, pack, dev)
 
     def loss(_: float) -> Tensor:
@@ -407,7 +407,8 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
         Y, X = output_pair(net, b.mix, v, b.has_v, e * b.has_m, b.has_m)
         S = spectra(torch.stack([b.wanted, b.mix - b.wanted], 1), net.sep.cfg)
         known = b.has_m[:, 0] * (b.wanted.abs().amax(1) > 0)
-        return pair_loss(Y, S, X, b.open, a.compressed).mean() + 0.2 * (who * known).sum() / (known.sum() + 1) + unused(net)
+        some = 1 - 0.75 * (b.wanted.abs().amax(1) == 0).float()  # silence is easy and its decibels are many
+        return (pair_loss(Y, S, X, b.open, a.compressed) * some).mean() + 0.2 * (who * known).sum() / (known.sum() + 1) + unused(net)
 
     Loop(a, "condition", net, dict(stage="condition", features=a.features, **net.meta()), loss, lambda: evaluate.condition_report(net, pack, quick=True), a.batch * a.seconds, 1e-3).run()
     net.eval()
