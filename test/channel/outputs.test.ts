@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
+import { PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { MuxedOutput } from "../../src/channel/output/muxed-output.js";
 import { freePaths } from "../../src/channel/output/open.js";
+import { rawAacCaps } from "../../src/channel/source/flv-units.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { fileSink, type MuxTracks } from "../../src/transport/gst/launch.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
@@ -128,6 +130,21 @@ test("a recording that fails goes on in a new file; what was written stays", asy
   } finally {
     clearInterval(timer);
     await output.close();
+  }
+});
+
+test("a composition offset that leads before zero ends nothing: GStreamer's times have no sign", () => {
+  const picture = new PictureDecoder(() => {}, { onFault: () => {} });
+  const sound = new SoundDecoder(() => {}, { onFault: () => {} });
+  try {
+    const config = Buffer.from("0142c00affe1", "hex");
+    picture.push({ kind: "video", ptsMs: -8_000_000, dtsMs: 1000, key: true, data: Buffer.alloc(16), config });
+    const format = { codec: "AAC", caps: rawAacCaps(Buffer.from("1190", "hex")) } as const;
+    sound.push({ kind: "sound", ptsMs: -1, data: Buffer.alloc(16), format });
+    assert.is(picture.counters.picture_units_dropped + sound.counters.sound_units_dropped, 0);
+  } finally {
+    picture.close();
+    sound.close();
   }
 });
 
