@@ -68,7 +68,7 @@ const SOUND_BEHIND_MS = 250;
 /** Rendering goes in pieces of the filter bank's hop. */
 const RENDER_STEP = 256;
 /** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
-const NO_CARD = { unitSamples: 1920, guardSamples: 4224, lookBackSamples: 96_000 };
+const NO_CARD = { unitSamples: 1920, guardSamples: 4800, lookBackSamples: 99_840 };
 
 type Geometry = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
 /** A unit on its way out and when it came in (null: made here). */

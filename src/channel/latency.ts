@@ -12,7 +12,7 @@ export type Profile = "low" | "balanced" | "quality";
 /** Model units a step: fewer answer sooner, more leave the engine more time a call. */
 export const HOP_UNITS: Record<Profile, number> = { low: 1, balanced: 4, quality: 10 };
 
-/** Source to decoded sound and picture, mouth crops included (measured p95 at 1080p on two busy cores). */
+/** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
 /** From the cut of a step to its gains, all faces. */
 const INFERENCE_MS: Record<Profile, number> = { low: 35, balanced: 190, quality: 450 };

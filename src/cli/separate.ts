@@ -1,4 +1,3 @@
-import { sourceFile } from "../supervisor/paths.js";
 import { command, UsageError } from "./command.js";
 
 /** What file mode is asked to do; src/file/separate.ts takes it. */
@@ -16,7 +15,6 @@ export type SeparateArguments = {
   readonly cam: boolean;
   readonly json: boolean;
 };
-type FileMode = { runSeparate(options: SeparateArguments): Promise<number | undefined> };
 
 export const separateCommand = command({
   meta: { name: "separate", description: "Separates a file into on-screen and off-screen sound" },
@@ -59,7 +57,8 @@ export const separateCommand = command({
       cam: args.cam === true,
       json: args.json === true,
     };
-    const { runSeparate } = (await import(sourceFile("file/separate"))) as FileMode;
+    // Loaded only when asked for: the other commands need no model.
+    const { runSeparate } = await import("../file/separate.js");
     const status = await runSeparate(options);
     process.exitCode = status ?? 0;
   },
