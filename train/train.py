@@ -6,15 +6,17 @@ Order: sync, student, separate, condition (with --init separate.pt, --features t
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import os
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +91,7 @@ class Loop:
         self.path = a.out / f"{name}.pt"
         self.opt = torch.optim.AdamW(net.parameters(), a.lr, weight_decay=decay)
         self.steps, self.hours = 0, 0.0
+        self.average: dict[str, Tensor] | None = None
         if a.resume and self.path.exists():
             load(self.path, net)
             old = meta_of(self.path)
@@ -97,6 +100,34 @@ class Loop:
             if o.exists():
                 self.opt.load_state_dict(torch.load(o, map_location="cpu", weights_only=True))
             print(f"going on from step {self.steps}, {self.hours:.1f} h")
+
+    def follow(self, done: int) -> None:
+        """The running average of the weights is what is judged, kept and shipped: it is steadier than any single step."""
+        if not self.a.average:
+            return
+        now = self.net.state_dict()
+        if self.average is None:
+            self.average = {k: v.detach().clone() for k, v in now.items()}
+            return
+        decay = min(self.a.average, (done + 1) / (done + 10))
+        for k, v in self.average.items():
+            if v.is_floating_point():
+                v.lerp_(now[k], 1 - decay)
+            else:
+                v.copy_(now[k])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The average in place of the weights while this lasts."""
+        if self.average is None:
+            yield
+            return
+        raw = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(raw)
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -167,6 +198,7 @@ class Loop:
                     torch.nan_to_num_(p.grad, 0.0, 0.0, 0.0)
             nn.utils.clip_grad_norm_(params, a.clip)
             self.opt.step()
+            self.follow(self.steps - first)
             self.steps += 1
             self.hours += self.seconds / 3600
             run = loss.detach() if self.steps - first == 1 else 0.98 * run + 0.02 * loss.detach()
@@ -175,15 +207,26 @@ class Loop:
                     torch.cuda.synchronize()
                     print(f"first 5 steps {time.time() - t0:.1f} s, memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
             if time.time() - shown > a.every:
-                self.report(t0, run, first)
-                self.keep(False)
+                with self.averaged():
+                    self.report(t0, run, first)
+                    self.keep(False)
                 shown = time.time()
+        if self.average is not None:
+            self.net.load_state_dict(self.average)
         self.report(t0, run, first)
         self.keep(True)
 
 
+def has_bf16(dev: torch.device) -> bool:
+    """Whether bf16 is quicker than float32 here: every GPU we use, and CPUs that multiply it in hardware."""
+    if dev.type == "cuda":
+        return True
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and "avx512_bf16" in cpu.read_text()
+
+
 def amp(dev: torch.device) -> torch.autocast:
-    return torch.autocast(dev.type, dtype=torch.bfloat16, enabled=dev.type == "cuda")
+    return torch.autocast(dev.type, dtype=torch.bfloat16, enabled=has_bf16(dev))
 
 
 # ---------- stages ----------
@@ -289,20 +332,25 @@ class StudentAndHead(nn.Module):
 
 
 def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
-    pack = data.load_pack(a.pack, dev, crops=a.side)
+    taught = a.teacher_weight > 0 and not a.features_only
+    pack = data.load_pack(a.pack, dev, crops=a.side, sound_only=not taught)
     mx = Mixer(pack, pack.train, "train", MixConfig(p_room=0.3), a.seed)
     net, L = StudentAndHead(a.side).to(dev), 50
+    if a.init:
+        load(a.init, net, strict=False)
 
     def loss(at: float) -> Tensor:
         rows, x = visible_batch(mx, a.batch, L)
         pics = moved(pack.crops[rows].float(), mx)  # outside autocast: affine_grid would round positions
         with amp(dev):
             y = net.student(pics)
-        return change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * sync_loss(net.head, y, x)
+        if not taught:
+            return sync_loss(net.head, y, x)
+        return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * sync_loss(net.head, y, x)
 
     def judge() -> str:
         p2 = replace(pack, feats=evaluate.student_rows(net.student, pack))
-        fit = evaluate.change_fit(p2.feats, pack)
+        fit = evaluate.change_fit(p2.feats, pack) if taught else (0.0, 0.0)
         return f"change cos train {fit[0]:.3f} val {fit[1]:.3f}; " + evaluate.sync_report(net.head, p2)
 
     if a.features_only:
@@ -350,7 +398,8 @@ def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
 
 def build(a: argparse.Namespace, pack: Pack, dev: torch.device) -> Model:
     src = a.init or (a.out / "condition.pt" if a.resume and a.stage == "condition" else None) or (a.out / "separate.pt" if a.resume and a.stage == "separate" else None)
-    cfg = SepConfig(**meta_of(src)["cfg"]) if src and Path(src).exists() else replace(PRESETS[a.size], rnn_amp=a.rnn_amp)
+    cfg = SepConfig(**meta_of(src)["cfg"]) if src and Path(src).exists() else PRESETS[a.size]
+    cfg = replace(cfg, rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
     net = Model(cfg, pack.train.people)
     if a.init:
         load(Path(a.init), net, strict=False)
@@ -419,6 +468,15 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
         f.write(text + "\n")
 
 
+def keep_memory() -> None:
+    """Lets glibc keep freed memory: else each large tensor is fresh pages from the kernel, which costs a CPU more than the arithmetic
+    (the picture front end: 16 times)."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            libc.mallopt(option, value)
+
+
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition"])
@@ -431,6 +489,7 @@ def main() -> None:
     p.add_argument("--seconds", type=float, default=4.0)
     p.add_argument("--lr", type=float, default=0)
     p.add_argument("--lr-end", type=float, default=-1)
+    p.add_argument("--average", type=float, default=0.998, help="decay a step of the running average of the weights; 0: none")
     p.add_argument("--clip", type=float, default=5.0)
     p.add_argument("--compressed", type=float, default=5.0, help="weight of the compressed-spectrum loss")
     p.add_argument("--feature-noise", type=float, default=0.2)
@@ -438,6 +497,7 @@ def main() -> None:
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1])
     p.add_argument("--side", type=int, default=80)
     p.add_argument("--init", type=Path)
+    p.add_argument("--teacher-weight", type=float, default=1.0, help="student: weight of the teacher's features; 0: synchrony alone, no teacher needed")
     p.add_argument("--variants", type=int, default=8)
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
     p.add_argument("--resume", action="store_true")
@@ -448,6 +508,7 @@ def main() -> None:
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
     a = p.parse_args()
+    keep_memory()
     dev = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     gpu = dev.type == "cuda"
     if a.threads:
