@@ -82,7 +82,10 @@ export function prefixOf(path: string): string {
   return path.endsWith(INDEX) ? path.slice(0, -INDEX.length) : path;
 }
 
-/** A checkpoint whose index is read and whose data files are open. Close it. */
+/**
+ * A checkpoint whose index is read and whose data files are open. Close it. Reads are synchronous: the graph builder asks for one
+ * variable after another, and an import is a command of its own, with nothing to serve meanwhile.
+ */
 export class Checkpoint {
   readonly variables: readonly Variable[];
   readonly #shards: readonly Shard[];
@@ -109,18 +112,18 @@ export class Checkpoint {
    * Values of a float32 or float16 variable, row-major, its checksum verified. Holds the result and one chunk. One read at a time.
    * Throws SL_MODEL_INVALID when there is no such variable, it is of another type or in pieces, or its bytes are damaged.
    */
-  async read(name: string): Promise<Float32Array> {
+  read(name: string): Float32Array {
     const entry = this.#entry(name);
     const type = typeName(entry.type);
     if (type === "float32") {
       const values = new Float32Array(entry.bytes / 4);
       const bytes = new Uint8Array(values.buffer); // little endian, as every machine that Node runs on
-      await this.#pass(name, entry, (chunk, at) => bytes.set(chunk, at));
+      this.#pass(name, entry, (chunk, at) => bytes.set(chunk, at));
       return values;
     }
     if (type === "float16") {
       const values = new Float32Array(entry.bytes / 2);
-      await this.#pass(name, entry, (chunk, at) => {
+      this.#pass(name, entry, (chunk, at) => {
         const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
         for (let i = 0; i < chunk.length; i += 2) values[(at + i) / 2] = half(view.getUint16(i, true));
       });
@@ -130,13 +133,13 @@ export class Checkpoint {
   }
 
   /** A single int32 or int64, such as global_step. */
-  async readInteger(name: string): Promise<number> {
+  readInteger(name: string): number {
     const entry = this.#entry(name);
     const type = typeName(entry.type);
     if ((type !== "int32" && type !== "int64") || entry.shape.length > 0)
       throw this.#fault(entry, name, `is ${type} of shape (${entry.shape.join(", ")}), not a single int32 or int64`);
     let value = 0n;
-    await this.#pass(name, entry, (chunk) => {
+    this.#pass(name, entry, (chunk) => {
       const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
       value = type === "int32" ? BigInt(view.getInt32(0, true)) : view.getBigInt64(0, true);
     });
@@ -146,15 +149,15 @@ export class Checkpoint {
   }
 
   /** Reads a variable of any type with a fixed size only to verify its checksum; keeps nothing. */
-  async verify(name: string): Promise<void> {
+  verify(name: string): void {
     const entry = this.#entry(name);
     if (typeBytes(entry.type) === 0)
       throw this.#fault(entry, name, `is of type ${typeName(entry.type)}, which is not read`);
-    await this.#pass(name, entry, () => {});
+    this.#pass(name, entry, () => {});
   }
 
-  close(): Promise<void> {
-    return closeAll(this.#shards);
+  close(): void {
+    closeAll(this.#shards);
   }
 
   #fault({ shard }: BundleEntry, name: string, what: string): Error {
@@ -170,12 +173,12 @@ export class Checkpoint {
   }
 
   /** Gives the bytes chunk by chunk (valid only during the call), then compares the checksum. */
-  async #pass(name: string, entry: BundleEntry, take: (chunk: Uint8Array, at: number) => void): Promise<void> {
+  #pass(name: string, entry: BundleEntry, take: (chunk: Uint8Array, at: number) => void): void {
     const shard = this.#shards[entry.shard]!;
     let crc = 0;
     for (let at = 0; at < entry.bytes; at += CHUNK_BYTES) {
       const chunk = this.#chunk.subarray(0, Math.min(CHUNK_BYTES, entry.bytes - at));
-      await readFully(shard, chunk, entry.offset + at);
+      readFully(shard, chunk, entry.offset + at);
       crc = crc32c(chunk, crc);
       take(chunk, at);
     }
@@ -189,25 +192,25 @@ export class Checkpoint {
  * Opens a TensorFlow checkpoint (bundle V2: PREFIX.index and its data files). Everything that the index says is compared with the
  * real files here, so that later reads allocate only what is there. Throws SL_MODEL_INVALID with file, variable, expected and found.
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export function openCheckpoint(path: string): Checkpoint {
   const prefix = prefixOf(path);
-  const file = await openFile(prefix + INDEX);
+  const file = openFile(prefix + INDEX);
   let index: Index;
   try {
     if (file.size > MAX_INDEX_BYTES) throw invalid(file.path, `${file.size} bytes; the limit is ${MAX_INDEX_BYTES}`);
     const bytes = new Uint8Array(file.size);
-    await readFully(file, bytes, 0);
+    readFully(file, bytes, 0);
     index = readIndex(bytes, file.path);
   } finally {
-    await file.file.close();
+    closeAll([file]);
   }
-  const shards = await openShards(prefix, index.shards);
+  const shards = openShards(prefix, index.shards);
   try {
     const whole = [...index.entries].filter(([, e]) => e.slices === 0);
     requireFilled(shards, [...whole, ...index.pieces]);
     return new Checkpoint(prefix, index, shards);
   } catch (e) {
-    await closeAll(shards);
+    closeAll(shards);
     throw e;
   }
 }

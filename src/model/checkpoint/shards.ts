@@ -1,9 +1,9 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { InferenceError } from "../inference.js";
 import type { BundleEntry } from "./bundle.js";
 
 /** A data file of the checkpoint, open for reading. */
-export type Shard = { readonly path: string; readonly file: FileHandle; readonly size: number };
+export type Shard = { readonly path: string; readonly fd: number; readonly size: number };
 
 /** So much of a tensor is in memory at a time, beside its result. */
 export const CHUNK_BYTES = 1 << 20;
@@ -13,44 +13,44 @@ export function invalid(file: string, what: string): InferenceError {
 }
 
 /** Opens a file and says its size. SL_MODEL_INVALID when it is absent or no file. */
-export async function openFile(path: string): Promise<Shard> {
-  const file = await open(path).catch((e: NodeJS.ErrnoException) => {
-    throw invalid(path, e.code === "ENOENT" ? "there is no such file" : `cannot be opened (${e.code ?? e.message})`);
-  });
+export function openFile(path: string): Shard {
+  let fd: number;
   try {
-    const info = await file.stat();
-    if (!info.isFile()) throw invalid(path, "is not a file");
-    return { path, file, size: info.size };
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK); // a FIFO without a writer would hold us for ever
   } catch (e) {
-    await file.close();
-    throw e;
+    const { code, message } = e as NodeJS.ErrnoException;
+    throw invalid(path, code === "ENOENT" ? "there is no such file" : `cannot be opened (${code ?? message})`);
   }
+  const info = fstatSync(fd);
+  if (info.isFile()) return { path, fd, size: info.size };
+  closeSync(fd);
+  throw invalid(path, "is not a file");
 }
 
 /** PREFIX.data-0000K-of-0000N, all N of them; none stays open when one fails. */
-export async function openShards(prefix: string, count: number): Promise<Shard[]> {
+export function openShards(prefix: string, count: number): Shard[] {
   const number = (n: number): string => String(n).padStart(5, "0");
   const shards: Shard[] = [];
   try {
-    for (let k = 0; k < count; k++) shards.push(await openFile(`${prefix}.data-${number(k)}-of-${number(count)}`));
+    for (let k = 0; k < count; k++) shards.push(openFile(`${prefix}.data-${number(k)}-of-${number(count)}`));
     return shards;
   } catch (e) {
-    await closeAll(shards);
+    closeAll(shards);
     throw e;
   }
 }
 
-export async function closeAll(shards: readonly Shard[]): Promise<void> {
-  for (const { file } of shards) await file.close();
+export function closeAll(shards: readonly Shard[]): void {
+  for (const { fd } of shards) closeSync(fd);
 }
 
 /** Fills `into` from byte `offset` on. */
-export async function readFully(shard: Shard, into: Uint8Array, offset: number): Promise<void> {
+export function readFully(shard: Shard, into: Uint8Array, offset: number): void {
   let at = 0;
   while (at < into.length) {
-    const { bytesRead } = await shard.file.read(into, at, into.length - at, offset + at);
-    if (bytesRead === 0) throw invalid(shard.path, "became shorter while it was read");
-    at += bytesRead;
+    const got = readSync(shard.fd, into, at, into.length - at, offset + at);
+    if (got === 0) throw invalid(shard.path, "became shorter while it was read");
+    at += got;
   }
 }
 
