@@ -1,15 +1,13 @@
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { addDims, type Dim, dim, dimText, mulDims, type Shape, sameDim, shapeText, sizeOf } from "./dims.js";
 import {
   type AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
   TensorProto_DataType as DataType,
-  type GraphProtoSchema,
-  ModelProtoSchema,
   type NodeProtoSchema,
-  type TensorProtoSchema,
   type ValueInfoProtoSchema,
 } from "./onnx_pb.js";
+import { type LateTensor, modelPieces } from "./pieces.js";
 
 /** Element types used here, named as in onnxruntime. */
 export type ElementType = "float32" | "int64" | "uint8" | "bool" | "int32";
@@ -96,7 +94,7 @@ function valueInfo(value: Value): MessageInitShape<typeof ValueInfoProtoSchema> 
  */
 export class GraphBuilder {
   private readonly nodes: MessageInitShape<typeof NodeProtoSchema>[] = [];
-  private readonly initialisers: (() => MessageInitShape<typeof TensorProtoSchema>)[] = [];
+  private readonly initialisers: LateTensor[] = [];
   private readonly inputs: Value[] = [];
   private readonly outputs: Value[] = [];
   private readonly names = new Set<string>();
@@ -212,27 +210,41 @@ export class GraphBuilder {
 
   /** The file's bytes. `notes` become metadata_props. */
   finish(notes: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
+    const { size, pieces } = this.whole(notes);
+    const file = new Uint8Array(size);
+    let at = 0;
+    for (const piece of pieces()) {
+      file.set(piece, at);
+      at += piece.length;
+    }
+    return file;
+  }
+
+  /** The same bytes one after another, for files that need not be in memory as a whole: at any time one tensor is. */
+  pieces(notes: Readonly<Record<string, string>> = {}): Generator<Uint8Array> {
+    return this.whole(notes).pieces();
+  }
+
+  private whole(notes: Readonly<Record<string, string>>): ReturnType<typeof modelPieces> {
     if (this.outputs.length === 0) throw new TypeError(`graph ${this.name} has no output`);
-    const graph: MessageInitShape<typeof GraphProtoSchema> = {
-      name: this.name,
-      node: this.nodes,
-      initializer: this.initialisers.map((make) => make()),
-      input: this.inputs.map(valueInfo),
-      output: this.outputs.map(valueInfo),
-    };
-    return toBinary(
-      ModelProtoSchema,
-      create(ModelProtoSchema, {
+    return modelPieces({
+      model: {
         irVersion: BigInt(this.irVersion),
         opsetImport: [
           { domain: "", version: BigInt(this.opset) },
           ...[...this.domains].map((domain) => ({ domain, version: 1n })),
         ],
         producerName: "sightline",
-        graph,
         metadataProps: Object.entries(notes).map(([key, value]) => ({ key, value })),
-      }),
-    );
+      },
+      graph: {
+        name: this.name,
+        node: this.nodes,
+        input: this.inputs.map(valueInfo),
+        output: this.outputs.map(valueInfo),
+      },
+      initialisers: this.initialisers,
+    });
   }
 
   private initialiser(name: string, shape: readonly number[], data: Data): Value {
@@ -245,24 +257,25 @@ export class GraphBuilder {
           : data instanceof Int32Array
             ? "int32"
             : "uint8";
-    const proto = {
-      name: this.claim(name),
-      dims: shape.map((d) => BigInt(d)),
-      dataType: dataType[type],
-      rawData: new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer),
-    };
-    this.initialisers.push(() => proto);
+    const raw = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer);
+    this.initialisers.push({
+      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType[type] },
+      bytes: raw.length,
+      make: () => raw,
+    });
     return { name, type, shape };
   }
 
   /** As `initialiser`; what `make` gives is not copied. */
   private later(name: string, shape: readonly number[], make: () => Float32Array): Value {
-    this.claim(name);
-    this.initialisers.push(() => {
-      const data = make();
-      checkSize(name, shape, data);
-      const rawData = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-      return { name, dims: shape.map((d) => BigInt(d)), dataType: dataType.float32, rawData };
+    this.initialisers.push({
+      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType.float32 },
+      bytes: 4 * (sizeOf(shape) as number),
+      make: () => {
+        const data = make();
+        checkSize(name, shape, data);
+        return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+      },
     });
     return { name, type: "float32", shape };
   }

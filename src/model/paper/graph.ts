@@ -40,6 +40,8 @@ export type PaperGraph = {
   readonly macs: number;
   /** The ONNX file (opset 17, float32). Only now the source is asked. Throws SL_MODEL_INVALID for variables that do not fit. */
   write(): Uint8Array<ArrayBuffer>;
+  /** The same file one tensor after another, for whoever streams it to a disk. */
+  pieces(): Generator<Uint8Array>;
 };
 
 const info = (v: Value): TensorInfo => ({
@@ -104,5 +106,6 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
     parameters: g.parameters,
     macs: g.macs.perUnit + g.macs.fixed,
     write: () => g.finish({ preset: name, form }),
+    pieces: () => g.pieces({ preset: name, form }),
   };
 }
