@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { half } from "../weights.js";
 import { type BundleEntry, readEntry, readHeader } from "./bundle.js";
 import { crc32c, maskedCrc } from "./crc32c.js";
@@ -28,6 +29,8 @@ export type Variable = {
   readonly bytes: number;
   /** Above 0: saved in so many pieces by a partitioner; such a variable is listed but not read. */
   readonly slices: number;
+  /** In one piece and of a type whose checksum is that of its bytes (strings are summed otherwise). */
+  readonly verifiable: boolean;
 };
 
 /** What the index holds, checked in itself; the data files are not yet looked at. */
@@ -94,6 +97,8 @@ export class Checkpoint {
 
   constructor(
     readonly prefix: string,
+    /** Of the whole index, which holds a checksum of every variable. */
+    readonly indexSha256: string,
     index: Index,
     shards: readonly Shard[],
   ) {
@@ -105,6 +110,7 @@ export class Checkpoint {
       shape: e.shape,
       bytes: e.bytes,
       slices: e.slices,
+      verifiable: e.slices === 0 && typeBytes(e.type) > 0,
     }));
   }
 
@@ -196,11 +202,13 @@ export function openCheckpoint(path: string): Checkpoint {
   const prefix = prefixOf(path);
   const file = openFile(prefix + INDEX);
   let index: Index;
+  let sum: string;
   try {
     if (file.size > MAX_INDEX_BYTES) throw invalid(file.path, `${file.size} bytes; the limit is ${MAX_INDEX_BYTES}`);
     const bytes = new Uint8Array(file.size);
     readFully(file, bytes, 0);
     index = readIndex(bytes, file.path);
+    sum = createHash("sha256").update(bytes).digest("hex");
   } finally {
     closeAll([file]);
   }
@@ -208,7 +216,7 @@ export function openCheckpoint(path: string): Checkpoint {
   try {
     const whole = [...index.entries].filter(([, e]) => e.slices === 0);
     requireFilled(shards, [...whole, ...index.pieces]);
-    return new Checkpoint(prefix, index, shards);
+    return new Checkpoint(prefix, sum, index, shards);
   } catch (e) {
     closeAll(shards);
     throw e;
