@@ -1,16 +1,17 @@
 """The network of a preset in TensorFlow's own operators, weights read from the bundle by TensorFlow.
 
-  python3 tensorflow_net.py PREFIX FOLDER     reads FOLDER/in.json and FOLDER/NAME.raw, writes FOLDER/OUTPUT.raw (float32)
+  python3 tensorflow_net.py FOLDER ...     reads FOLDER/in.json and FOLDER/NAME.raw, writes FOLDER/OUTPUT.raw (float32)
 """
 import json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 import tensorflow as tf
 
-prefix, folder = sys.argv[1:3]
-job = json.load(open(folder + "/in.json"))
-file = tf.train.load_checkpoint(prefix)
-has = file.has_tensor
+folder = job = file = None
+
+
+def has(name):
+    return file.has_tensor(name)
 
 
 def read(name):
@@ -111,7 +112,10 @@ def write(name, value):
     np.asarray(value, np.float32).tofile("%s/%s.raw" % (folder, name))
 
 
-names = {i["name"] for i in job["inputs"]}
-scales = trunk(job["preset"] == "cam") if "video" in names else None
-if "db" in names:
-    unet(scales)
+for folder in sys.argv[1:]:
+    job = json.load(open(folder + "/in.json"))
+    file = tf.train.load_checkpoint(job["prefix"])
+    names = {i["name"] for i in job["inputs"]}
+    scales = trunk(job["preset"] == "cam") if "video" in names else None
+    if "db" in names:
+        unet(scales)
