@@ -1,17 +1,19 @@
 """The networks of Owens & Efros 2018 in PyTorch, written from the specification alone: what the ONNX graphs are compared with.
 
-    python3 reference.py FOLDER [--repeat N] [--threads N]
+    python3 reference.py FOLDER ... [--repeat N] [--threads N]
 
 FOLDER/request.json: {"sound": bool, "mono": bool, "middle": bool, "trunk": bool, "unet": bool, "fine_cam": bool, "gamma": bool,
 "spectrum": frames of the spectrum, "image", "frames", "samples", "variables": [[name, shape], ...]}.
 FOLDER/variables.bin: float32, one after another in that order, TensorFlow's layout. FOLDER/video.bin: uint8 (F, H, W, 3);
-FOLDER/samples.bin: float32 (N, 2). Writes NAME.bin (float32) for every output and answers.json: {"outputs": {name: shape}, "ms": [...]}.
+FOLDER/samples.bin: float32 (N, 2). Writes NAME.bin (float32) for every output and answers.json: {"outputs": [NAME, ...],
+"ms": [of every run], "peak_mib", "torch": version}.
 Every padding is explicit, nothing is folded, and no code is shared with what is tested.
 """
 
 import argparse
 import json
 import math
+import resource
 import time
 from pathlib import Path
 
@@ -180,40 +182,46 @@ def stft(samples: np.ndarray, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(db.astype(np.float32)), torch.from_numpy(np.angle(x).astype(np.float32))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    request = json.loads((a.folder / "request.json").read_text())
-    raw = torch.from_numpy(np.fromfile(a.folder / "variables.bin", np.float32))
+def answer(folder: Path, repeat: int) -> None:
+    request = json.loads((folder / "request.json").read_text())
+    raw = torch.from_numpy(np.fromfile(folder / "variables.bin", np.float32))
     variables, at = {}, 0
     for name, shape in request["variables"]:
         size = math.prod(shape)
         variables[name] = raw[at : at + size].reshape(shape)
         at += size
     assert at == len(raw), f"variables.bin has {len(raw)} values, the request {at}"
-    for name in list(variables):
+    for name in variables:
         assert request["gamma"] or name.startswith("gen/") or not name.endswith("/gamma"), name
     side, frames = request["image"], request["frames"]
-    video = torch.from_numpy(np.fromfile(a.folder / "video.bin", np.uint8).reshape(frames, side, side, 3))
-    samples = np.fromfile(a.folder / "samples.bin", np.float32).reshape(request["samples"], 2)
+    video = torch.from_numpy(np.fromfile(folder / "video.bin", np.uint8).reshape(frames, side, side, 3))
+    samples = np.fromfile(folder / "samples.bin", np.float32).reshape(request["samples"], 2)
     db, phase = stft(samples[:, 0], request["spectrum"]) if request["unet"] else (torch.empty(0), torch.empty(0))
     net = Net(request, variables)
     times = []
     with torch.inference_mode():
-        for _ in range(a.repeat):
+        for _ in range(repeat):
             begin = time.perf_counter()
             out = net(video, torch.from_numpy(samples), db, phase)
             times.append(1000 * (time.perf_counter() - begin))
     if request["unet"]:
         out |= {"db": db, "phase": phase}
     for name, value in out.items():
-        value.contiguous().numpy().tofile(a.folder / f"{name}.bin")
-    answers = {"outputs": {name: list(v.shape) for name, v in out.items()}, "ms": times, "torch": torch.__version__}
-    (a.folder / "answers.json").write_text(json.dumps(answers))
+        value.contiguous().numpy().tofile(folder / f"{name}.bin")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    answers = {"outputs": list(out), "ms": times, "peak_mib": peak, "torch": torch.__version__}
+    (folder / "answers.json").write_text(json.dumps(answers))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    for folder in a.folders:
+        answer(folder, a.repeat)
 
 
 if __name__ == "__main__":
