@@ -6,7 +6,7 @@ FOLDER/request.json: {"sound": bool, "mono": bool, "middle": bool, "trunk": bool
 "spectrum": frames of the spectrum, "image", "frames", "samples", "variables": [[name, shape], ...]}.
 FOLDER/variables.bin: float32, one after another in that order, TensorFlow's layout. FOLDER/video.bin: uint8 (F, H, W, 3);
 FOLDER/samples.bin: float32 (N, 2). Writes NAME.bin (float32) for every output and answers.json: {"outputs": [NAME, ...],
-"ms": [of every run], "peak_mib", "torch": version}.
+"ms" and "cpu_ms": [of every run], "peak_mib", "torch": version}.
 Every padding is explicit, nothing is folded, and no code is shared with what is tested.
 """
 
@@ -198,18 +198,19 @@ def answer(folder: Path, repeat: int) -> None:
     samples = np.fromfile(folder / "samples.bin", np.float32).reshape(request["samples"], 2)
     db, phase = stft(samples[:, 0], request["spectrum"]) if request["unet"] else (torch.empty(0), torch.empty(0))
     net = Net(request, variables)
-    times = []
+    times, work = [], []
     with torch.inference_mode():
         for _ in range(repeat):
-            begin = time.perf_counter()
+            begin, busy = time.perf_counter(), time.process_time()
             out = net(video, torch.from_numpy(samples), db, phase)
             times.append(1000 * (time.perf_counter() - begin))
+            work.append(1000 * (time.process_time() - busy))
     if request["unet"]:
         out |= {"db": db, "phase": phase}
     for name, value in out.items():
         value.contiguous().numpy().tofile(folder / f"{name}.bin")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    answers = {"outputs": list(out), "ms": times, "peak_mib": peak, "torch": torch.__version__}
+    answers = {"outputs": list(out), "ms": times, "cpu_ms": work, "peak_mib": peak, "torch": torch.__version__}
     (folder / "answers.json").write_text(json.dumps(answers))
 
 

@@ -28,6 +28,7 @@ export function withoutTorch(): string | null {
 const answers = z.object({
   outputs: z.array(z.string()),
   ms: z.array(z.number()),
+  cpu_ms: z.array(z.number()),
   peak_mib: z.number(),
   torch: z.string(),
 });
@@ -43,6 +44,7 @@ export type Reference = {
   readonly outputs: Readonly<Record<string, Float32Array>>;
   /** Milliseconds of each run. */
   readonly ms: readonly number[];
+  readonly cpuMs: readonly number[];
   /** Peak memory of the process, MiB, weights included. */
   readonly peakMib: number;
   readonly version: string;
@@ -73,7 +75,13 @@ function answered(folder: string): Reference {
     const bytes = readFileSync(join(folder, `${name}.bin`));
     return [name, new Float32Array(new Uint8Array(bytes).buffer)];
   });
-  return { outputs: Object.fromEntries(outputs), ms: said.ms, peakMib: said.peak_mib, version: said.torch };
+  return {
+    outputs: Object.fromEntries(outputs),
+    ms: said.ms,
+    cpuMs: said.cpu_ms,
+    peakMib: said.peak_mib,
+    version: said.torch,
+  };
 }
 
 /** The window of section 7.5 through the PyTorch networks (reference.py) with the same variables; one process for all. */
