@@ -1,23 +1,32 @@
 """The networks of Owens & Efros 2018 in PyTorch, written from the specification alone: what the ONNX graphs are compared with.
 
-    python3 reference.py FOLDER [--repeat N] [--threads N]
+    python3 reference.py FOLDER ... [--repeat N] [--threads N]
 
 FOLDER/request.json: {"sound": bool, "mono": bool, "middle": bool, "trunk": bool, "unet": bool, "fine_cam": bool, "gamma": bool,
 "spectrum": frames of the spectrum, "image", "frames", "samples", "variables": [[name, shape], ...]}.
 FOLDER/variables.bin: float32, one after another in that order, TensorFlow's layout. FOLDER/video.bin: uint8 (F, H, W, 3);
-FOLDER/samples.bin: float32 (N, 2). Writes NAME.bin (float32) for every output and answers.json: {"outputs": {name: shape}, "ms": [...]}.
-Every padding is explicit, nothing is folded, and no code is shared with what is tested.
+FOLDER/samples.bin: float32 (N, 2). Writes NAME.bin (float32) for every output and answers.json: {"outputs": [NAME, ...],
+"ms" and "cpu_ms": [of every run], "peak_mib", "torch": version}.
+Every odd padding is explicit, nothing is folded, and no code is shared with what is tested.
 """
 
 import argparse
 import json
 import math
+import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+
+def conv3d(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, stride: list[int], pads: list[int]):
+    """For one window of few channels F.conv3d (2.13) takes a kernel that needs 80 times as long as oneDNN's: ask for that."""
+    if torch.backends.mkldnn.is_available():
+        return torch.mkldnn_convolution(x, w, bias, pads, stride, [1, 1, 1], 1)
+    return F.conv3d(x, w, bias, stride, pads)
 
 
 class Net:
@@ -40,13 +49,17 @@ class Net:
         for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride)):
             total = max((math.ceil(n / s) - 1) * s + k - n, 0)
             pads += [total // 2, total - total // 2]
-        return F.pad(x, pads, value=value)
+        return F.pad(x, pads, value=value) if any(pads) else x
 
     def conv(self, scope: str, x: torch.Tensor, stride) -> torch.Tensor:
         w = self.weights(scope)
-        x = self.same(x, w.shape[2:], stride, 0.0)
+        pads = [0] * len(stride)
+        if all(s == 1 and k % 2 == 1 for s, k in zip(stride, w.shape[2:])):
+            pads = [k // 2 for k in w.shape[2:]]  # as many before as after: the convolution itself can do it
+        else:
+            x = self.same(x, w.shape[2:], stride, 0.0)
         bias = self.v.get(scope + "/biases")
-        y = (F.conv3d if w.dim() == 5 else F.conv2d)(x, w, bias, stride)
+        y = conv3d(x, w, bias, stride, pads) if w.dim() == 5 else F.conv2d(x, w, bias, stride, pads)
         return y if bias is not None else self.norm(scope + "/BatchNorm", y)
 
     def deconv(self, scope: str, x: torch.Tensor, stride) -> torch.Tensor:
@@ -102,7 +115,7 @@ class Net:
         x = -1 + (2 / 255) * video.float()
         if self.r["middle"]:
             x = x[len(x) // 2 : len(x) // 2 + 1].expand(len(x), -1, -1, -1)
-        x = x.permute(3, 0, 1, 2)[None]
+        x = x.permute(3, 0, 1, 2)[None].contiguous()
         x = F.relu(self.conv("im/conv1", x, [2, 2, 2]))
         x = F.max_pool3d(self.same(x, (1, 3, 3), (1, 2, 2), -math.inf), (1, 3, 3), (1, 2, 2))
         x = self.block("im/conv2_1", x, [1, 1, 1])
@@ -180,40 +193,47 @@ def stft(samples: np.ndarray, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(db.astype(np.float32)), torch.from_numpy(np.angle(x).astype(np.float32))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    request = json.loads((a.folder / "request.json").read_text())
-    raw = torch.from_numpy(np.fromfile(a.folder / "variables.bin", np.float32))
+def answer(folder: Path, repeat: int) -> None:
+    request = json.loads((folder / "request.json").read_text())
+    raw = torch.from_numpy(np.fromfile(folder / "variables.bin", np.float32))
     variables, at = {}, 0
     for name, shape in request["variables"]:
         size = math.prod(shape)
         variables[name] = raw[at : at + size].reshape(shape)
         at += size
     assert at == len(raw), f"variables.bin has {len(raw)} values, the request {at}"
-    for name in list(variables):
+    for name in variables:
         assert request["gamma"] or name.startswith("gen/") or not name.endswith("/gamma"), name
     side, frames = request["image"], request["frames"]
-    video = torch.from_numpy(np.fromfile(a.folder / "video.bin", np.uint8).reshape(frames, side, side, 3))
-    samples = np.fromfile(a.folder / "samples.bin", np.float32).reshape(request["samples"], 2)
+    video = torch.from_numpy(np.fromfile(folder / "video.bin", np.uint8).reshape(frames, side, side, 3))
+    samples = np.fromfile(folder / "samples.bin", np.float32).reshape(request["samples"], 2)
     db, phase = stft(samples[:, 0], request["spectrum"]) if request["unet"] else (torch.empty(0), torch.empty(0))
     net = Net(request, variables)
-    times = []
+    times, work = [], []
     with torch.inference_mode():
-        for _ in range(a.repeat):
-            begin = time.perf_counter()
+        for _ in range(repeat):
+            begin, busy = time.perf_counter(), time.process_time()
             out = net(video, torch.from_numpy(samples), db, phase)
             times.append(1000 * (time.perf_counter() - begin))
+            work.append(1000 * (time.process_time() - busy))
     if request["unet"]:
         out |= {"db": db, "phase": phase}
     for name, value in out.items():
-        value.contiguous().numpy().tofile(a.folder / f"{name}.bin")
-    answers = {"outputs": {name: list(v.shape) for name, v in out.items()}, "ms": times, "torch": torch.__version__}
-    (a.folder / "answers.json").write_text(json.dumps(answers))
+        value.contiguous().numpy().tofile(folder / f"{name}.bin")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    answers = {"outputs": list(out), "ms": times, "cpu_ms": work, "peak_mib": peak, "torch": torch.__version__}
+    (folder / "answers.json").write_text(json.dumps(answers))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    for folder in a.folders:
+        answer(folder, a.repeat)
 
 
 if __name__ == "__main__":
