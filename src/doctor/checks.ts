@@ -207,6 +207,8 @@ async function models(config: LoadedConfig, configFile: string | null): Promise<
     [...folders].map(async ([folder, name]): Promise<Check> => {
       try {
         const { card } = await verifyModel(folder);
+        if (card.kind !== "stream" && wanted.includes(name))
+          throw new Error(`${folder}: kind ${card.kind} cannot be run step by step, as a channel does`);
         return {
           area: "models",
           name,

@@ -71,7 +71,14 @@ async function writePieces(path: string, pieces: Iterable<Uint8Array>, signal?: 
   return hash.digest("hex");
 }
 
-type CardParts = { name: string; version: string; form: "folded" | "unfolded"; match: Match; macs: number; sha256: string };
+type CardParts = {
+  name: string;
+  version: string;
+  form: "folded" | "unfolded";
+  match: Match;
+  macs: number;
+  sha256: string;
+};
 
 function cardOf(graph: PaperGraph, checkpoint: Checkpoint, step: number | null, parts: CardParts): WindowCard {
   const { frames, samples, image, spectrum } = graph.sizes;
@@ -135,7 +142,14 @@ export async function importCheckpoint(
     const card = await writeFolder(out, async (folder) => {
       const sha256 = await writePieces(join(folder, MODEL), graph.pieces(), options.signal);
       const name = options.name ?? basename(resolve(out));
-      const made = cardOf(graph, checkpoint, step, { name, version: options.version ?? "1", form, match, macs, sha256 });
+      const made = cardOf(graph, checkpoint, step, {
+        name,
+        version: options.version ?? "1",
+        form,
+        match,
+        macs,
+        sha256,
+      });
       await writeFile(join(folder, "card.json"), `${JSON.stringify(made, null, 2)}\n`, { flush: true });
       await verifyModel(folder); // what the disk holds is what was meant
       return made;
