@@ -31,7 +31,8 @@ const there = hasTensorFlow();
 if (!there) console.log("skipped: outputs beside TensorFlow's (python3 has no tensorflow)");
 
 const dir = mkdtempSync(join(tmpdir(), "sightline-beside-"));
-test.after(() => rmSync(dir, { recursive: true, force: true }));
+// Also when preparing fails, after which uvu calls no hook.
+process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
 
 type Case = {
   readonly preset: PresetName;
@@ -75,7 +76,10 @@ if (there)
     prepared = await Promise.all(cases.map(prepare));
     // One process for all: TensorFlow takes seconds to load.
     const folders = prepared.map((p) => p.folder);
-    execFileSync("python3", [script, ...folders], { stdio: ["ignore", "inherit", "pipe"], timeout: 150_000 });
+    execFileSync("python3", [script, ...folders], {
+      stdio: ["ignore", "inherit", "pipe"],
+      timeout: own ? 900_000 : 150_000,
+    });
   });
 
 for (const [i, { preset, form, limit, prefix }] of cases.entries())
