@@ -29,13 +29,12 @@ export function toOnnx(
 
 /** Reads a source with its faults made plain: a variable of the wrong length, norms that would give no numbers. */
 export class VariableReader {
-  /** The last weights: the unfolded form asks for them once per tap in time. */
-  private last: { readonly name: string; readonly values: Float32Array } | null = null;
+  /** The last weights: the unfolded form asks for them again for every tap in time. */
+  private last: { readonly scope: string; readonly values: Float32Array } | null = null;
 
   constructor(private readonly source: VariableSource) {}
 
   read(name: string, shape: readonly number[]): Float32Array {
-    if (this.last?.name === name) return this.last.values;
     const values = this.source(name);
     const size = shape.reduce((p, d) => p * d, 1);
     if (values.length !== size)
@@ -43,12 +42,13 @@ export class VariableReader {
         "SL_MODEL_INVALID",
         `variable ${name}: ${values.length} values, expected ${size} (shape ${shape.join(" x ")})`,
       );
-    this.last = { name, values };
     return values;
   }
 
   weights(row: ConvRow): Float32Array {
-    return this.read(`${row.scope}/weights`, weightShape(row));
+    if (this.last?.scope !== row.scope)
+      this.last = { scope: row.scope, values: this.read(`${row.scope}/weights`, weightShape(row)) };
+    return this.last.values;
   }
 
   /** y = gamma (x - mean) / sqrt(variance + epsilon) + beta (section 3.5) as scale and shift. */

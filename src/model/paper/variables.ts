@@ -36,7 +36,8 @@ export type VariableOptions = {
 
 /**
  * Weights by TensorFlow variable name, row-major in TensorFlow's layout (kernel x in x out; transposed convolutions kernel x out x
- * in). Called once per required variable; must throw for a name that it lacks. The length is checked, the shape is the source's duty.
+ * in). Asked for required variables only, norms more than once; must throw for a name that it lacks. What it gives is not changed. The
+ * length is checked, the shape is the source's duty.
  */
 export type VariableSource = (name: string) => Float32Array;
 
