@@ -1,4 +1,4 @@
-import { readCard } from "../model/cards.js";
+import { readStreamCard } from "../model/cards.js";
 import { RemoteInference } from "../model/inference/remote.js";
 import { InferenceError } from "../model/inference.js";
 import { stopAllPipelines, UV_THREADS } from "../transport/gst/pipeline.js";
@@ -54,7 +54,7 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
 /** Null when the card cannot be read: the programme passes all the same. */
 async function openInference(modelDir: string, socket: string): Promise<RemoteInference | null> {
   try {
-    const card = await readCard(modelDir);
+    const card = await readStreamCard(modelDir);
     return new RemoteInference({ socket, card, onConnection: (up) => channel?.inferenceConnected(up) });
   } catch (error) {
     if (!(error instanceof InferenceError)) throw error;

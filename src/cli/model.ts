@@ -1,68 +1,84 @@
-import { cp, mkdir, readFile, rename, rm } from "node:fs/promises";
+import { cp, readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { defineCommand } from "citty";
-import { findModel, listModels, loadModel, modelInfo } from "../model/cards.js";
-import { BUILT_IN_MODELS } from "../supervisor/paths.js";
+import { filesOf, verifyModel } from "../model/cards.js";
+import { writeFolder } from "../model/folder.js";
 import { command, UsageError } from "./command.js";
-
-const models = { type: "string", description: "folder of models", valueHint: "DIR", default: BUILT_IN_MODELS } as const;
-
-const info = command({
-  meta: { name: "info", description: "What a model declares; its files are verified. Without a name: all models" },
-  args: {
-    model: { type: "positional", description: "name, or path with a slash", required: false },
-    models,
-    json: { type: "boolean", description: "as JSON" },
-  },
-  async run({ args }) {
-    const names = args.model === undefined ? await listModels(args.models) : [args.model];
-    if (names.length === 0) console.error(`no models in ${args.models}`);
-    for (const name of names) {
-      const { folder, card, sizes, guardMs, unitMs } = await modelInfo(await findModel(name, args.models));
-      if (args.json) {
-        console.log(JSON.stringify({ folder, sizes, guardMs, unitMs, card }));
-        continue;
-      }
-      const bytes = Object.entries(sizes).map(([file, size]) => `${file} ${(size / 1e6).toFixed(2)} MB`);
-      console.log(`${card.name} ${card.version} (${card.kind}), ${folder}`);
-      console.log(`  files       ${bytes.join(", ")}; checksums right`);
-      console.log(`  parameters  ${(card.parameters / 1e6).toFixed(2)} M`);
-      console.log(`  work        ${(card.macPerSecond / 1e9).toFixed(2)} G multiply-adds per second of sound`);
-      console.log(
-        `  picture     ${card.picture.kind} ${card.picture.side}x${card.picture.side} ${card.picture.colour}`,
-      );
-      console.log(
-        `  step        ${unitMs.toFixed(0)} ms, guard ${guardMs.toFixed(0)} ms, look-back ${((1000 * card.lookBackSamples) / card.sampleRate).toFixed(0)} ms`,
-      );
-    }
-  },
-});
+import { infoCommand, models } from "./model-info.js";
 
 const importModel = command({
-  meta: { name: "import", description: "Verifies a model folder and copies it where `model: NAME` finds it" },
+  meta: {
+    name: "import",
+    description:
+      "Verifies a model folder and copies it where `model: NAME` finds it; or makes one of a TensorFlow checkpoint (--preset, --out)",
+  },
   args: {
-    folder: { type: "positional", description: "folder with card.json", required: true },
+    path: { type: "positional", description: "folder with card.json, or PREFIX of PREFIX.index", required: true },
     name: { type: "string", description: "name to give it (default: the folder's)", valueHint: "NAME" },
     models,
+    preset: {
+      type: "string",
+      description: "network of the checkpoint: full, unet_pit, shift, cam ...",
+      valueHint: "PRESET",
+    },
+    out: { type: "string", description: "with --preset: model folder to write", valueHint: "DIR" },
+    form: { type: "string", description: "with --preset: folded or unfolded", valueHint: "FORM", default: "unfolded" },
+    ignoreUnknown: { type: "boolean", description: "with --preset: leave unknown variables out" },
   },
   async run({ args }) {
-    const { folder, card } = await loadModel(resolve(args.folder));
+    if (args.preset !== undefined) return importPaper({ ...args, preset: args.preset });
+    if (args.out !== undefined || args.ignoreUnknown)
+      throw new UsageError("--out and --ignore-unknown go with --preset");
+    const folder = resolve(args.path);
+    const { card } = await verifyModel(folder);
     const name = args.name ?? basename(folder);
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name))
       throw new UsageError(`${JSON.stringify(name)} is not usable as a model's name`);
     const target = join(args.models, name);
-    const part = join(args.models, `.${name}.part`);
-    await mkdir(args.models, { recursive: true });
-    await rm(part, { recursive: true, force: true });
-    await mkdir(part);
-    for (const file of ["card.json", card.files.step, ...(card.files.voice ? [card.files.voice] : [])])
-      await cp(join(folder, file), join(part, file));
-    await loadModel(part); // what was copied is what was verified
-    await rm(target, { recursive: true, force: true });
-    await rename(part, target);
+    await writeFolder(target, async (part) => {
+      for (const file of ["card.json", ...filesOf(card)]) await cp(join(folder, file), join(part, file));
+      await verifyModel(part); // what was copied is what was verified
+    });
     console.log(`${card.name} ${card.version} is now model ${name} (${target})`);
   },
 });
+
+type PaperArgs = {
+  path: string;
+  preset: string;
+  out?: string | undefined;
+  name?: string | undefined;
+  form: string;
+  ignoreUnknown?: boolean | undefined;
+};
+
+async function importPaper({ path, preset: asked, out, name, form, ignoreUnknown }: PaperArgs): Promise<void> {
+  const { presetNames, widthText } = await import("../model/checkpoint/match.js");
+  const { importCheckpoint } = await import("../model/checkpoint/import.js");
+  const preset = presetNames.find((p) => p === asked);
+  if (!preset) throw new UsageError(`--preset ${asked}: allowed are ${presetNames.join(", ")}`);
+  if (out === undefined) throw new UsageError("--preset needs --out, the model folder to write");
+  if (form !== "folded" && form !== "unfolded") throw new UsageError(`--form ${form}: allowed are folded, unfolded`);
+  const stop = new AbortController();
+  const onSignal = (): void => stop.abort(new UsageError("stopped; nothing was written"));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
+  try {
+    const { card, match } = await importCheckpoint(path, preset, out, {
+      form,
+      signal: stop.signal,
+      ...(name !== undefined && { name }),
+      ...(ignoreUnknown && { ignoreUnknown }),
+    });
+    const { step } = card.paper.checkpoint;
+    console.log(`${card.name}: preset ${preset}${step === null ? "" : `, step ${step}`}, written to ${out}`);
+    console.log(`  parameters  ${(card.parameters / 1e6).toFixed(2)} M, width ${widthText(match.width)}`);
+    console.log(`  work        ${(card.macPerWindow / 1e9).toFixed(2)} G multiply-adds a window`);
+    console.log(`  left out    ${match.ignored.length} variables of training`);
+    if (match.unknown.length > 0) console.log(`  unknown     ${match.unknown.join(", ")} (left out)`);
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+  }
+}
 
 const build = command({
   meta: { name: "build", description: "Makes a live model from trained weights (train/export_weights.py)" },
@@ -87,5 +103,5 @@ const build = command({
 
 export const modelCommand = defineCommand({
   meta: { name: "model", description: "Shows, imports and builds models" },
-  subCommands: { info, import: importModel, build },
+  subCommands: { info: infoCommand, import: importModel, build },
 });

@@ -15,8 +15,8 @@ export const modelCard = z.strictObject({
   format: z.literal("sightline-model/1"),
   name: z.string(),
   version: z.string(),
-  /** `stream`: state in and out, called with only the new hop. `window`: called with a whole window. */
-  kind: z.enum(["stream", "window"]),
+  /** State in and out, called with only the new hop. (A model that is called with a whole window has a `windowCard`.) */
+  kind: z.literal("stream"),
   /** Sound given to the model: mono, 48 kHz unless it says otherwise. */
   sampleRate: z.literal(48_000),
   /** Smallest step; every step is a multiple of it. One picture belongs to one step unit. */
@@ -45,3 +45,52 @@ export const modelCard = z.strictObject({
 });
 
 export type ModelCard = z.infer<typeof modelCard>;
+
+const whole = z.int().positive();
+const port = z.strictObject({ name: z.string(), type: z.string(), shape: z.array(whole) });
+
+/** A model that is called with a whole window of sound and pictures: a network of Owens & Efros 2018. */
+export const windowCard = z.strictObject({
+  format: z.literal("sightline-model/1"),
+  name: z.string(),
+  version: z.string(),
+  kind: z.literal("window"),
+  paper: z.strictObject({
+    /** Name of the release: `full`, `unet_pit`, `shift`, `cam` ... */
+    preset: z.string(),
+    /** Factor of every inner channel count; 1 as published. */
+    width: z.number().positive().max(1),
+    /** How the network is written down; `unfolded` runs faster on onnxruntime's CPU engine. */
+    form: z.enum(["folded", "unfolded"]),
+    /** Side of the square pictures given to the network. */
+    side: whole,
+    /** Pictures, samples and frames of spectrum in a window; a network without u-net has no spectrum: 0. */
+    window: z.strictObject({ frames: whole, samples: whole, spectrum: z.int().nonnegative() }),
+    constants: z.strictObject({
+      sampleRate: z.number().positive(),
+      frameRate: z.number().positive(),
+      /** Short-time Fourier transform in samples; bins of the spectra that go in and come out. */
+      stft: z.strictObject({ window: whole, step: whole, size: whole, bins: whole }),
+      /** Lowest level of a spectrum. */
+      floorDb: z.number(),
+      /** Root mean square to which each channel of a window is brought. */
+      rms: z.number().positive(),
+    }),
+    inputs: z.array(port),
+    outputs: z.array(port),
+    /** Where the weights come from: file name of the prefix, training steps (null: not in the file), SHA-256 of its index. */
+    checkpoint: z.strictObject({ name: z.string(), step: z.int().nullable(), indexSha256: z.string() }),
+  }),
+  files: z.strictObject({ step: z.string() }),
+  sha256: z.record(z.string(), z.string()),
+  /** Trained by gradient. */
+  parameters: z.int().nonnegative(),
+  /** Multiply-adds of the convolutions of one window. */
+  macPerWindow: z.number().nonnegative(),
+  training: z.record(z.string(), z.unknown()).default({}),
+});
+
+export type WindowCard = z.infer<typeof windowCard>;
+
+export const anyCard = z.discriminatedUnion("kind", [modelCard, windowCard]);
+export type AnyCard = z.infer<typeof anyCard>;

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import { open, readdir, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
-import { type ModelCard, modelCard } from "./card.js";
+import { type AnyCard, anyCard, type ModelCard, type WindowCard } from "./card.js";
 import { InferenceError } from "./inference.js";
 
-/** A model folder whose card was checked and whose files are those that the card names. */
+/** A `stream` model's folder whose card was checked and whose files are those that the card names. */
 export type LoadedModel = {
   readonly folder: string;
   readonly card: ModelCard;
@@ -14,9 +14,13 @@ export type LoadedModel = {
   readonly voice: Uint8Array | null;
 };
 
+/** As LoadedModel, of a `window` model. */
+export type LoadedWindow = { readonly folder: string; readonly card: WindowCard; readonly step: Uint8Array };
+
 const CARD = "card.json";
 const MAX_CARD_BYTES = 1 << 20;
 const MAX_FILE_BYTES = 512 << 20;
+const CHUNK_BYTES = 1 << 20;
 const MAX_LISTED = 256;
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
@@ -28,8 +32,8 @@ export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** The whole file, its size checked first. Throws SL_MODEL_INVALID when it is absent, no file or too large. */
-async function readBounded(path: string, limit: number): Promise<Uint8Array> {
+/** Opens a file, checks its size first. Throws SL_MODEL_INVALID when it is absent, no file or too large. */
+async function openBounded(path: string, limit: number): Promise<{ file: FileHandle; size: number }> {
   const file = await open(path).catch((e: NodeJS.ErrnoException) => {
     throw invalid(path, e.code === "ENOENT" ? "there is no such file" : `cannot be opened (${e.code ?? e.message})`);
   });
@@ -37,21 +41,69 @@ async function readBounded(path: string, limit: number): Promise<Uint8Array> {
     const info = await file.stat();
     if (!info.isFile()) throw invalid(path, "is not a file");
     if (info.size > limit) throw invalid(path, `${info.size} bytes; the limit is ${limit}`);
-    const bytes = new Uint8Array(info.size);
-    let at = 0;
-    while (at < bytes.length) {
-      const { bytesRead } = await file.read(bytes, at, bytes.length - at, at);
-      if (bytesRead === 0) throw invalid(path, "became shorter while it was read");
-      at += bytesRead;
-    }
+    return { file, size: info.size };
+  } catch (e) {
+    await file.close();
+    throw e;
+  }
+}
+
+async function fill(file: FileHandle, into: Uint8Array, offset: number, path: string): Promise<void> {
+  let at = 0;
+  while (at < into.length) {
+    const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
+    if (bytesRead === 0) throw invalid(path, "became shorter while it was read");
+    at += bytesRead;
+  }
+}
+
+/** The whole file. */
+async function readBounded(path: string, limit: number): Promise<Uint8Array> {
+  const { file, size } = await openBounded(path, limit);
+  try {
+    const bytes = new Uint8Array(size);
+    await fill(file, bytes, 0, path);
     return bytes;
   } finally {
     await file.close();
   }
 }
 
+function mustMatch(path: string, sum: string, said: string | undefined): void {
+  if (sum !== said) throw invalid(path, `its SHA-256 is ${sum}, the card says ${said}`);
+}
+
+/** Reads a file piece by piece, compares its checksum, gives its size. */
+async function verifyFile(path: string, said: string | undefined): Promise<number> {
+  const { file, size } = await openBounded(path, MAX_FILE_BYTES);
+  try {
+    const hash = createHash("sha256");
+    const chunk = new Uint8Array(Math.min(size, CHUNK_BYTES));
+    for (let at = 0; at < size; at += chunk.length) {
+      const part = chunk.subarray(0, Math.min(chunk.length, size - at));
+      await fill(file, part, at, path);
+      hash.update(part);
+    }
+    mustMatch(path, hash.digest("hex"), said);
+    return size;
+  } finally {
+    await file.close();
+  }
+}
+
 /** What the schema cannot say: numbers that must fit each other. Gives the first contradiction, or null. */
-export function contradiction(card: ModelCard): string | null {
+export function contradiction(card: AnyCard): string | null {
+  const wrong = card.kind === "stream" ? clockContradiction(card) : null;
+  if (wrong !== null) return wrong;
+  for (const name of filesOf(card)) {
+    if (basename(name) !== name || name === "." || name === "..")
+      return `files: ${JSON.stringify(name)} is not a plain file name`;
+    if (!/^[0-9a-f]{64}$/.test(card.sha256[name] ?? "")) return `sha256: no SHA-256 of ${name}`;
+  }
+  return null;
+}
+
+function clockContradiction(card: ModelCard): string | null {
   const { unitSamples: unit, grid } = card;
   if (unit % grid.hopSamples !== 0)
     return `unitSamples ${unit} is not a multiple of grid.hopSamples ${grid.hopSamples}`;
@@ -64,16 +116,16 @@ export function contradiction(card: ModelCard): string | null {
     return `grid: ${grid.bins} bins of ${grid.binHz} Hz go beyond half of the sample rate`;
   const names = card.states.map((s) => s.name);
   if (new Set(names).size !== names.length) return "states: a name stands twice";
-  for (const name of [card.files.step, ...(card.files.voice === undefined ? [] : [card.files.voice])]) {
-    if (basename(name) !== name || name === "." || name === "..")
-      return `files: ${JSON.stringify(name)} is not a plain file name`;
-    if (!/^[0-9a-f]{64}$/.test(card.sha256[name] ?? "")) return `sha256: no SHA-256 of ${name}`;
-  }
   return null;
 }
 
+/** Names of the files beside the card. */
+export function filesOf(card: AnyCard): string[] {
+  return [card.files.step, ...("voice" in card.files && card.files.voice !== undefined ? [card.files.voice] : [])];
+}
+
 /** Reads and checks `folder/card.json` alone. */
-export async function readCard(folder: string): Promise<ModelCard> {
+export async function readCard(folder: string): Promise<AnyCard> {
   const path = join(folder, CARD);
   const bytes = await readBounded(path, MAX_CARD_BYTES);
   let json: unknown;
@@ -82,25 +134,48 @@ export async function readCard(folder: string): Promise<ModelCard> {
   } catch (e) {
     throw invalid(path, `is not JSON: ${e instanceof Error ? e.message : String(e)}`);
   }
-  const parsed = modelCard.safeParse(json);
+  const parsed = anyCard.safeParse(json);
   if (!parsed.success) throw invalid(path, z.prettifyError(parsed.error).replaceAll(/\s*\n\s*/g, " "));
   const wrong = contradiction(parsed.data);
   if (wrong !== null) throw invalid(path, wrong);
   return parsed.data;
 }
 
-/** Reads a model folder and verifies every file. Throws SL_MODEL_INVALID with the file's path and what is wrong. */
-export async function loadModel(folder: string): Promise<LoadedModel> {
+/** As readCard, for who runs a model step by step. */
+export async function readStreamCard(folder: string): Promise<ModelCard> {
   const card = await readCard(folder);
-  const checked = async (name: string): Promise<Uint8Array> => {
-    const path = join(folder, name);
-    const bytes = await readBounded(path, MAX_FILE_BYTES);
-    const sum = sha256(bytes);
-    if (sum !== card.sha256[name]) throw invalid(path, `its SHA-256 is ${sum}, the card says ${card.sha256[name]}`);
-    return bytes;
-  };
-  const step = await checked(card.files.step);
-  return { folder, card, step, voice: card.files.voice === undefined ? null : await checked(card.files.voice) };
+  if (card.kind !== "stream") throw invalid(join(folder, CARD), `kind ${card.kind} cannot be run step by step`);
+  return card;
+}
+
+async function readChecked(folder: string, name: string, card: AnyCard): Promise<Uint8Array> {
+  const path = join(folder, name);
+  const bytes = await readBounded(path, MAX_FILE_BYTES);
+  mustMatch(path, sha256(bytes), card.sha256[name]);
+  return bytes;
+}
+
+/** Reads a `stream` model's folder and verifies every file. Throws SL_MODEL_INVALID with the file's path and what is wrong. */
+export async function loadModel(folder: string): Promise<LoadedModel> {
+  const card = await readStreamCard(folder);
+  const step = await readChecked(folder, card.files.step, card);
+  const voice = card.files.voice === undefined ? null : await readChecked(folder, card.files.voice, card);
+  return { folder, card, step, voice };
+}
+
+/** As loadModel, for a `window` model. */
+export async function loadWindow(folder: string): Promise<LoadedWindow> {
+  const card = await readCard(folder);
+  if (card.kind !== "window") throw invalid(join(folder, CARD), `kind ${card.kind} is not called with whole windows`);
+  return { folder, card, step: await readChecked(folder, card.files.step, card) };
+}
+
+/** Verifies a folder of any kind without holding its files; bytes of each file. Throws SL_MODEL_INVALID. */
+export async function verifyModel(folder: string): Promise<{ card: AnyCard; sizes: Readonly<Record<string, number>> }> {
+  const card = await readCard(folder);
+  const sizes: Record<string, number> = {};
+  for (const name of filesOf(card)) sizes[name] = await verifyFile(join(folder, name), card.sha256[name]);
+  return { card, sizes };
 }
 
 /** Folder of a model given by name (below `models`) or, with a slash or a leading dot, by path. */
@@ -127,25 +202,18 @@ export async function listModels(models: string): Promise<string[]> {
 
 export type ModelInfo = {
   readonly folder: string;
-  readonly card: ModelCard;
+  readonly card: AnyCard;
   /** Bytes of each file. */
   readonly sizes: Readonly<Record<string, number>>;
-  readonly guardMs: number;
-  readonly unitMs: number;
+  /** Of a `stream` model. */
+  readonly guardMs?: number;
+  readonly unitMs?: number;
 };
 
 /** Everything `sightline model info` prints; the files are verified on the way. */
 export async function modelInfo(folder: string): Promise<ModelInfo> {
-  const { card, step, voice } = await loadModel(folder);
-  const sizes = {
-    [card.files.step]: step.length,
-    ...(voice && card.files.voice ? { [card.files.voice]: voice.length } : {}),
-  };
-  return {
-    folder,
-    card,
-    sizes,
-    guardMs: (1000 * card.guardSamples) / card.sampleRate,
-    unitMs: (1000 * card.unitSamples) / card.sampleRate,
-  };
+  const { card, sizes } = await verifyModel(folder);
+  if (card.kind === "window") return { folder, card, sizes };
+  const ms = (samples: number): number => (1000 * samples) / card.sampleRate;
+  return { folder, card, sizes, guardMs: ms(card.guardSamples), unitMs: ms(card.unitSamples) };
 }

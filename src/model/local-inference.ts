@@ -67,7 +67,6 @@ export class LocalInference implements Inference {
     const { card, folder } = loaded;
     const no = (what: string): InferenceError =>
       new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${what}`);
-    if (card.kind !== "stream") throw no(`kind ${card.kind} cannot be run step by step`);
     const engine = await OnnxEngine.open(loaded.step, options, `${folder}/${card.files.step}`);
     let voice: OnnxEngine | null = null;
     try {

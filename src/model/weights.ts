@@ -17,7 +17,8 @@ function invalid(file: string, what: string): InferenceError {
   return new InferenceError("SL_MODEL_INVALID", `${file}: ${what}`);
 }
 
-function half(bits: number): number {
+/** Value of a half-precision number given by its 16 bits; exact. */
+export function half(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;

@@ -1,9 +1,11 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import * as ort from "onnxruntime-node";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { broadcast, convDim, dim, dimAt, dimText, mulDims } from "../../src/model/onnx/dims.js";
 import { GraphBuilder, reshaped } from "../../src/model/onnx/graph-builder.js";
+import { ModelProtoSchema } from "../../src/model/onnx/onnx_pb.js";
 import * as op from "../../src/model/onnx/ops.js";
 
 const test = suite("onnx graph builder");
@@ -117,6 +119,33 @@ test("sizes with a free number compute as they do for every number", () => {
   assert.is(dimText(dim(5, 3)), "5*U+3");
   assert.equal(broadcast([dim(1), 1, 4], [3, 1]), [dim(1), 3, 4]);
   assert.equal(reshaped([dim(10), 4], [-1, 8]), [dim(5), 8]);
+});
+
+test("the file is what protobuf writes for the whole, in pieces too, with late tensors made only then", () => {
+  let made = 0;
+  const g = new GraphBuilder("pieces");
+  const x = g.input("x", "float32", [2]);
+  const late = g.weight("late", [2], () => {
+    made++;
+    return Float32Array.of(1, 2);
+  });
+  g.output("y", op.add(g, op.add(g, x, late), g.constant(Float32Array.of(3, 4))));
+  assert.is(made, 0);
+  const pieces = g.pieces({ note: "n" });
+  const first = pieces.next().value as Uint8Array;
+  assert.is(made, 0);
+  const joined = Buffer.concat([first, ...pieces]);
+  assert.is(made, 1);
+  const whole = g.finish({ note: "n" });
+  assert.equal(Buffer.compare(joined, whole), 0);
+  const again = toBinary(ModelProtoSchema, fromBinary(ModelProtoSchema, whole));
+  assert.equal(Buffer.compare(Buffer.from(again), whole), 0);
+  const wrong = new GraphBuilder("wrong");
+  wrong.output(
+    "y",
+    wrong.weight("w", [3], () => Float32Array.of(1)),
+  );
+  assert.throws(() => wrong.finish(), /w: 1 values for shape \(3\)/);
 });
 
 test.run();

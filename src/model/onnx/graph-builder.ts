@@ -1,15 +1,13 @@
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { addDims, type Dim, dim, dimText, mulDims, type Shape, sameDim, shapeText, sizeOf } from "./dims.js";
 import {
   type AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
   TensorProto_DataType as DataType,
-  type GraphProtoSchema,
-  ModelProtoSchema,
   type NodeProtoSchema,
-  type TensorProtoSchema,
   type ValueInfoProtoSchema,
 } from "./onnx_pb.js";
+import { type LateTensor, modelPieces } from "./pieces.js";
 
 /** Element types used here, named as in onnxruntime. */
 export type ElementType = "float32" | "int64" | "uint8" | "bool" | "int32";
@@ -39,6 +37,9 @@ export type Attribute =
 export const float = (value: number): Attribute => ({ float: value });
 
 export type Data = Float32Array | BigInt64Array | Uint8Array | Int32Array;
+
+/** Values of a tensor, or who makes them when the file is written: a graph that is only looked at then costs no memory. */
+export type Floats = Float32Array | (() => Float32Array);
 
 /** Multiply-adds: `perUnit * U + fixed`, U being the free number of the graph. */
 export type Work = { readonly perUnit: number; readonly fixed: number };
@@ -93,7 +94,7 @@ function valueInfo(value: Value): MessageInitShape<typeof ValueInfoProtoSchema> 
  */
 export class GraphBuilder {
   private readonly nodes: MessageInitShape<typeof NodeProtoSchema>[] = [];
-  private readonly initialisers: MessageInitShape<typeof TensorProtoSchema>[] = [];
+  private readonly initialisers: LateTensor[] = [];
   private readonly inputs: Value[] = [];
   private readonly outputs: Value[] = [];
   private readonly names = new Set<string>();
@@ -101,6 +102,7 @@ export class GraphBuilder {
   private readonly small = new Map<string, Value>();
   private readonly domains = new Set<string>();
   private next = 0;
+  private prefix = "";
   private work: Dim = 0;
   private weights = 0;
 
@@ -118,14 +120,30 @@ export class GraphBuilder {
   }
 
   /** A trained tensor: counted as parameters. Float32 little endian in the file (so is every machine that Node runs on). */
-  weight(name: string, shape: readonly number[], data: Float32Array): Value {
-    this.weights += data.length;
-    return this.initialiser(name, shape, data);
+  weight(name: string, shape: readonly number[], data: Floats): Value {
+    this.weights += sizeOf(shape) as number;
+    return typeof data === "function" ? this.later(name, shape, data) : this.initialiser(name, shape, data);
   }
 
   /** A constant that is not trained (window, DFT matrix, mel bank). */
   constant(data: Data, shape: readonly number[] = [data.length], name = this.fresh("constant")): Value {
     return this.initialiser(name, shape, data);
+  }
+
+  /** A constant that is made when the file is written. */
+  lateConstant(name: string, shape: readonly number[], make: () => Float32Array): Value {
+    return this.later(name, shape, make);
+  }
+
+  /** Nodes that `make` adds are called SCOPE/..., for whoever looks at the file or at an engine's profile. */
+  scoped<T>(scope: string, make: () => T): T {
+    const before = this.prefix;
+    this.prefix = `${scope}/`;
+    try {
+      return make();
+    } finally {
+      this.prefix = before;
+    }
   }
 
   scalar(value: number): Value {
@@ -192,32 +210,45 @@ export class GraphBuilder {
 
   /** The file's bytes. `notes` become metadata_props. */
   finish(notes: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
+    const { size, pieces } = this.whole(notes);
+    const file = new Uint8Array(size);
+    let at = 0;
+    for (const piece of pieces()) {
+      file.set(piece, at);
+      at += piece.length;
+    }
+    return file;
+  }
+
+  /** The same bytes one after another, for files that need not be in memory as a whole: at any time one tensor is. */
+  pieces(notes: Readonly<Record<string, string>> = {}): Generator<Uint8Array> {
+    return this.whole(notes).pieces();
+  }
+
+  private whole(notes: Readonly<Record<string, string>>): ReturnType<typeof modelPieces> {
     if (this.outputs.length === 0) throw new TypeError(`graph ${this.name} has no output`);
-    const graph: MessageInitShape<typeof GraphProtoSchema> = {
-      name: this.name,
-      node: this.nodes,
-      initializer: this.initialisers,
-      input: this.inputs.map(valueInfo),
-      output: this.outputs.map(valueInfo),
-    };
-    return toBinary(
-      ModelProtoSchema,
-      create(ModelProtoSchema, {
+    return modelPieces({
+      model: {
         irVersion: BigInt(this.irVersion),
         opsetImport: [
           { domain: "", version: BigInt(this.opset) },
           ...[...this.domains].map((domain) => ({ domain, version: 1n })),
         ],
         producerName: "sightline",
-        graph,
         metadataProps: Object.entries(notes).map(([key, value]) => ({ key, value })),
-      }),
-    );
+      },
+      graph: {
+        name: this.name,
+        node: this.nodes,
+        input: this.inputs.map(valueInfo),
+        output: this.outputs.map(valueInfo),
+      },
+      initialisers: this.initialisers,
+    });
   }
 
   private initialiser(name: string, shape: readonly number[], data: Data): Value {
-    const size = sizeOf(shape);
-    if (size !== data.length) throw new TypeError(`${name}: ${data.length} values for shape ${shapeText(shape)}`);
+    checkSize(name, shape, data);
     const type: ElementType =
       data instanceof Float32Array
         ? "float32"
@@ -226,13 +257,27 @@ export class GraphBuilder {
           : data instanceof Int32Array
             ? "int32"
             : "uint8";
+    const raw = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer);
     this.initialisers.push({
-      name: this.claim(name),
-      dims: shape.map((d) => BigInt(d)),
-      dataType: dataType[type],
-      rawData: new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer),
+      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType[type] },
+      bytes: raw.length,
+      make: () => raw,
     });
     return { name, type, shape };
+  }
+
+  /** As `initialiser`; what `make` gives is not copied. */
+  private later(name: string, shape: readonly number[], make: () => Float32Array): Value {
+    this.initialisers.push({
+      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType.float32 },
+      bytes: 4 * (sizeOf(shape) as number),
+      make: () => {
+        const data = make();
+        checkSize(name, shape, data);
+        return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+      },
+    });
+    return { name, type: "float32", shape };
   }
 
   private shared(key: string, make: () => Value): Value {
@@ -248,8 +293,13 @@ export class GraphBuilder {
   }
 
   private fresh(base: string): string {
-    return `${base}_${this.next++}`;
+    return `${this.prefix}${base}_${this.next++}`;
   }
+}
+
+function checkSize(name: string, shape: readonly number[], data: Data): void {
+  if (sizeOf(shape) !== data.length)
+    throw new TypeError(`${name}: ${data.length} values for shape ${shapeText(shape)}`);
 }
 
 /** Shape of `reshape(x, to)`: at most one -1, which takes what is left. */

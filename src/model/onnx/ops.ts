@@ -73,6 +73,19 @@ export function slice(g: GraphBuilder, x: Value, axis: number, from: number, to?
   return g.node("Slice", [x, g.ints(from), g.ints(to ?? Number.MAX_SAFE_INTEGER), g.ints(axis)], shape);
 }
 
+/** x[from::step] on some axes, `count` values of each. */
+export function strided(
+  g: GraphBuilder,
+  x: Value,
+  cuts: readonly { readonly axis: number; readonly from: number; readonly step: number; readonly count: number }[],
+): Value {
+  const shape = x.shape.map((d, i) => cuts.find((c) => c.axis === i)?.count ?? d);
+  const starts = g.ints(...cuts.map((c) => c.from));
+  const ends = g.ints(...cuts.map((c) => c.from + (c.count - 1) * c.step + 1));
+  const axes = g.ints(...cuts.map((c) => c.axis));
+  return g.node("Slice", [x, starts, ends, axes, g.ints(...cuts.map((c) => c.step))], shape);
+}
+
 /** Cuts an axis into equal or given parts. */
 export function split(g: GraphBuilder, x: Value, axis: number, sizes: readonly number[]): Value[] {
   const shapes = sizes.map((s): Shape => x.shape.map((d, i) => (i === axis ? s : d)));
@@ -184,16 +197,59 @@ export function maxPool(
   });
 }
 
-/** `amounts`: begins of all axes, then ends. */
+/** `amounts`: begins of all axes, then ends; `value` is what a constant pad holds. */
 export function pad(
   g: GraphBuilder,
   x: Value,
   amounts: readonly number[],
   mode: "constant" | "reflect" = "constant",
+  value = 0,
 ): Value {
   const rank = x.shape.length;
   const shape = x.shape.map((d, i): Dim => addDims(d, amounts[i]! + amounts[rank + i]!));
-  return g.node("Pad", [x, g.ints(...amounts)], shape, { attributes: { mode } });
+  const inputs = value === 0 ? [x, g.ints(...amounts)] : [x, g.ints(...amounts), g.scalar(value)];
+  return g.node("Pad", inputs, shape, { attributes: { mode } });
+}
+
+/** Batch norm with given statistics over axis 1: scale, shift, mean, variance (channels) each. */
+export function batchNorm(
+  g: GraphBuilder,
+  x: Value,
+  norm: { scale: Value; shift: Value; mean: Value; variance: Value },
+  epsilon: number,
+): Value {
+  const inputs = [x, norm.scale, norm.shift, norm.mean, norm.variance];
+  return g.node("BatchNormalization", inputs, x.shape, { attributes: { epsilon: float(epsilon) } });
+}
+
+/** Slope for x < 0. */
+export function leakyRelu(g: GraphBuilder, x: Value, slope: number): Value {
+  return g.node("LeakyRelu", [x], x.shape, { attributes: { alpha: float(slope) } });
+}
+
+/** Repeats x along its axes of size 1; `to` has x's rank, 1 keeps an axis as it is. */
+export function expand(g: GraphBuilder, x: Value, to: readonly number[]): Value {
+  return g.node("Expand", [x, g.ints(...to)], broadcast(x.shape, to));
+}
+
+export function unsqueeze(g: GraphBuilder, x: Value, axis: number): Value {
+  return g.node("Unsqueeze", [x, g.ints(axis)], [...x.shape.slice(0, axis), 1, ...x.shape.slice(axis)]);
+}
+
+export function squeeze(g: GraphBuilder, x: Value, axis: number): Value {
+  if (x.shape[axis] !== 1) throw new TypeError(`squeeze of axis ${axis} of ${shapeText(x.shape)}`);
+  return g.node("Squeeze", [x, g.ints(axis)], x.shape.toSpliced(axis, 1));
+}
+
+/** x at the places that `indices` (int64, of shape (rows, columns)) names on an axis: that axis becomes two. */
+export function gather(g: GraphBuilder, x: Value, indices: Value, axis: number): Value {
+  const shape = [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)];
+  return g.node("Gather", [x, indices], shape, { attributes: { axis } });
+}
+
+/** Maximum over one axis, which goes. */
+export function reduceMax(g: GraphBuilder, x: Value, axis: number): Value {
+  return g.node("ReduceMax", [x], x.shape.toSpliced(axis, 1), { attributes: { axes: [axis], keepdims: 0 } });
 }
 
 export function reduceMean(g: GraphBuilder, x: Value, axes: readonly number[], keep = true): Value {
