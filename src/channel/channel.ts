@@ -23,6 +23,7 @@ import { Intake } from "./intake.js";
 import { type LatencyPlan, latencyPlan } from "./latency.js";
 import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
+import { highlightNote } from "./note.js";
 import { type JoinCounter, latestJoined, monotonic, through } from "./operators.js";
 import { Outputs } from "./output/outputs.js";
 import { NO_CARD, Separation } from "./separation.js";
@@ -47,6 +48,8 @@ const TICK_MS = 5;
 /** Places in the delay line, each kind: over 8 s of 60 pictures a second. */
 const DELAY_PLACES = 512;
 const NOTES_EVERY_MS = 100;
+/** Shown while no sound comes: the last levels would stand there for ever. */
+const SILENT = { inDb: -120, outDb: -120, removedDb: -120 };
 
 /** A unit on its way out and when it came in (null: made here). */
 type Leaving = { readonly unit: OutputUnit; readonly arrivedMs: number | null };
@@ -168,7 +171,7 @@ export class Channel {
       map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.layout.atSample) })),
       pace({ ...this.#delay((note: DueNote) => note.ptsMs), counter: this.#seams.notes }),
       // The mode is that of the moment of leaving.
-      map((due) => this.#note(due)),
+      map(({ outcome, ptsMs }): Leaving => ({ unit: highlightNote(outcome, ptsMs, separation.mode), arrivedMs: null })),
     );
     return merge(video$, aac$, notes$).pipe(this.#guarded("the outputs"));
   }
@@ -194,18 +197,6 @@ export class Channel {
 
   #aacUnit({ atSample, data, config }: AacFrame): Leaving {
     return { unit: { kind: "aac", ptsMs: this.#separation.ptsMs(atSample), data, config }, arrivedMs: null };
-  }
-
-  #note({ outcome: { layout, faces }, ptsMs }: DueNote): Leaving {
-    const mode = this.#separation.mode;
-    const value = {
-      pts: Math.round(ptsMs),
-      mode: mode?.mode ?? "bypass",
-      reason: mode?.reason ?? null,
-      sample: layout.atSample,
-      faces: faces.map(({ id, box, score, speaking }) => ({ id, ...box, score, speaking })),
-    };
-    return { unit: { kind: "note", ptsMs, name: "onHighlight", value }, arrivedMs: null };
   }
 
   #leave({ unit, arrivedMs }: Leaving): void {
@@ -250,8 +241,8 @@ export class Channel {
       latencyParts: { ...this.plan.parts },
       measuredLatencyMs: source === "live" ? this.#latency.summary() : null,
       stageMs: this.#stages.summary(),
-      levels: separation.levels ?? { inDb: -120, outDb: -120, removedDb: -120 },
-      faces: separation.faces,
+      levels: (this.#clock.has("sound", nowMs) ? separation.levels : null) ?? SILENT,
+      faces: this.#clock.has("video", nowMs) ? separation.faces : [],
       video: this.#intake.videoInfo(nowMs),
       audio: this.#intake.soundInfo(nowMs),
       driftPpm: separation.driftPpm,
