@@ -154,11 +154,15 @@ for (const [what, options, reason] of [
       await new Promise((resolve) => setTimeout(resolve, 1000));
       assert.is(channel.status().reason, reason);
       assert.is(channel.status().mode, "bypass");
+      const level = (): number => channel.status().levels.inDb;
+      if (!("sound" in options)) await until(() => level() > -100, 5000, "a level");
       await within(10_000, publisher.exited);
       const sent = packetTimes(clip, "sound" in options ? "v" : "a").length;
       const out = (): number => channel.status().counters["sound" in options ? "video_units_out" : "sound_frames_out"]!;
       // The filter bank and the encoder keep the last few frames until more comes.
       await until(() => out() >= ("sound" in options ? sent : sent - 4), 5000, "the end of the delay line");
+      // The meters do not stand still at the last sound that came.
+      await until(() => level() === -120, 5000, "silence");
     });
     if ("sound" in options) assert.equal(videoHashes(file), videoHashes(clip));
     else assert.ok(packetTimes(file, "a").length >= packetTimes(clip, "a").length - 4);
