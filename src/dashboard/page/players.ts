@@ -86,14 +86,14 @@ class LivePlayer {
       { type: "flv", isLive: true, url: this.url },
       {
         enableStashBuffer: false,
-        // A little faster until it has caught up; a jump, which is heard and stalls the picture, only after a long pause.
+        // A little faster until it has caught up; a jump, which is heard and stalls the picture, only when it is far behind (the start, a pause).
         liveSync: true,
         liveSyncMaxLatency: 1.2,
         liveSyncTargetLatency: 0.6,
         liveSyncPlaybackRate: 1.1,
         liveBufferLatencyChasing: true,
-        liveBufferLatencyMaxLatency: 5,
-        liveBufferLatencyMinRemain: 0.6,
+        liveBufferLatencyMaxLatency: 2.5,
+        liveBufferLatencyMinRemain: 0.8,
         autoCleanupSourceBuffer: true,
       },
     );
