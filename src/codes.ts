@@ -74,6 +74,7 @@ export const CODES = {
   SL_FILE_CUT_OFF: "The input is damaged or shorter than it says; what could be read was used.",
   SL_FILE_JUMP: "The input's times jump; the new video fits the picture up to the first jump.",
   SL_FILE_OUTPUT: "A result cannot be written.",
+  SL_FILE_RESIZED: "The size of the input's picture changes; players may show the new video only up to there.",
   SL_FILE_STOPPED: "The separation of a file was stopped; nothing was written.",
   SL_FILE_TOOLS: "A GStreamer program that file mode runs is not installed.",
   SL_FILE_ENCODER: "No encoder for a result is installed.",

@@ -3,8 +3,9 @@ import { RemoteInference } from "../model/inference/remote.js";
 import { InferenceError } from "../model/inference.js";
 import { stopAllPipelines, UV_THREADS } from "../transport/gst/pipeline.js";
 import type { FromChannel, ToChannel } from "../transport/ipc/messages.js";
-import { Channel, type Log } from "./channel.js";
+import { Channel } from "./channel.js";
 import { GatewayLink } from "./gateway-link.js";
+import type { Log } from "./log.js";
 import { StatusReport } from "./status-report.js";
 
 /**

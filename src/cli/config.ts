@@ -1,6 +1,9 @@
 import { defineCommand } from "citty";
 import { exampleYaml, referenceMarkdown } from "../config/generate.js";
-import { loadConfig } from "../config/loader.js";
+import { type LoadedConfig, loadConfig } from "../config/loader.js";
+import { findModel, readCard } from "../model/cards.js";
+import { InferenceError } from "../model/inference.js";
+import { BUILT_IN_MODELS, modelFolder } from "../supervisor/paths.js";
 import { command } from "./command.js";
 
 const check = command({
@@ -9,9 +12,10 @@ const check = command({
     file: { type: "positional", description: "configuration file", required: true },
     json: { type: "boolean", description: "faults as JSON" },
   },
-  run({ args }) {
+  async run({ args }) {
     try {
-      const { config, warnings } = loadConfig(args.file);
+      const { config, warnings: read } = loadConfig(args.file);
+      const warnings = [...read, ...(await missingModels(config, args.file))];
       const channels = Object.keys(config.channels);
       if (args.json) console.log(JSON.stringify({ file: args.file, ok: true, channels, warnings, issues: [] }));
       else {
@@ -34,6 +38,21 @@ const check = command({
     }
   },
 });
+
+/** Channels whose model cannot be used now: no fault of the file, the sound would pass untouched until it is there. */
+async function missingModels(config: LoadedConfig, file: string): Promise<string[]> {
+  const warnings: string[] = [];
+  for (const [name, { model }] of Object.entries(config.channels)) {
+    try {
+      const folder = modelFolder(model, config.models, file);
+      await readCard(await findModel(folder, config.models ?? BUILT_IN_MODELS));
+    } catch (error) {
+      if (!(error instanceof InferenceError)) throw error;
+      warnings.push(`channels.${name}.model: ${error.message} [${error.code}]`);
+    }
+  }
+  return warnings;
+}
 
 const example = command({
   meta: { name: "example", description: "Prints a commented file with every setting" },

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import "./colour.js";
 import { defineCommand, runCommand, runMain } from "citty";
 import { VERSION } from "../supervisor/paths.js";
 import { errorText, UsageError } from "./command.js";

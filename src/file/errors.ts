@@ -21,6 +21,12 @@ export class FileError extends Error {
 
 /** Something that the result suffers from, but not so much that there is none. */
 export type FileWarning = {
-  readonly code: "SL_FILE_CUT_OFF" | "SL_FILE_NO_PICTURE" | "SL_FILE_JUMP" | "SL_FILE_CODEC" | "SL_FILE_MUX";
+  readonly code:
+    | "SL_FILE_CUT_OFF"
+    | "SL_FILE_NO_PICTURE"
+    | "SL_FILE_JUMP"
+    | "SL_FILE_RESIZED"
+    | "SL_FILE_CODEC"
+    | "SL_FILE_MUX";
   readonly message: string;
 };

@@ -215,6 +215,10 @@ class Job {
         atSample: Math.round((Number(timeline.toPtsNs(0)) * SAMPLE_RATE) / 1e9),
       };
       this.#tellFaults(sound.fault, feed.fault, sound.declaredSeconds, jumps);
+      if (feed.resizedAt !== null) {
+        const message = `the size of the picture changes at ${feed.resizedAt.toFixed(1)} s; players may show onscreen.mp4 only up to there`;
+        this.#warn("SL_FILE_RESIZED", `${input}: ${message}`);
+      }
       const heard = keptWav.samples / SAMPLE_RATE;
       this.#progress("separate", heard, heard, true);
     } finally {
@@ -315,6 +319,9 @@ class PictureFeed {
   readonly #mask: Mask | null;
   #next: Awaited<ReturnType<ReturnType<typeof readPictures>["next"]>> = null;
   seen = false;
+  /** Seconds at which pictures of another size than the first begin; null: none came. */
+  resizedAt: number | null = null;
+  #size = "";
 
   constructor(
     pictures: ReturnType<typeof readPictures>,
@@ -343,6 +350,7 @@ class PictureFeed {
   async advanceTo(unit: number): Promise<void> {
     while (this.#next !== null && this.#follower.decidedUnit < unit) {
       const { ptsMs, data, width, height, fullRange } = this.#next;
+      this.#noteSize(`${width}x${height}`, ptsMs);
       if (this.#mask !== null) maskPicture(data, width, height, this.#mask);
       const atSample = this.#timeline.toSample(BigInt(Math.round(ptsMs * 1e6)))!;
       this.#follower.push({ atSample, data, width, height, fullRange });
@@ -350,6 +358,11 @@ class PictureFeed {
       await this.#follower.settle();
       this.#next = await this.#pictures.next();
     }
+  }
+
+  #noteSize(size: string, ptsMs: number): void {
+    if (this.#size === "") this.#size = size;
+    else if (size !== this.#size) this.resizedAt ??= ptsMs / 1000;
   }
 }
 

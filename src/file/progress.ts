@@ -88,7 +88,8 @@ function plain({ stage, seconds, ofSeconds, speed }: Progress): string {
   return `separated ${clock(seconds)}${of}, ${speed.toFixed(1)} times real time`;
 }
 
-const percent = (seconds: number, of: number): number => Math.min(100, Math.round((100 * seconds) / Math.max(1, of)));
+const percent = (seconds: number, of: number): number =>
+  of > 0 ? Math.min(100, Math.round((100 * seconds) / of)) : 100;
 
 function barOf(p: Progress): string {
   if (p.stage !== "separate" || p.ofSeconds === null) return plain(p);

@@ -5,11 +5,13 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { pictureSize, soundInfo } from "../../src/channel/format-info.js";
+import { highlightNote } from "../../src/channel/note.js";
 import { FlvMuxer } from "../../src/channel/output/flv-muxer.js";
 import { freePath, openOutput } from "../../src/channel/output/open.js";
 import { KeyGate, type Output, publicUri, withoutSecrets, writeToAll } from "../../src/channel/output/output.js";
 import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../../src/channel/units.js";
+import { readScript } from "../../src/transport/flv/script.js";
 import { FlvReader, PICTURE, SCRIPT, SOUND } from "../../src/transport/flv/tag.js";
 import { readVideo } from "../../src/transport/flv/video.js";
 
@@ -212,6 +214,25 @@ test("a damaged or early tag is counted and left out", () => {
       units.counters.tags_unsupported >= 1,
   );
   assert.match(rawAacCaps(Buffer.of(0x11, 0x90)), /codec_data=\(buffer\)1190$/);
+});
+
+test("highlights hold no null, which mpegts.js cannot read", () => {
+  const layout = { atSample: 960, hopSamples: 480, frames: 4, bins: 1, binHz: 50 };
+  const face = { id: 3, box: { x: 0.1, y: 0.2, width: 0.3, height: 0.4 }, score: 0.9, speaking: 0.5 };
+  const outcome = { layout, decision: null, failure: null, faces: [face], engineMs: 1, resets: 0 };
+  const note = highlightNote(outcome, 20.4, { mode: "separated", reason: null, sinceSample: 0 });
+  const [tag] = new FlvMuxer().tags(note);
+  const { name, values } = readScript(tag!.body);
+  assert.is(name, "onHighlight");
+  const { box, ...rest } = face;
+  assert.equal(JSON.parse(JSON.stringify(values)), [
+    { pts: 20, mode: "separated", sample: 960, faces: [{ ...rest, ...box }] },
+  ]);
+  assert.is(highlightNote(outcome, 0, null).value.mode, "bypass");
+  assert.is(
+    highlightNote(outcome, 0, { mode: "bypass", reason: "SL_NO_FACE", sinceSample: 0 }).value.reason,
+    "SL_NO_FACE",
+  );
 });
 
 test.run();

@@ -18,9 +18,9 @@ const LIMIT_MS = 60_000;
 
 type Outcome = { code: number | null; out: string; err: string };
 
-function start(args: string[], env: Record<string, string> = {}) {
+function start(args: string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, [...process.execArgv, sourceFile("cli/main"), ...args], {
-    env: { ...process.env, NO_COLOR: "1", ...env },
+    env: { ...process.env, ...env },
     cwd: fileURLToPath(new URL(".", import.meta.url)),
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -40,7 +40,7 @@ function start(args: string[], env: Record<string, string> = {}) {
   });
   return { child, seen, done };
 }
-const run = (args: string[], env: Record<string, string> = {}): Promise<Outcome> => start(args, env).done;
+const run = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> => start(args, env).done;
 
 test("config example and reference print the generated texts", async () => {
   assert.equal(await run(["config", "example"]), { code: 0, out: exampleYaml(), err: "" });
@@ -56,6 +56,11 @@ test("config check names the faults and exits with 1", async () => {
     assert.is(bad.code, 1);
     assert.match(bad.err, `${file}:4: channels.a.profil: unknown key; did you mean profile?`);
     assert.not.match(bad.err, "    at ");
+    writeFileSync(file, "channels:\n  a: { key: k, model: nosuch }\n");
+    const warned = await run(["config", "check", file]);
+    assert.is(warned.code, 0);
+    assert.match(warned.err, /^warning: channels\.a\.model: .*nosuch.*SL_MODEL_INVALID/);
+    writeFileSync(file, "channels:\n  a:\n    key: k\n    profil: low\n");
     const json = await run(["config", "check", file, "--json"]);
     assert.is(json.code, 1);
     assert.is((JSON.parse(json.out) as { issues: unknown[] }).issues.length, 1);
@@ -86,6 +91,7 @@ test("unknown commands, options and arguments are refused with exit code 2", asy
 });
 
 test("help is there for every command", async () => {
+  assert.not.match((await run(["--help"], { NO_COLOR: undefined, TEST: undefined, CI: undefined })).out, "\u001b");
   const { code, out } = await run(["--help"]);
   assert.is(code, 0);
   for (const name of ["serve", "separate", "doctor", "model", "config"]) assert.match(out, name);

@@ -182,6 +182,12 @@ test("progress: a bar on a terminal, plain lines elsewhere, results on standard 
   }
 });
 
+test("progress of less than a second is 100 % at its end", () => {
+  const { texts, out, err } = captured();
+  reporter(false, out, err(false)).progress({ ...half, seconds: 0.2, ofSeconds: 0.2, done: true });
+  assert.match(texts.err, "(100 %)");
+});
+
 test("progress as JSON: one object a line, all on standard output", () => {
   const { texts, out, err } = captured();
   const r = reporter(true, out, err(true));

@@ -14,6 +14,7 @@ import { LocalInference } from "../../src/model/local-inference.js";
 import type { Highlight } from "../../src/pipeline/types.js";
 import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
 import { buildFaceModels } from "../../src/tools/assets.js";
+import { FlvReader, type FlvTag, flvHeader, flvTag, SCRIPT } from "../../src/transport/flv/tag.js";
 import { clipFolder, ffmpeg, flashAndBeep, packetTimes, videoHashes } from "../gst/clip.js";
 import { noiseLive } from "../model/noise.js";
 
@@ -241,6 +242,24 @@ test("of a file that was cut off, what is there is used, and it is said", async 
   assert.ok(r.seconds > 0.8 && r.seconds < 2.5, `${r.seconds} s`);
   assert.ok(r.warnings.some((w) => w.code === "SL_FILE_CUT_OFF"));
   assert.ok(existsSync(r.files["onscreen.mp4"]!));
+});
+
+test("a change of the picture's size in mid-file is said, with its place", async () => {
+  const seconds = 2;
+  const part = (name: string, ...picture: string[]): FlvTag[] => {
+    ffmpeg("-i", at("head.mp4"), "-t", String(seconds), "-preset", "ultrafast", ...picture, "-c:a", "aac", at(name));
+    return [...new FlvReader().push(readFileSync(at(name)))].filter((tag) => tag.type !== SCRIPT);
+  };
+  const first = part("one.flv", "-c:v", "libx264");
+  const second = part("two.flv", "-c:v", "libx264", "-vf", "scale=320:-2").map((tag) => ({
+    ...tag,
+    timestampMs: tag.timestampMs + 1000 * seconds,
+  }));
+  writeFileSync(at("resized.flv"), Buffer.concat([flvHeader(), ...[...first, ...second].map(flvTag)]));
+  const r = await separate(at("resized.flv"));
+  const said = r.warnings.find((w) => w.code === "SL_FILE_RESIZED");
+  const place = Number(/changes at ([0-9.]+) s/.exec(said?.message ?? "")?.[1]);
+  assert.ok(Math.abs(place - seconds) < 0.3, JSON.stringify(r.warnings));
 });
 
 test("what cannot be separated is refused with its code, and no file is left", async () => {

@@ -3,6 +3,8 @@ import { make, setHidden, setText } from "./dom.js";
 import { FaceBoxes } from "./faces.js";
 
 const RETRY_MS = 2000;
+/** Shorter waits (a seek, a late packet) are seen, not told. */
+const WAITING_MS = 1000;
 /** Faces are kept for as long as the output may lag behind the input. */
 const MAX_FACES_KEPT = 64;
 
@@ -17,6 +19,7 @@ class LivePlayer {
   #message = make("p", "player-message");
   #player: Player | null = null;
   #retry = 0;
+  #waiting = 0;
   #closed = false;
 
   constructor(
@@ -35,7 +38,10 @@ class LivePlayer {
       make("div", "screen", this.#video, this.boxes.element, this.#message),
     );
     this.#video.addEventListener("playing", () => this.#say(""));
-    this.#video.addEventListener("waiting", () => this.#say("waiting for pictures"));
+    this.#video.addEventListener("waiting", () => {
+      clearTimeout(this.#waiting);
+      this.#waiting = setTimeout(() => this.#say("waiting for pictures"), WAITING_MS);
+    });
     this.#open();
   }
 
@@ -56,10 +62,12 @@ class LivePlayer {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#waiting);
     this.#drop();
   }
 
   #say(text: string): void {
+    clearTimeout(this.#waiting);
     setText(this.#message, text);
     setHidden(this.#message, text === "");
   }
@@ -78,9 +86,14 @@ class LivePlayer {
       { type: "flv", isLive: true, url: this.url },
       {
         enableStashBuffer: false,
+        // A little faster until it has caught up; a jump, which is heard and stalls the picture, only when it is far behind (the start, a pause).
+        liveSync: true,
+        liveSyncMaxLatency: 1.2,
+        liveSyncTargetLatency: 0.6,
+        liveSyncPlaybackRate: 1.1,
         liveBufferLatencyChasing: true,
-        liveBufferLatencyMaxLatency: 1.0,
-        liveBufferLatencyMinRemain: 0.3,
+        liveBufferLatencyMaxLatency: 2.5,
+        liveBufferLatencyMinRemain: 0.8,
         autoCleanupSourceBuffer: true,
       },
     );

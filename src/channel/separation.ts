@@ -1,0 +1,284 @@
+import type { ChannelConfig } from "../config/schema.js";
+import type { ModelCard } from "../model/card.js";
+import { FaceFollower } from "../model/faces/follower.js";
+import type { Inference } from "../model/inference.js";
+import type { ModeState } from "../pipeline/gain-timeline.js";
+import { type Levels, Separator, type StepSound } from "../pipeline/separator.js";
+import { AudioTimeline } from "../pipeline/timeline.js";
+import { type AudioBlock, type Face, SAMPLE_RATE } from "../pipeline/types.js";
+import type { ChannelPatch } from "../transport/ipc/messages.js";
+import type { DecodedPicture, DecodedSound } from "./decode.js";
+import type { LatencyPlan } from "./latency.js";
+import type { Log } from "./log.js";
+import type { MediaClock } from "./media-clock.js";
+import type { StageTimes } from "./stats.js";
+import { StepCutter } from "./step-cutter.js";
+import { joinSteps, type StepOutcome, StepRunner } from "./step-runner.js";
+
+/** What the latency plan and the separator must know of a model. */
+export type Geometry = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
+
+/** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
+export const NO_CARD: Geometry = { unitSamples: 1920, guardSamples: 4800, lookBackSamples: 99_840 };
+
+export type SeparationOptions = {
+  readonly name: string;
+  readonly config: ChannelConfig;
+  readonly geometry: Geometry;
+  readonly plan: LatencyPlan;
+  readonly clock: MediaClock;
+  /** Null: the model cannot be used, for the reason `noModel`; the sound passes untouched. */
+  readonly inference: Inference | null;
+  readonly noModel: string;
+  readonly stages: StageTimes;
+  readonly log: Log;
+  /** Cleaned sound, in contiguous blocks. */
+  readonly onRendered: (block: AudioBlock) => void;
+};
+
+/** What exists once the first sound has come. */
+type Core = { readonly separator: Separator; readonly cutter: StepCutter | null; readonly runner: StepRunner | null };
+
+/** Sound is never held back for longer than this, whatever the timestamps say (the separator's ring is 8 s). */
+const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
+/** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
+const SOUND_BEHIND_MS = 250;
+/** Rendering goes in pieces of the filter bank's hop. */
+const RENDER_STEP = 256;
+/** Pictures are waited for so long at the most, after the sound of a step is there. */
+const OVERDUE_MS = 80;
+
+/**
+ * From decoded sound and pictures to cleaned sound: timeline, faces, model steps, gains. It has no timer: whoever owns it asks again
+ * and again for the steps that are due and for the sound that must leave. Failures of the model become a bypass with their code.
+ */
+export class Separation {
+  readonly #o: SeparationOptions;
+  readonly #timeline = new AudioTimeline();
+  readonly #follower: FaceFollower | null;
+  #core: Core | null = null;
+  /** What an operator may change while it runs. */
+  #settings: Required<ChannelPatch>;
+  readonly #failures = new Set<string>();
+  #newest: StepOutcome | null = null;
+  #soundAgeMs = 0;
+  readonly #counts = {
+    steps_in_time: 0,
+    steps_late: 0,
+    steps_failed: 0,
+    step_resets: 0,
+    sound_forced_out: 0,
+  };
+
+  constructor(options: SeparationOptions) {
+    this.#o = options;
+    const { inference, config } = options;
+    const { bypass, keep, strengthPercent, attenuationLimitDb } = config;
+    this.#settings = { bypass, keep, strengthPercent, attenuationLimitDb };
+    this.#follower =
+      inference === null
+        ? null
+        : new FaceFollower({ inference, side: inference.card.picture.side, unitSamples: inference.card.unitSamples });
+  }
+
+  get settings(): Readonly<Required<ChannelPatch>> {
+    return this.#settings;
+  }
+
+  /** How the sound leaves now; null before the first sound. */
+  get mode(): ModeState | null {
+    return this.#core?.separator.mode ?? null;
+  }
+
+  /** Null before the first sound. */
+  get levels(): Levels | null {
+    return this.#core?.separator.levels ?? null;
+  }
+
+  /** Those of the newest step. */
+  get faces(): readonly Face[] {
+    return this.#newest?.faces ?? [];
+  }
+
+  get driftPpm(): number {
+    return this.#timeline.driftPpm;
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    return {
+      ...this.#counts,
+      ...this.#follower?.counters,
+      ...snake("timeline", this.#timeline.counters),
+      ...snake("gains", this.#core?.separator.counters ?? {}),
+      steps_pictures_overdue: this.#core?.cutter?.overdue ?? 0,
+    };
+  }
+
+  /** Media time of a sample. Throws RangeError before the first sound. */
+  ptsMs(sample: number): number {
+    return Number(this.#timeline.toPtsNs(sample)) / 1e6;
+  }
+
+  // ---- in ----------------------------------------------------------------------------------------------------------------
+
+  /** False: pictures are of no use here. */
+  get wantsPictures(): boolean {
+    return this.#follower !== null;
+  }
+
+  /** Sound first: a picture costs this thread milliseconds, and each turn of the event loop takes over one piece of sound only. */
+  get hasTimeForPictures(): boolean {
+    return this.#soundAgeMs < SOUND_BEHIND_MS || !this.#o.clock.has("sound", performance.now());
+  }
+
+  takeSound({ ptsMs, channels }: DecodedSound): void {
+    const { clock, stages, log } = this.#o;
+    this.#soundAgeMs = clock.ageMs(ptsMs, performance.now());
+    stages.add("sound_decode", this.#soundAgeMs);
+    const { blocks, events } = this.#timeline.push({ ptsNs: nanoseconds(ptsMs), channels });
+    for (const event of events) {
+      // Pictures that were placed by the old anchor may lie seconds ahead; those to come would count as late.
+      if (event.type === "discontinuity") this.#follower?.reset();
+      if (event.type !== "anchor" && event.type !== "drift")
+        log("debug", "timeline", { ...event, fromPtsNs: undefined, toPtsNs: undefined, ptsNs: undefined });
+    }
+    for (const block of blocks) {
+      this.#core ??= this.#begin(block.channels.length);
+      const { separator } = this.#core;
+      const length = block.channels[0]?.length ?? 0;
+      const over = separator.pushedSamples + length - separator.renderedSamples - MAX_WAITING_SAMPLES;
+      if (over > 0) this.#forceOut(separator, over);
+      separator.pushAudio(block);
+    }
+  }
+
+  takePicture({ ptsMs, ...picture }: DecodedPicture): void {
+    const { clock, stages } = this.#o;
+    const nowMs = performance.now();
+    stages.add("picture_decode", clock.ageMs(ptsMs, nowMs));
+    const atSample = this.#timeline.toSample(nanoseconds(ptsMs));
+    if (atSample === null) return;
+    this.#follower?.push({ ...picture, atSample });
+    stages.add("faces", performance.now() - nowMs);
+  }
+
+  /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
+  #forceOut(separator: Separator, samples: number): void {
+    const out = separator.render(separator.renderedSamples + samples);
+    this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
+    if (out !== null) this.#o.onRendered(out.kept);
+  }
+
+  #begin(channels: number): Core {
+    const { inference, config, name, noModel, geometry, plan, clock } = this.#o;
+    const { bypass, ...controls } = this.#settings;
+    const separator = new Separator({ model: geometry, channels, controls });
+    if (bypass) separator.bypassFrom(0, "SL_BYPASS_OPERATOR");
+    for (const code of this.#failures) separator.bypassFrom(0, code);
+    const follower = this.#follower;
+    if (inference === null || follower === null) {
+      separator.bypassFrom(0, noModel);
+      return { separator, cutter: null, runner: null };
+    }
+    const cutter = new StepCutter({
+      separator,
+      unitSamples: geometry.unitSamples,
+      hopUnits: plan.hopUnits,
+      decidedUnit: () => follower.decidedUnit,
+      hasPictures: () => clock.has("video", performance.now()),
+      overdueMs: Math.min(OVERDUE_MS, plan.captureDecodeMs),
+    });
+    const { region, whenNobodyVisible, whenVisibleSilent } = config;
+    const policy = { region: region ?? null, whenNobodyVisible, whenVisibleSilent };
+    const session = `${name}-${process.pid}`;
+    return { separator, cutter, runner: new StepRunner({ inference, session, faces: follower, separator, policy }) };
+  }
+
+  // ---- steps -------------------------------------------------------------------------------------------------------------
+
+  *dueSteps(): Iterable<StepSound> {
+    const cutter = this.#core?.cutter;
+    if (cutter == null) return;
+    for (let step = cutter.next(performance.now()); step !== null; step = cutter.next(performance.now())) yield step;
+  }
+
+  /** Null: the two cannot be one step (a hole between them, or longer than a look-back). */
+  joined(waiting: StepSound, next: StepSound): StepSound | null {
+    const { unitSamples, lookBackSamples } = this.#o.geometry;
+    const maxUnits = Math.max(this.#o.plan.hopUnits, Math.floor(lookBackSamples / unitSamples));
+    return joinSteps(waiting, next, unitSamples, maxUnits);
+  }
+
+  async runStep(step: StepSound): Promise<StepOutcome> {
+    const { stages } = this.#o;
+    const { runner, separator } = this.#core!;
+    const begun = performance.now();
+    const outcome = await runner!.run(step);
+    stages.add("step", performance.now() - begun);
+    stages.add("engine", outcome.engineMs);
+    this.#counts.step_resets += outcome.resets;
+    this.#newest = outcome;
+    const { atSample } = outcome.layout;
+    if (outcome.failure !== null) {
+      this.#counts.steps_failed += 1;
+      this.#fail(outcome.failure, atSample);
+      return outcome;
+    }
+    for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, atSample);
+    if (separator.renderedSamples > atSample) this.#counts.steps_late += 1;
+    else this.#counts.steps_in_time += 1;
+    return outcome;
+  }
+
+  /** The connection to the inference process came up or broke. */
+  inferenceConnected(up: boolean): void {
+    if (up) this.#recover("SL_INFERENCE_DOWN", 0);
+    else this.#fail("SL_INFERENCE_DOWN", 0);
+  }
+
+  #fail(code: string, atSample: number): void {
+    // A lost connection is told by the connection, which also tells its return.
+    if (code === "SL_INFERENCE_DOWN" && atSample > 0) return;
+    this.#failures.add(code);
+    this.#core?.separator.bypassFrom(atSample, code);
+  }
+
+  #recover(code: string, atSample: number): void {
+    if (this.#failures.delete(code)) this.#core?.separator.separateFrom(atSample, code);
+  }
+
+  // ---- out ---------------------------------------------------------------------------------------------------------------
+
+  /** Renders what must be in the encoder by now. */
+  renderDue(): void {
+    const { clock, plan, stages, onRendered } = this.#o;
+    const separator = this.#core?.separator;
+    if (separator === undefined) return;
+    const nowMs = performance.now();
+    const isDue = (sample: number): boolean => clock.releaseAtMs(this.ptsMs(sample)) - plan.encodeMs <= nowMs;
+    let until = separator.renderedSamples;
+    while (until + RENDER_STEP <= separator.soundUntil && isDue(until + RENDER_STEP)) until += RENDER_STEP;
+    const out = separator.render(until);
+    if (out === null) return;
+    stages.add("render", performance.now() - nowMs);
+    onRendered(out.kept);
+  }
+
+  /** Changes of a running channel; ramped by the separator, never stepped. */
+  set(patch: ChannelPatch): void {
+    this.#settings = { ...this.#settings, ...patch };
+    const separator = this.#core?.separator;
+    if (separator === undefined) return;
+    const { bypass, ...controls } = this.#settings;
+    separator.setControls(controls);
+    if (bypass) separator.bypassFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
+    else separator.separateFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
+  }
+}
+
+const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));
+
+function snake(prefix: string, counters: Readonly<Record<string, number>>): Record<string, number> {
+  const name = (key: string): string => `${prefix}_${key.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)}`;
+  return Object.fromEntries(Object.entries(counters).map(([key, value]) => [name(key), value]));
+}
