@@ -1,5 +1,6 @@
 import {
   catchError,
+  ignoreElements,
   interval,
   map,
   merge,
@@ -37,6 +38,7 @@ import { Rolling, StageTimes } from "./stats.js";
 import { StepCutter } from "./step-cutter.js";
 import { joinSteps, type StepOutcome, StepRunner } from "./step-runner.js";
 import { type OutputUnit, releaseKeyMs, type SourceUnit, type VideoUnit } from "./units.js";
+import { type StemFrame, ViewerSound } from "./viewer-sound.js";
 
 export type Log = (
   level: "debug" | "info" | "warn" | "error",
@@ -95,6 +97,7 @@ export class Channel {
   readonly #soundDecoder: SoundDecoder;
   readonly #pictureDecoder: PictureDecoder;
   readonly #encoder: AacEncoder;
+  readonly #viewerSound: ViewerSound;
   readonly #outputs: readonly Output[];
 
   readonly #video$ = new Subject<Leaving & { unit: VideoUnit }>();
@@ -102,6 +105,7 @@ export class Channel {
   readonly #decodedPicture$ = new Subject<DecodedPicture>();
   readonly #rendered$ = new Subject<AudioBlock>();
   readonly #aac$ = new Subject<AacFrame>();
+  readonly #opus$ = new Subject<StemFrame>();
   #running: Subscription | null = null;
 
   #core: Core | null = null;
@@ -121,6 +125,7 @@ export class Channel {
   readonly #seams = {
     video: seamCounter(),
     aac: seamCounter(),
+    opus: seamCounter(),
     notes: seamCounter(),
     steps: { ...seamCounter(), joined: 0 } satisfies JoinCounter,
   };
@@ -163,6 +168,8 @@ export class Channel {
       () => this.#soundAgeMs < SOUND_BEHIND_MS || !this.#clock.has("sound", performance.now()),
     );
     this.#encoder = new AacEncoder((frame) => this.#aac$.next(frame), faulty("the sound encoder").onFault);
+    this.#viewerSound = new ViewerSound((frame) => this.#opus$.next(frame), faulty("viewers' sound").onFault);
+    gateway.onWanted((stems) => this.#viewerSound.want(stems));
     this.#follower =
       inference === null
         ? null
@@ -213,7 +220,13 @@ export class Channel {
       pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.aac }),
     );
     const video$ = this.#video$.pipe(pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.video }));
-    return merge(video$, aac$, notes$).pipe(this.#guarded("the outputs"));
+    const opus$ = this.#opus$.pipe(
+      map((frame) => ({ frame, ptsMs: this.#ptsMs(frame.atSample) })),
+      pace({ ...this.#delay((due: { ptsMs: number }) => due.ptsMs), counter: this.#seams.opus }),
+      tap(({ frame, ptsMs }) => this.#o.gateway.sendOpus(frame.stem, ptsMs, frame.data)),
+      ignoreElements(),
+    );
+    return merge(video$, aac$, notes$, opus$).pipe(this.#guarded("the outputs"));
   }
 
   #delay<T>(keyMs: (value: T) => number) {
@@ -409,9 +422,10 @@ export class Channel {
       this.#clock.releaseAtMs(this.#ptsMs(sample)) - this.plan.encodeMs <= nowMs;
     let until = separator.renderedSamples;
     while (until + RENDER_STEP <= separator.soundUntil && isDue(until + RENDER_STEP)) until += RENDER_STEP;
-    const out = separator.render(until);
+    const out = separator.render(until, { removed: this.#viewerSound.needsRemoved });
     if (out === null) return;
     this.#stages.add("render", performance.now() - nowMs);
+    this.#viewerSound.push(out);
     this.#rendered$.next(out.kept);
   }
 
@@ -505,6 +519,7 @@ export class Channel {
     this.#soundDecoder.close();
     this.#pictureDecoder.close();
     this.#encoder.close();
+    this.#viewerSound.close();
   }
 
   /** The most important thing that is not as it should be. */
@@ -544,6 +559,7 @@ export class Channel {
       ...this.#soundDecoder.counters,
       ...this.#pictureDecoder.counters,
       ...this.#encoder.counters,
+      ...this.#viewerSound.counters,
       ...this.#follower?.counters,
       ...snake("timeline", this.#timeline.counters),
       ...snake("gains", this.#core?.separator.counters ?? {}),

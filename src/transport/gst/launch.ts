@@ -45,6 +45,13 @@ export const AAC_ENCODERS: readonly AacEncoder[] = [
 export const aacEncoder = (encoder: AacEncoder): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! ${encoder.element} ! aacparse ! audio/mpeg,stream-format=raw ! ${GDP_SINK("out")}`;
 
+/** Decoders put the sound this many samples after the timestamp of its packet (measured: test/channel/viewer-sound.test.ts). */
+export const OPUS_DELAY_SAMPLES = 312;
+
+/** F32LE sound (GDP, source `in`) to Opus packets of 20 ms, as WebRTC players expect them (sink `out`). */
+export const opusEncoder = (): string =>
+  `${GDP_SOURCE("in")} ! audioconvert ! opusenc bitrate=96000 frame-size=20 audio-type=generic ! ${GDP_SINK("out")}`;
+
 /** Demultiplexed but still encoded: sinks `video` (avc access units), `aac`, `opus`. A branch whose stream is absent stays silent. */
 const branches = (pace: string): string =>
   `d. ! video/x-h264 ! ${QUEUE} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! ${pace}${GDP_SINK("video")} ` +
