@@ -75,6 +75,7 @@ const NO_CARD = { unitSamples: 1920, guardSamples: 4800, lookBackSamples: 99_840
 type Geometry = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
 /** A unit on its way out and when it came in (null: made here). */
 type Leaving = { readonly unit: OutputUnit; readonly arrivedMs: number | null };
+type DueSound = { readonly frame: StemFrame; readonly ptsMs: number };
 type DueNote = { readonly outcome: StepOutcome; readonly ptsMs: number };
 /** What exists once the first sound has come. */
 type Core = { readonly separator: Separator; readonly cutter: StepCutter | null; readonly runner: StepRunner | null };
@@ -221,8 +222,8 @@ export class Channel {
     );
     const video$ = this.#video$.pipe(pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.video }));
     const opus$ = this.#opus$.pipe(
-      map((frame) => ({ frame, ptsMs: this.#ptsMs(frame.atSample) })),
-      pace({ ...this.#delay((due: { ptsMs: number }) => due.ptsMs), counter: this.#seams.opus }),
+      map((frame): DueSound => ({ frame, ptsMs: this.#ptsMs(frame.atSample) })),
+      pace({ ...this.#delay((due: DueSound) => due.ptsMs), counter: this.#seams.opus }),
       tap(({ frame, ptsMs }) => this.#o.gateway.sendOpus(frame.stem, ptsMs, frame.data)),
       ignoreElements(),
     );
@@ -310,9 +311,11 @@ export class Channel {
 
   /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
   #forceOut(separator: Separator, samples: number): void {
-    const out = separator.render(separator.renderedSamples + samples);
+    const out = separator.render(separator.renderedSamples + samples, { removed: this.#viewerSound.needsRemoved });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
-    if (out !== null) this.#rendered$.next(out.kept);
+    if (out === null) return;
+    this.#viewerSound.push(out);
+    this.#rendered$.next(out.kept);
   }
 
   #begin(channels: number): Core {

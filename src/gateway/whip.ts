@@ -54,9 +54,10 @@ export class WhipPublisher implements PublisherPeer {
   }
 
   /** Media goes to the publication from now on; called once, before the peer accepts the offer. */
-  start(peer: WebRtcPeer, publication: Publication): void {
+  start(peer: WebRtcPeer, publication: Publication, parameterSets: readonly Buffer[]): void {
     this.#peer = peer;
     this.#publication = publication;
+    this.#takeSets(parameterSets);
     peer.onTrack((track, receiver) => {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
       const media = { kind, track, receiver };

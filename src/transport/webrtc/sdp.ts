@@ -39,6 +39,8 @@ export type Offer = {
   readonly data: boolean;
   /** Candidates that the offer had. */
   readonly candidates: number;
+  /** SPS and PPS that stand in the offer (RFC 6184, 8.1: sprop-parameter-sets); most senders send them with the pictures. */
+  readonly parameterSets: readonly Buffer[];
 };
 
 type Section = { readonly lines: string[] };
@@ -72,8 +74,9 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
   if (candidates > MAX_CANDIDATES) throw unsupported(`${candidates} candidates; at most ${MAX_CANDIDATES} are taken`);
   const [sound, picture] = [kinds.includes("audio"), kinds.includes("video")];
   if (!sound && !picture) throw unsupported("neither sound nor picture is offered");
+  const lines = narrowed.flat();
   return {
-    sdp: `${narrowed.flat().join("\r\n")}\r\n`,
+    sdp: `${lines.join("\r\n")}\r\n`,
     iceUfrag,
     icePwd,
     setup,
@@ -81,7 +84,13 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
     picture,
     data: kinds.includes("application"),
     candidates,
+    parameterSets: lines.flatMap((line) => parameterSets(line)),
   };
+}
+
+function parameterSets(line: string): Buffer[] {
+  const text = /^a=fmtp:.*[ ;]sprop-parameter-sets=([A-Za-z0-9+/=,]{1,2000})/.exec(line)?.[1];
+  return (text?.split(",") ?? []).map((part) => Buffer.from(part, "base64")).filter((nal) => nal.length >= 4);
 }
 
 /** The same description with other ICE credentials (an ICE restart, RFC 9725, 4.3.3). */

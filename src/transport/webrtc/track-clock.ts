@@ -11,6 +11,11 @@ export type TrackKind = "sound" | "picture";
 
 /** The wall clock of reports is read to a few milliseconds by some senders; nearer than this the picture is moved in steps. */
 const JUMP_MS = 40;
+/**
+ * Some senders write into a report when they sent a packet, not when its sound or picture was captured: off by what their machine was
+ * late then. The middle of so many reports is used.
+ */
+const REPORTS = 9;
 /** Per picture. Not visible, and faster than any clock drifts. */
 const STEP_MS = 0.5;
 /** Reports that put the tracks further apart than this are wrong (clocks of two machines, a wild NTP). */
@@ -25,13 +30,13 @@ type Track = {
   unwrap: Unwrapper32;
   /** Timeline = ticks / rate + offset. */
   offsetMs: number | null;
-  /** Sender's wall clock - ticks / rate, of the newest report. */
-  wallMs: number | null;
+  /** Sender's wall clock - ticks / rate, of the newest reports. */
+  wallMs: number[];
   /** Where the newest packet was put, and when it came. */
   last: { readonly atMs: number; readonly arrivalMs: number } | null;
 };
 
-const fresh = (): Track => ({ unwrap: new Unwrapper32(), offsetMs: null, wallMs: null, last: null });
+const fresh = (): Track => ({ unwrap: new Unwrapper32(), offsetMs: null, wallMs: [], last: null });
 
 export class TrackClock {
   readonly counters = { clock_jumps: 0, clock_leaps: 0, reports: 0, reports_ignored: 0 };
@@ -53,7 +58,7 @@ export class TrackClock {
         // The sender began anew (another encoder, another random start): go on where the clock on the wall is.
         this.counters.clock_leaps += 1;
         track.offsetMs = expectedMs - ms;
-        track.wallMs = null;
+        track.wallMs = [];
       }
     }
     if (kind === "picture") this.#follow(track);
@@ -69,7 +74,8 @@ export class TrackClock {
     // Before the first packet there is nothing to unwrap against.
     if (track.last === null) return;
     const seconds = Number(ntp >> 32n) + Number(ntp & 0xffff_ffffn) / NTP_FRACTION;
-    track.wallMs = seconds * 1000 - this.#unwrapped(track, kind, ticks);
+    track.wallMs.push(seconds * 1000 - this.#unwrapped(track, kind, ticks));
+    if (track.wallMs.length > REPORTS) track.wallMs.shift();
   }
 
   #unwrapped(track: Track, kind: TrackKind, ticks: number): number {
@@ -79,14 +85,18 @@ export class TrackClock {
 
   #follow(picture: Track): void {
     const sound = this.#tracks.sound;
-    if (picture.wallMs === null || sound.wallMs === null || sound.offsetMs === null) return;
-    const error = sound.offsetMs + (picture.wallMs - sound.wallMs) - picture.offsetMs!;
+    if (picture.wallMs.length === 0 || sound.wallMs.length === 0 || sound.offsetMs === null) return;
+    const error = sound.offsetMs + (median(picture.wallMs) - median(sound.wallMs)) - picture.offsetMs!;
     if (Math.abs(error) > MAX_SKEW_MS) {
       this.counters.reports_ignored += 1;
-      picture.wallMs = null;
+      picture.wallMs = [];
     } else if (Math.abs(error) > JUMP_MS) {
       this.counters.clock_jumps += 1;
       picture.offsetMs! += error;
     } else picture.offsetMs! += Math.max(-STEP_MS, Math.min(STEP_MS, error));
   }
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
 }
