@@ -55,7 +55,11 @@ export async function post(
   sdp: string,
   headers: Record<string, string> = {},
 ): Promise<{ response: Response; location: string; etag: string; sdp: string }> {
-  const response = await fetch(url, { method: "POST", body: sdp, headers: { "Content-Type": "application/sdp", ...headers } });
+  const response = await fetch(url, {
+    method: "POST",
+    body: sdp,
+    headers: { "Content-Type": "application/sdp", ...headers },
+  });
   const text = await response.text();
   const location = response.headers.get("location");
   return {
@@ -164,4 +168,6 @@ export class WhepClient {
 
 /** Bodies of slices, to compare what came out with what went in. */
 export const slices = (units: readonly AccessUnit[]): string[] =>
-  units.flatMap((unit) => unit.nals.filter((nal) => [1, 5].includes(nal[0]! & 31)).map((nal) => nal.toString("base64")));
+  units.flatMap((unit) =>
+    unit.nals.filter((nal) => [1, 5].includes(nal[0]! & 31)).map((nal) => nal.toString("base64")),
+  );

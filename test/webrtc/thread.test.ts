@@ -8,7 +8,7 @@ import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { openGateway, run, until } from "../channel/support.js";
 import { clipFolder } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
-import { udpSocket, webRtcClip, WhepClient, WhipClient } from "./support.js";
+import { udpSocket, WhepClient, WhipClient, webRtcClip } from "./support.js";
 
 withThreads();
 const test = suite("WHIP to WHEP");
@@ -37,11 +37,33 @@ test("a publisher's pictures and sound reach a viewer", async () => {
   const base = `http://127.0.0.1:${gateway.mediaPort}`;
   await publisher.publish(`${base}/whip/key`);
   await until(() => publisher.connected, 5000, "the publisher's connection");
-  const inputs = await Promise.all([publisher.picture, publisher.sound].map((track) => udpSocket((p) => track.writeRtp(p))));
+  const inputs = await Promise.all(
+    [publisher.picture, publisher.sound].map((track) => udpSocket((p) => track.writeRtp(p))),
+  );
   const program = run(
     "ffmpeg",
-    ["-v", "error", "-nostdin", "-re", "-i", clip, "-an", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "rtp", `rtp://127.0.0.1:${inputs[0]!.port}`,
-     "-vn", "-c", "copy", "-f", "rtp", `rtp://127.0.0.1:${inputs[1]!.port}`],
+    [
+      "-v",
+      "error",
+      "-nostdin",
+      "-re",
+      "-i",
+      clip,
+      "-an",
+      "-c",
+      "copy",
+      "-bsf:v",
+      "h264_mp4toannexb",
+      "-f",
+      "rtp",
+      `rtp://127.0.0.1:${inputs[0]!.port}`,
+      "-vn",
+      "-c",
+      "copy",
+      "-f",
+      "rtp",
+      `rtp://127.0.0.1:${inputs[1]!.port}`,
+    ],
     20_000,
   );
   await until(() => channel.status().counters.video_units_in! > 0, 6000, "the first picture");
