@@ -63,6 +63,7 @@ export class WebRtcPeer {
     const video = useH264({ rtcpFeedback: [useNACK(), usePLI(), useTWCC()] });
     this.#pc = new RTCPeerConnection({
       iceLite: true,
+      bundlePolicy: "max-bundle",
       iceServers: [],
       iceUseIpv6: this.#hosts.some((host) => V6.test(host)),
       // At least one socket, also on a machine that has no network.
@@ -94,7 +95,13 @@ export class WebRtcPeer {
 
   /** Tracks as they are negotiated by `accept`; set before it. */
   onTrack(callback: (track: MediaStreamTrack, receiver: RTCRtpReceiver) => void): void {
-    this.#pc.ontrack = ({ track, transceiver }) => callback(track, transceiver.receiver);
+    const seen = new WeakSet<MediaStreamTrack>();
+    this.#pc.ontrack = ({ track, transceiver }) => {
+      // An ICE restart tells them again.
+      if (seen.has(track)) return;
+      seen.add(track);
+      callback(track, transceiver.receiver);
+    };
   }
 
   /** A track to send, before `accept`. */
@@ -119,6 +126,8 @@ export class WebRtcPeer {
     pwd: string,
   ): Promise<{ ufrag: string; pwd: string; mid: string; candidates: string[] }> {
     const { sdp, candidates } = await this.#answer(withCredentials(this.#offer!.sdp, ufrag, pwd));
+    // The stack leaves ICE alone while DTLS is up: without this it would answer checks and never send again.
+    for (const transport of this.#pc.iceTransports) transport.start().catch(() => {});
     const [[ours], [password], [mid]] = [
       attributes(sdp, "ice-ufrag"),
       attributes(sdp, "ice-pwd"),

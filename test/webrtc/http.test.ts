@@ -158,6 +158,8 @@ test("PATCH: trickle, stale ETag, missing If-Match, an ICE restart on the runnin
       .session!.sdp.replace(/a=ice-ufrag:\S+/g, `a=ice-ufrag:${theirs("ice-ufrag")}`)
       .replace(/a=ice-pwd:\S+/g, `a=ice-pwd:${theirs("ice-pwd")}`);
     await client.pc.setRemoteDescription({ type: "answer", sdp: answer });
+    // werift, as a client, does not do this by itself while DTLS is up.
+    void client.pc.iceTransports[0]!.start();
     await until("the connection after the restart", () => client.pc.iceConnectionState !== "new" && client.connected);
     assert.equal(await problem(await patch(trickle, { "If-Match": etag })), [412, "SL_SESSION_STALE"]);
     // Media goes on through the same session.
@@ -173,6 +175,7 @@ test("PATCH: trickle, stale ETag, missing If-Match, an ICE restart on the runnin
       sound(n++);
       return link.tags.length > 5;
     });
+    assert.is(running.counter("whip_packets_late_total"), 0, "each packet is taken once");
     assert.is(running.counter("webrtc_ice_restarts_total"), 1);
     assert.is(running.gateway.sessions, 1);
   }));
@@ -331,18 +334,16 @@ test("10,000 turned RTP and RTCP packets, and noise from strangers: no fault, no
         stranger.send(mutate(Buffer.concat([Buffer.of(next(256)), payload.subarray(0, 200)]), next), port, "127.0.0.1");
       else if (kind === 1) {
         const report = Buffer.from("80c80006000000010000000200000003000000040000000500000006", "hex");
-        await transport.sendRtcp([{ serialize: () => mutate(report, next) } as never]);
+        await transport.sendRtcp([{ serialize: () => mutate(report, next, 8) } as never]);
       } else {
         const track = kind === 2 ? client.sound : client.picture;
-        const header = new RtpHeader({
-          sequenceNumber: next(4) ? i & 0xffff : next(65_536),
-          timestamp: next(4) ? i * 90 : next(2 ** 31),
-          marker: next(4) === 0,
-          payloadType: 96,
-        });
+        // Steps that the sender's own SRTP counter survives.
+        const sequenceNumber = (i + (next(4) === 0 ? next(40) : 0)) & 0xffff;
+        const timestamp = next(4) === 0 ? next(2 ** 31) : i * 90;
+        const header = new RtpHeader({ sequenceNumber, timestamp, marker: next(4) === 0, payloadType: 96 });
         track.writeRtp(new RtpPacket(header, payload));
       }
-      if (i % 250 === 0) await new Promise((done) => setTimeout(done, 5));
+      if (i % 50 === 0) await new Promise((done) => setTimeout(done, 1));
       if (i === 5000) before = process.memoryUsage().heapUsed;
     }
     await until("the packets to have come", () => running.counter("whip_packets_total") > 4000);

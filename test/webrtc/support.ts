@@ -44,6 +44,7 @@ function connection(): RTCPeerConnection {
   return new RTCPeerConnection({
     iceServers: [],
     iceUseIpv6: false,
+    bundlePolicy: "max-bundle",
     iceAdditionalHostAddresses: ["127.0.0.1"],
     codecs: { video: [video()], audio: [useOPUS()] },
   });
