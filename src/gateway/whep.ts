@@ -17,19 +17,26 @@ const NOTES = "highlights";
 /** Payloads of a picture, made once for all viewers. */
 const payloadsOf = new WeakMap<Buffer, Buffer[]>();
 
-/** A track that we send: numbers its packets. */
+/** What werift's sender writes into its reports, and does not show in its types. */
+type Reporting = { ntpTimestamp: bigint };
+
+/** A track that we send: numbers its packets, and says when they were due. */
 class OutTrack {
   readonly track: MediaStreamTrack;
+  readonly sender: RTCRtpSender;
   #sequence = Math.floor(Math.random() * 2 ** 15);
 
-  constructor(kind: "audio" | "video") {
+  constructor(kind: "audio" | "video", peer: WebRtcPeer) {
     this.track = new MediaStreamTrack({ kind });
+    this.sender = peer.addTrack(this.track);
   }
 
-  send(payload: Buffer, timestamp: number, marker: boolean): void {
+  /** @param ntp the NTP time of `timestamp` for sender reports */
+  send(payload: Buffer, timestamp: number, ntp: bigint, marker: boolean): void {
     const sequenceNumber = this.#sequence;
     this.#sequence = (sequenceNumber + 1) & 0xffff;
     this.track.writeRtp(new RtpPacket(new RtpHeader({ sequenceNumber, timestamp, marker, payloadType: 96 }), payload));
+    (this.sender as unknown as Reporting).ntpTimestamp = ntp;
   }
 }
 
@@ -56,10 +63,9 @@ export class WhepViewer implements Viewer {
     private readonly context: PeerContext,
     private readonly finish: (reason: Refusal) => void,
   ) {
-    this.#picture = offer.picture ? new OutTrack("video") : null;
-    this.#sound = offer.sound ? new OutTrack("audio") : null;
-    if (this.#picture) this.#listen(peer.addTrack(this.#picture.track));
-    if (this.#sound) peer.addTrack(this.#sound.track);
+    this.#picture = offer.picture ? new OutTrack("video", peer) : null;
+    this.#sound = offer.sound ? new OutTrack("audio", peer) : null;
+    if (this.#picture) this.#listen(this.#picture.sender);
     this.#notes = offer.data ? peer.addDataChannel(NOTES) : null;
   }
 
@@ -103,13 +109,16 @@ export class WhepViewer implements Viewer {
     payloadsOf.set(tag.body, payloads);
     const shownMs = (tag.timestampMs + packet.ctsMs) % 2 ** 32;
     const timestamp = this.#clock.ticks(shownMs, this.context.now(), 90);
-    for (const [i, payload] of payloads.entries()) this.#picture.send(payload, timestamp, i === payloads.length - 1);
+    const ntp = this.#clock.ntp(shownMs, Date.now());
+    for (const [i, payload] of payloads.entries())
+      this.#picture.send(payload, timestamp, ntp, i === payloads.length - 1);
     this.context.counters.add("viewer_packets_total", payloads.length);
   }
 
   opus(packet: Buffer, timeMs: number): void {
     if (this.#sound === null) return;
-    this.#sound.send(packet, this.#clock.ticks(timeMs, this.context.now(), 48), false);
+    const timestamp = this.#clock.ticks(timeMs, this.context.now(), 48);
+    this.#sound.send(packet, timestamp, this.#clock.ntp(timeMs, Date.now()), false);
     this.context.counters.add("viewer_packets_total");
   }
 

