@@ -144,7 +144,9 @@ export class WebRtcPeer {
 
   async #answer(sdp: string): Promise<{ sdp: string; candidates: string[] }> {
     await this.#pc.setRemoteDescription({ type: "offer", sdp });
-    if (this.#offer?.setup === "active") for (const transport of this.#pc.dtlsTransports) transport.role = "server";
+    // The peer begins the DTLS handshake where it may: as an ICE lite agent we are connected before it is, and what the stack would send
+    // then is lost and not sent again.
+    if (this.#offer?.setup !== "passive") for (const transport of this.#pc.dtlsTransports) transport.role = "server";
     await this.#pc.setLocalDescription(await this.#pc.createAnswer());
     if (this.#closed) throw new Error("closed while it was set up");
     this.#guardSockets();

@@ -168,7 +168,5 @@ export class WhepClient {
 }
 
 /** Bodies of slices, to compare what came out with what went in. */
-export const slices = (units: readonly AccessUnit[]): string[] =>
-  units.flatMap((unit) =>
-    unit.nals.filter((nal) => [1, 5].includes(nal[0]! & 31)).map((nal) => nal.toString("base64")),
-  );
+export const slices = (units: readonly AccessUnit[]): Buffer[] =>
+  units.flatMap((unit) => unit.nals.filter((nal) => [1, 5].includes(nal[0]! & 31)));
