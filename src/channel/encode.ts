@@ -1,7 +1,7 @@
 import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
 import { type GdpPacket, gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
 import { capsBuffer, parseCaps } from "../transport/gst/caps.js";
-import { AAC_ENCODERS, aacEncoder, OPUS_DELAY_SAMPLES, opusEncoder } from "../transport/gst/launch.js";
+import { AAC_ENCODERS, aacEncoder, opusEncoder } from "../transport/gst/launch.js";
 import { GstError, type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
 
 /** One AAC frame; its sound begins at `atSample` of the timeline (the encoder's delay is taken off; the first ones lie before 0). */
@@ -143,7 +143,7 @@ export class OpusEncoder {
 
   /** @throws GstError when no Opus encoder is installed */
   constructor(onFrame: (frame: OpusFrame) => void, onFault: (fault: GstFault) => void) {
-    const candidates = [{ launch: opusEncoder(), delaySamples: OPUS_DELAY_SAMPLES }];
+    const candidates = [{ launch: opusEncoder(), delaySamples: 0 }];
     this.#encoder = new SoundEncoder(candidates, ({ atSample, data }) => onFrame({ atSample, data }), onFault);
   }
 

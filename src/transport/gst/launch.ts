@@ -45,10 +45,8 @@ export const AAC_ENCODERS: readonly AacEncoder[] = [
 export const aacEncoder = (encoder: AacEncoder): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! ${encoder.element} ! aacparse ! audio/mpeg,stream-format=raw ! ${GDP_SINK("out")}`;
 
-/** Decoders put the sound this many samples after the timestamp of its packet (measured: test/channel/viewer-sound.test.ts). */
-export const OPUS_DELAY_SAMPLES = 312;
-
-/** F32LE sound (GDP, source `in`) to Opus packets of 20 ms, as WebRTC players expect them (sink `out`). */
+/** F32LE sound (GDP, source `in`) to Opus packets of 20 ms, as WebRTC players expect them (sink `out`).
+ * opusenc takes its delay off the timestamps itself, so the second packet comes 13.5 ms after the first (test/webrtc/thread.test.ts). */
 export const opusEncoder = (): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! opusenc bitrate=96000 frame-size=20 audio-type=generic ! ${GDP_SINK("out")}`;
 
