@@ -113,6 +113,23 @@ export class WhipClient {
   }
 }
 
+/**
+ * A connected publisher. As real clients do, it tries again: with both ends in one process that is just starting and gets no time, werift's
+ * DTLS handshake can stall on its own retransmissions.
+ */
+export async function connectedPublisher(url: string): Promise<WhipClient> {
+  for (let attempt = 1; ; attempt++) {
+    const client = new WhipClient();
+    await client.publish(url);
+    const end = performance.now() + 6000;
+    while (!client.connected && performance.now() < end) await new Promise((done) => setTimeout(done, 20));
+    if (client.connected) return client;
+    await fetch(client.session!.location, { method: "DELETE" });
+    await client.close();
+    if (attempt === 4) throw new Error(`no connection to ${url} in ${attempt} attempts`);
+  }
+}
+
 /** What a WHEP viewer over werift gets. */
 export class WhepClient {
   readonly pc = connection();

@@ -11,7 +11,7 @@ import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
 import { openGateway, publish, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
-import { slices, udpSocket, WhepClient, WhipClient, webRtcClip } from "./support.js";
+import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "./support.js";
 
 withThreads();
 const test = suite("WHIP to WHEP through a channel");
@@ -104,10 +104,8 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures bit by bit, sound without a gap, lips kept", () =>
   withChannel(async ({ channel, gateway, base, logs }) => {
     const clip = webRtcClip(folder.path, { seconds: 6 });
-    const publisher = new WhipClient();
+    const publisher = await connectedPublisher(`${base}/whip/key`);
     const [clean, input] = [new WhepClient(), new WhepClient()];
-    await publisher.publish(`${base}/whip/key`);
-    await until(() => publisher.connected, 20_000, "the publisher's connection");
     await clean.view(`${base}/whep/main`);
     await input.view(`${base}/whep/main?stem=input`);
     await until(() => clean.connected && input.connected, 20_000, "the viewers' connections");
