@@ -140,10 +140,9 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
       assert.ok(viewer.units.length > 80, `${viewer.units.length} pictures at a viewer`);
       for (const slice of slices(viewer.units)) assert.ok(source.includes(slice), "a picture is another than was sent");
       const steps = viewer.sounds.slice(1).map((s, i) => (s.timestamp - viewer.sounds[i]!.timestamp) | 0);
-      assert.ok(
-        steps.every((s) => s > 0 && s % 960 < 2),
-        `steps of the sound: ${[...new Set(steps)].join(" ")}`,
-      );
+      // One, at the encoder's start, is shorter by its delay; whole packets may be missing on a machine without time.
+      const odd = steps.filter((s) => s <= 0 || s % 960 !== 0);
+      assert.ok(odd.length <= 1, `steps of the sound: ${steps.join(" ")}`);
     }
     const sync = await lipSync(clean);
     console.log(
