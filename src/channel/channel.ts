@@ -1,5 +1,6 @@
 import {
   catchError,
+  ignoreElements,
   interval,
   map,
   merge,
@@ -30,6 +31,7 @@ import { NO_CARD, Separation } from "./separation.js";
 import { Rolling, StageTimes } from "./stats.js";
 import type { StepOutcome } from "./step-runner.js";
 import { type OutputUnit, releaseKeyMs } from "./units.js";
+import { type StemFrame, ViewerSound } from "./viewer-sound.js";
 
 export type ChannelOptions = {
   readonly name: string;
@@ -53,6 +55,7 @@ const SILENT = { inDb: -120, outDb: -120, removedDb: -120 };
 
 /** A unit on its way out and when it came in (null: made here). */
 type Leaving = { readonly unit: OutputUnit; readonly arrivedMs: number | null };
+type DueSound = { readonly frame: StemFrame; readonly ptsMs: number };
 type DueNote = { readonly outcome: StepOutcome; readonly ptsMs: number };
 
 /**
@@ -70,6 +73,7 @@ export class Channel {
   readonly #pictureDecoder: PictureDecoder;
   readonly #separation: Separation;
   readonly #encoder: AacEncoder;
+  readonly #viewerSound: ViewerSound;
   readonly #outputs: Outputs;
 
   readonly #video$ = new Subject<Leaving>();
@@ -77,11 +81,13 @@ export class Channel {
   readonly #pictures$ = new Subject<DecodedPicture>();
   readonly #rendered$ = new Subject<AudioBlock>();
   readonly #aac$ = new Subject<AacFrame>();
+  readonly #opus$ = new Subject<StemFrame>();
   #running: Subscription | null = null;
 
   readonly #seams = {
     video: seamCounter(),
     aac: seamCounter(),
+    opus: seamCounter(),
     notes: seamCounter(),
     steps: { ...seamCounter(), joined: 0 } satisfies JoinCounter,
   };
@@ -120,7 +126,11 @@ export class Channel {
       noModel,
       stages: this.#stages,
       log,
-      onRendered: (block) => this.#rendered$.next(block),
+      needsRemoved: () => this.#viewerSound.needsRemoved,
+      onRendered: (sound) => {
+        this.#viewerSound.push(sound);
+        this.#rendered$.next(sound.kept);
+      },
     });
     const faulty = (what: string) => ({
       onFault: (fault: { element: string; message: string }) =>
@@ -133,6 +143,8 @@ export class Channel {
       () => this.#separation.hasTimeForPictures,
     );
     this.#encoder = new AacEncoder((frame) => this.#aac$.next(frame), faulty("the sound encoder").onFault);
+    this.#viewerSound = new ViewerSound((frame) => this.#opus$.next(frame), faulty("viewers' sound").onFault);
+    gateway.onWanted((stems) => this.#viewerSound.want(stems));
     this.#outputs = new Outputs(gateway, config.outputs, log);
   }
 
@@ -173,7 +185,13 @@ export class Channel {
       // The mode is that of the moment of leaving.
       map(({ outcome, ptsMs }): Leaving => ({ unit: highlightNote(outcome, ptsMs, separation.mode), arrivedMs: null })),
     );
-    return merge(video$, aac$, notes$).pipe(this.#guarded("the outputs"));
+    const opus$ = this.#opus$.pipe(
+      map((frame): DueSound => ({ frame, ptsMs: separation.ptsMs(frame.atSample) })),
+      pace({ ...this.#delay((due: DueSound) => due.ptsMs), counter: this.#seams.opus }),
+      tap(({ frame, ptsMs }) => this.#o.gateway.sendOpus(frame.stem, ptsMs, frame.data)),
+      ignoreElements(),
+    );
+    return merge(video$, aac$, notes$, opus$).pipe(this.#guarded("the outputs"));
   }
 
   /** The delay line: each value leaves when the declared latency says so. */
@@ -260,6 +278,7 @@ export class Channel {
     this.#soundDecoder.close();
     this.#pictureDecoder.close();
     this.#encoder.close();
+    this.#viewerSound.close();
   }
 
   get #clock(): MediaClock {
@@ -285,7 +304,7 @@ export class Channel {
   }
 
   #counters(): Record<string, number> {
-    const { video, aac, notes, steps } = this.#seams;
+    const { video, aac, opus, notes, steps } = this.#seams;
     return {
       ...this.#intake.counters,
       ...this.#soundDecoder.counters,
@@ -295,7 +314,8 @@ export class Channel {
       steps_joined: steps.joined,
       steps_dropped: steps.dropped,
       ...this.#encoder.counters,
-      delay_line_dropped: video.dropped + aac.dropped + notes.dropped,
+      ...this.#viewerSound.counters,
+      delay_line_dropped: video.dropped + aac.dropped + opus.dropped + notes.dropped,
       delay_line_waiting: video.waiting + aac.waiting,
       ...this.#outputs.counters,
       ...this.#counts,

@@ -3,6 +3,7 @@ import type { FlvTag, TagType } from "../transport/flv/tag.js";
 import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
 import { BackOff } from "./source/source.js";
+import type { Stem } from "./viewer-sound.js";
 
 /** What the publishing source wants to know. */
 export type GatewaySourceEvents = {
@@ -30,6 +31,7 @@ export class GatewayLink {
   #retry: NodeJS.Timeout | null = null;
   #source: GatewaySourceEvents | null = null;
   #onUp: () => void = () => {};
+  #onWanted: (stems: readonly Stem[]) => void = () => {};
   #closed = false;
 
   constructor(path: string, channel: string) {
@@ -53,6 +55,11 @@ export class GatewayLink {
   /** Called at every new connection, before anything is sent over it: headers must be sent again. */
   onUp(callback: () => void): void {
     this.#onUp = callback;
+  }
+
+  /** Called with the stems that WHEP viewers want to hear, whenever they change. */
+  onWanted(callback: (stems: readonly Stem[]) => void): void {
+    this.#onWanted = callback;
   }
 
   open(): void {
@@ -86,6 +93,12 @@ export class GatewayLink {
     return true;
   }
 
+  /** A packet for WHEP viewers; lost when the connection is not there or full. @param timeMs on the timeline of the tags, not wrapped */
+  sendOpus(stem: Stem, timeMs: number, packet: Buffer): void {
+    if (!this.#connected || this.full) return;
+    this.#send({ t: "opus", stem, timeMs: Math.max(0, timeMs) % 2 ** 32 }, packet);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -102,6 +115,7 @@ export class GatewayLink {
     this.#connected = false;
     this.#socket = null;
     if (this.#closed) return;
+    this.#onWanted([]);
     if (was) {
       this.lost += 1;
       this.#source?.onLost();
@@ -124,6 +138,9 @@ export class GatewayLink {
         break;
       case "refused":
         this.#source?.onRefused(message.code, message.detail);
+        break;
+      case "wanted":
+        this.#onWanted(message.stems);
         break;
       default:
         break;

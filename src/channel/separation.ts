@@ -3,9 +3,9 @@ import type { ModelCard } from "../model/card.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
 import type { ModeState } from "../pipeline/gain-timeline.js";
-import { type Levels, Separator, type StepSound } from "../pipeline/separator.js";
+import { type Levels, type Rendered, Separator, type StepSound } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
-import { type AudioBlock, type Face, SAMPLE_RATE } from "../pipeline/types.js";
+import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ChannelPatch } from "../transport/ipc/messages.js";
 import type { DecodedPicture, DecodedSound } from "./decode.js";
 import type { LatencyPlan } from "./latency.js";
@@ -32,8 +32,10 @@ export type SeparationOptions = {
   readonly noModel: string;
   readonly stages: StageTimes;
   readonly log: Log;
-  /** Cleaned sound, in contiguous blocks. */
-  readonly onRendered: (block: AudioBlock) => void;
+  /** Whether what was taken away is wanted too (it costs a second synthesis). */
+  readonly needsRemoved: () => boolean;
+  /** Cleaned sound, in contiguous blocks; `removed` where `needsRemoved` said so. */
+  readonly onRendered: (sound: Rendered) => void;
 };
 
 /** What exists once the first sound has come. */
@@ -164,9 +166,10 @@ export class Separation {
 
   /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
   #forceOut(separator: Separator, samples: number): void {
-    const out = separator.render(separator.renderedSamples + samples);
+    const { needsRemoved, onRendered } = this.#o;
+    const out = separator.render(separator.renderedSamples + samples, { removed: needsRemoved() });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
-    if (out !== null) this.#o.onRendered(out.kept);
+    if (out !== null) onRendered(out);
   }
 
   #begin(channels: number): Core {
@@ -251,17 +254,17 @@ export class Separation {
 
   /** Renders what must be in the encoder by now. */
   renderDue(): void {
-    const { clock, plan, stages, onRendered } = this.#o;
+    const { clock, plan, stages, needsRemoved, onRendered } = this.#o;
     const separator = this.#core?.separator;
     if (separator === undefined) return;
     const nowMs = performance.now();
     const isDue = (sample: number): boolean => clock.releaseAtMs(this.ptsMs(sample)) - plan.encodeMs <= nowMs;
     let until = separator.renderedSamples;
     while (until + RENDER_STEP <= separator.soundUntil && isDue(until + RENDER_STEP)) until += RENDER_STEP;
-    const out = separator.render(until);
+    const out = separator.render(until, { removed: needsRemoved() });
     if (out === null) return;
     stages.add("render", performance.now() - nowMs);
-    onRendered(out.kept);
+    onRendered(out);
   }
 
   /** Changes of a running channel; ramped by the separator, never stepped. */

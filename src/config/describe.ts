@@ -35,7 +35,7 @@ export function describe(schema: z.ZodType): KeyInfo {
   let optional = false;
   let defaultValue: unknown;
   let inner: unknown = schema;
-  while (inner instanceof z.ZodDefault || inner instanceof z.ZodOptional) {
+  while (inner instanceof z.ZodDefault || inner instanceof z.ZodPrefault || inner instanceof z.ZodOptional) {
     optional = true;
     if (inner instanceof z.ZodDefault) defaultValue = inner.def.defaultValue;
     inner = inner.def.innerType;

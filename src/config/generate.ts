@@ -38,9 +38,15 @@ function keyLines(name: string, info: KeyInfo, nested: boolean): string[] {
   // In the commented channel a needed example (`key`) stands open, an optional one (`region`) closed.
   const close = nested && info.defaultValue === undefined && !info.secret ? "# " : mark;
   if (info.kind === "object") {
-    out.push(`${close}${name}:`);
+    // Groups whose keys all have defaults stand open, as every key with a default.
+    const isWhole = !nested && [...info.keys.values()].every((inner) => inner.defaultValue !== undefined);
+    const start = isWhole ? "" : close;
+    out.push(`${start}${name}:`);
     for (const [key, inner] of info.keys) {
-      out.push(`${close}  ${key}: ${scalar(inner.example)} # ${inner.about}, ${inner.unit ?? ""}; ${inner.allowed}`);
+      const unit = inner.unit === null ? "" : `, ${inner.unit}`;
+      out.push(
+        `${start}  ${key}: ${scalar(inner.example ?? inner.defaultValue)} # ${inner.about}${unit}; ${inner.allowed}`,
+      );
     }
     return out;
   }

@@ -16,6 +16,14 @@ const hostPort = () =>
     error: "HOST:PORT, for example 127.0.0.1:8080",
   });
 
+/** `FIRST-LAST` of UDP ports; empty: any free one. */
+const PORT_RANGE = /^(\d{1,5})-(\d{1,5})$/;
+const portRange = () =>
+  z.string().refine((s) => s === "" || parsePortRange(s) !== null, { error: "FIRST-LAST, for example 50000-50199" });
+
+const IP = /^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$/;
+const ICE_SERVER = /^(stuns?:[^\s@"<>]+|turns?:[^\s:@"<>]+:[^\s@"<>]+@[^\s@"<>]+)$/;
+
 const fraction = () => z.number().min(0).max(1);
 
 export const channelConfig = z.strictObject({
@@ -84,8 +92,31 @@ export const config = z.strictObject({
   httpHosts: z.array(z.string().min(1)).max(64).default([]).meta({
     about: "further host names by which the dashboard may be opened and settings changed; localhost is always allowed",
   }),
-  media: hostPort().default("127.0.0.1:8081").meta({ about: "address of HTTP-FLV for players", allowed: "HOST:PORT" }),
+  media: hostPort().default("127.0.0.1:8081").meta({
+    about: "address of HTTP-FLV for players, of WHIP (POST /whip/KEY) and of WHEP (POST /whep/NAME)",
+    allowed: "HOST:PORT",
+  }),
   rtmp: hostPort().default("0.0.0.0:1935").meta({ about: "address of the RTMP server", allowed: "HOST:PORT" }),
+  webrtc: z
+    .strictObject({
+      hosts: z
+        .array(z.string().regex(IP, { error: "an IP address" }))
+        .max(8)
+        .default([])
+        .meta({ about: "IP addresses that WebRTC peers are told; none: those of `media`" }),
+      ports: portRange().default("").meta({
+        about: "UDP ports for WebRTC; empty: any free one",
+        allowed: "FIRST-LAST or empty",
+      }),
+      viewers: z.int().min(0).max(500).default(50).meta({ about: "WHEP viewers at the same time" }),
+      iceServers: z
+        .array(z.string().regex(ICE_SERVER, { error: "stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT" }))
+        .max(8)
+        .default([])
+        .meta({ about: "STUN and TURN servers that clients are told" }),
+    })
+    .prefault({})
+    .meta({ about: "WebRTC: WHIP publishers and WHEP viewers" }),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")
@@ -114,6 +145,14 @@ export const config = z.strictObject({
 });
 /** The whole file; references (`env:`, `file:`) are not resolved here, see loader.ts. */
 export type Config = z.infer<typeof config>;
+
+/** First and last port; null when the text is not `FIRST-LAST` with 1024 <= FIRST <= LAST <= 65535. */
+export function parsePortRange(text: string): [number, number] | null {
+  const m = PORT_RANGE.exec(text);
+  if (!m) return null;
+  const [first, last] = [Number(m[1]), Number(m[2])];
+  return first >= 1024 && first <= last && last <= 65_535 ? [first, last] : null;
+}
 
 /** @throws RangeError when the text is not `HOST:PORT` (cannot happen for values that passed the schema). */
 export function parseHostPort(text: string): { host: string; port: number } {

@@ -2,7 +2,8 @@ import type { Socket } from "node:net";
 import { type FlvTag, MAX_TAG_BYTES, PICTURE, SCRIPT, SOUND, type TagType } from "../transport/flv/tag.js";
 import { encodeFrame, type Frame, FrameError, FrameReader } from "../transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
-import { type Attachment, type ChannelPeer, isRefusal, type Refusal } from "./hub.js";
+import { MAX_OPUS_BYTES } from "../transport/webrtc/opus.js";
+import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
 import type { PeerContext } from "./rtmp_peer.js";
 
 /** Control messages to a channel that does not read are dropped with the connection at this size. */
@@ -56,6 +57,10 @@ export class ChannelLink implements ChannelPeer {
     this.#send({ t: "refused", code: reason.code, detail: reason.detail });
   }
 
+  wanted(stems: readonly Stem[]): void {
+    this.#send({ t: "wanted", stems });
+  }
+
   replaced(): void {
     this.context.log("warn", "a channel's connection was closed: replaced or removed", { channel: this.#channel });
     this.socket.destroy();
@@ -104,6 +109,12 @@ export class ChannelLink implements ChannelPeer {
       this.#attachment.outEnd();
       return;
     }
+    if (message.t === "opus") {
+      if (frame.payload.length > MAX_OPUS_BYTES)
+        throw new FrameError(`an Opus packet of ${frame.payload.length} bytes`);
+      this.#attachment.opus(message.stem, frame.payload, message.timeMs);
+      return;
+    }
     if (frame.payload.length > MAX_TAG_BYTES) throw new FrameError(`a tag of ${frame.payload.length} bytes`);
     this.#attachment.push({ type: message.tagType, timestampMs: message.timestampMs, body: frame.payload });
   }
@@ -117,7 +128,15 @@ function parse(header: unknown): ChannelToGateway {
   const fields = header as Record<string, unknown>;
   if (fields.t === "attach" && typeof fields.channel === "string") return { t: "attach", channel: fields.channel };
   if (fields.t === "outEnd") return { t: "outEnd" };
-  const { tagType, timestampMs } = fields;
+  const { tagType, timestampMs, stem, timeMs } = fields;
+  if (
+    fields.t === "opus" &&
+    STEMS.includes(stem as Stem) &&
+    typeof timeMs === "number" &&
+    timeMs >= 0 &&
+    timeMs < 2 ** 32
+  )
+    return { t: "opus", stem: stem as Stem, timeMs };
   if (
     fields.t === "out" &&
     isTagType(tagType) &&

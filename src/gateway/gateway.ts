@@ -8,6 +8,7 @@ import { Hub } from "./hub.js";
 import { LIMITS, type Limits } from "./limits.js";
 import { boundedLog, Counters, type Log } from "./report.js";
 import { type PeerContext, RtmpPeer } from "./rtmp_peer.js";
+import { DEFAULT_WEBRTC, WebRtcEndpoints } from "./webrtc.js";
 
 export type GatewayConfig = Omit<Extract<ToGateway, { type: "configure" }>, "type">;
 export type GatewayStatus = Omit<Extract<FromGateway, { type: "status" }>, "type">;
@@ -17,7 +18,7 @@ const CHECK_MS = 250;
 /** An HTTP request has no need for more head than this. */
 const HTTP_OPTIONS = { maxHeaderSize: 8 * 1024, noDelay: true, connectionsCheckingInterval: 1000 };
 
-/** The three listeners (RTMP, HTTP-FLV, channels) around one hub. */
+/** The three listeners (RTMP; HTTP-FLV, WHIP and WHEP; channels) around one hub. */
 export class Gateway {
   readonly counters = new Counters();
   readonly #limits: Limits;
@@ -28,6 +29,7 @@ export class Gateway {
   #rtmp: Server | null = null;
   #http: HttpServer | null = null;
   #channels: Server | null = null;
+  #webrtc: WebRtcEndpoints | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
@@ -47,6 +49,7 @@ export class Gateway {
     if (this.#closed || this.#rtmp) throw new Error("a gateway listens once");
     this.configure(config.streamKeys, config.channels);
     this.#rtmp = this.#createRtmp();
+    this.#webrtc = new WebRtcEndpoints(this.#context, config.webrtc ?? DEFAULT_WEBRTC, config.media.host);
     this.#http = this.#createHttp();
     this.#channels = this.#createChannels();
     try {
@@ -70,7 +73,17 @@ export class Gateway {
 
   status(): GatewayStatus {
     const { hub } = this.#context;
-    return { counters: this.counters.snapshot(), publishers: hub.publishers, players: hub.players };
+    return {
+      counters: this.counters.snapshot(),
+      publishers: hub.publishers,
+      players: hub.players,
+      viewers: hub.viewers,
+    };
+  }
+
+  /** WHIP and WHEP sessions, those that are still connecting included. */
+  get sessions(): number {
+    return this.#webrtc?.sessions ?? 0;
   }
 
   /** The largest amount that one player's connection holds now, in bytes. */
@@ -85,6 +98,7 @@ export class Gateway {
     if (this.#timer) clearInterval(this.#timer);
     const servers = [this.#rtmp, this.#http, this.#channels].filter((server) => server !== null);
     const ends = servers.map((server) => new Promise<void>((done) => server.close(() => done())));
+    this.#webrtc?.close();
     this.#context.hub.close();
     for (const peer of [...this.#peers, ...this.#players, ...this.#links]) peer.destroy();
     this.#http?.closeAllConnections();
@@ -115,6 +129,7 @@ export class Gateway {
 
   #createHttp(): HttpServer {
     const server = createHttpServer(HTTP_OPTIONS, (request, response) => {
+      if (this.#webrtc?.handle(request, response)) return;
       const player = serveFlv(request, response, this.#context);
       if (!player) return;
       this.#players.add(player);
@@ -138,6 +153,7 @@ export class Gateway {
 
   #check(): void {
     this.#context.hub.check();
+    this.#webrtc?.check();
     for (const peer of [...this.#peers, ...this.#players, ...this.#links]) peer.check();
   }
 }

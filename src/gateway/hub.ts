@@ -19,6 +19,20 @@ export interface PublisherPeer {
   readonly label: string;
   /** Ends the publication from this side, with a reason for the peer. The hub has already let go of it. */
   drop(reason: Refusal): void;
+  /** Asks for a key frame, where the protocol can. */
+  wantKeyFrame?(): void;
+}
+
+/** Which sound a WHEP viewer hears; the pictures are the same. */
+export type Stem = "clean" | "input";
+export const STEMS: readonly Stem[] = ["clean", "input"];
+
+/** A WHEP viewer: pictures and notes come as tags of the cleaned programme, sound as Opus. */
+export interface Viewer extends Sink {
+  /** @param timeMs on the timeline of the tags, 0 to 2^32, may have a fraction */
+  opus(packet: Buffer, timeMs: number): void;
+  /** The hub has already let go of it. */
+  drop(reason: Refusal): void;
 }
 
 /** What a publisher may do after it was let in. */
@@ -34,12 +48,16 @@ export interface Publication {
 export interface ChannelPeer extends Sink {
   publisher(state: "live" | "gone", peer: string): void;
   refused(reason: Refusal): void;
+  /** The stems that viewers want as Opus now. */
+  wanted(stems: readonly Stem[]): void;
   /** Another connection of the same channel has taken over. */
   replaced(): void;
 }
 
 export interface Attachment {
   push(tag: FlvTag): void;
+  /** A packet of a stem's sound for viewers. */
+  opus(stem: Stem, packet: Buffer, timeMs: number): void;
   /** The cleaned programme is over. */
   outEnd(): void;
   resume(): void;
@@ -58,6 +76,7 @@ type Channel = {
   attached: { readonly peer: ChannelPeer; readonly subscription: Subscription } | null;
   /** When the channel process sent its newest tag; null: it rests. */
   outMs: number | null;
+  readonly viewers: Map<Viewer, Stem>;
 };
 
 export class Hub {
@@ -87,6 +106,12 @@ export class Hub {
     }
   }
 
+  get viewers(): number {
+    let count = 0;
+    for (const channel of this.#channels.values()) count += channel.viewers.size;
+    return count;
+  }
+
   get players(): number {
     return this.#players;
   }
@@ -104,7 +129,9 @@ export class Hub {
     for (const [name, channel] of this.#channels) {
       if (channels.includes(name)) continue;
       this.#channels.delete(name);
-      this.#dropPublisher(channel, { code: "SL_STREAM_UNKNOWN", detail: "the channel was removed" });
+      const removed: Refusal = { code: "SL_STREAM_UNKNOWN", detail: "the channel was removed" };
+      this.#dropPublisher(channel, removed);
+      for (const viewer of [...channel.viewers.keys()]) viewer.drop(removed);
       channel.in.stop();
       channel.out.stop();
       channel.attached?.peer.replaced();
@@ -118,12 +145,14 @@ export class Hub {
         publisher: null,
         attached: null,
         outMs: null,
+        viewers: new Map(),
       });
     }
     this.#keys = Object.entries(streamKeys).map(([key, channel]) => ({ digest: digest(key), channel }));
   }
 
-  publish(key: string, peer: PublisherPeer): Publication | Refusal {
+  /** Why a publisher with this key would be refused now, counted and told; null: it would be let in. */
+  publishRefusal(key: string, peer: PublisherPeer): Refusal | null {
     const channel = this.#channelOf(key);
     if (!channel)
       return this.#refusePublisher(
@@ -138,9 +167,15 @@ export class Hub {
       channel.attached?.peer.refused(refusal);
       return refusal;
     }
-    if (this.publishers.length >= this.limits.maxPublishers) {
+    if (this.publishers.length >= this.limits.maxPublishers)
       return this.#refusePublisher("publishers_refused_limit_total", peer, "SL_GATEWAY_FULL", "too many publishers");
-    }
+    return null;
+  }
+
+  publish(key: string, peer: PublisherPeer): Publication | Refusal {
+    const refusal = this.publishRefusal(key, peer);
+    if (refusal !== null) return refusal;
+    const channel = this.#channelOf(key)!;
     const publication: Publication = {
       channel: channel.name,
       push: (tag) => {
@@ -188,6 +223,46 @@ export class Hub {
     };
   }
 
+  /**
+   * What a viewer of this channel needs to know before it joins.
+   * @returns the stream's avcC (null while nothing is live), or why it cannot be viewed
+   */
+  viewable(name: string): { readonly avcC: Buffer | null } | Refusal {
+    const channel = this.#channels.get(name);
+    if (!channel) return { code: "SL_STREAM_UNKNOWN", detail: "no such channel" };
+    if (channel.out.reordered)
+      return { code: "SL_WEBRTC_REORDERED", detail: "the programme has B-frames; the publisher must be set to none" };
+    return { avcC: channel.out.avcC };
+  }
+
+  /** Adds a WHEP viewer at the next key frame, which the publisher is asked for. Use as `play`; bounded by the caller. */
+  watch(name: string, stem: Stem, viewer: Viewer): Subscription | Refusal {
+    const channel = this.#channels.get(name);
+    if (!channel) return { code: "SL_STREAM_UNKNOWN", detail: "no such channel" };
+    const dropped = (tags: number) => this.counters.add("player_dropped_tags_total", tags);
+    const subscription = channel.out.add(viewer, "key", this.limits.maxPlayerBacklogBytes, dropped);
+    channel.viewers.set(viewer, stem);
+    this.#tellWanted(channel);
+    channel.publisher?.peer.wantKeyFrame?.();
+    return {
+      resume: () => subscription.resume(),
+      cancel: () => {
+        subscription.cancel();
+        if (channel.viewers.delete(viewer)) this.#tellWanted(channel);
+      },
+    };
+  }
+
+  /** A viewer cannot decode any more. */
+  wantKeyFrame(name: string): void {
+    this.#channels.get(name)?.publisher?.peer.wantKeyFrame?.();
+  }
+
+  #tellWanted(channel: Channel): void {
+    const stems = new Set(channel.viewers.values());
+    channel.attached?.peer.wanted(STEMS.filter((stem) => stems.has(stem)));
+  }
+
   /** Joins a channel process to its channel; a second connection takes over (a restarted child whose old socket lingers). */
   attach(name: string, peer: ChannelPeer): Attachment | Refusal {
     const channel = this.#channels.get(name);
@@ -203,12 +278,18 @@ export class Hub {
     const subscription = channel.in.add(peer, "key", this.limits.maxChannelBacklogBytes, dropped);
     channel.attached = { peer, subscription };
     subscription.resume();
+    if (channel.viewers.size > 0) this.#tellWanted(channel);
     const isCurrent = () => channel.attached?.peer === peer;
     return {
       push: (tag) => {
         if (!isCurrent()) return;
         channel.outMs = this.now();
         channel.out.push(tag);
+        if (channel.out.reordered) this.#dropViewersOfReordered(channel);
+      },
+      opus: (stem, packet, timeMs) => {
+        if (!isCurrent()) return;
+        for (const [viewer, wanted] of channel.viewers) if (wanted === stem) viewer.opus(packet, timeMs);
       },
       outEnd: () => {
         if (isCurrent()) channel.out.stop();
@@ -216,6 +297,14 @@ export class Hub {
       resume: () => subscription.resume(),
       detach: () => this.#detach(channel, peer),
     };
+  }
+
+  #dropViewersOfReordered(channel: Channel): void {
+    for (const viewer of [...channel.viewers.keys()])
+      viewer.drop({
+        code: "SL_WEBRTC_REORDERED",
+        detail: "the programme has B-frames; the publisher must be set to none",
+      });
   }
 
   /** Ends everything that is live; configured channels stay. */

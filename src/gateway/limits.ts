@@ -20,6 +20,24 @@ export const LIMITS = {
   publisherSilentMs: 5_000,
   /** A player that takes no byte for this long although some wait is dropped. */
   playerStalledMs: 30_000,
+  /** WHIP and WHEP sessions together, those that are still connecting included. */
+  maxSessions: 128,
+  /** WHIP or WHEP sessions whose media connection is not up yet. */
+  maxConnecting: 16,
+  /** A WHIP or WHEP peer from which nothing (a publisher: no media) comes for so long has vanished. */
+  sessionSilentMs: 10_000,
+  /** Addresses from which one WebRTC peer may speak. */
+  maxPeerAddresses: 16,
+  /** Datagrams of one WebRTC peer in a second: 190 Mbit/s of full packets. */
+  maxDatagramsPerSecond: 20_000,
+  /** Messages on data channels of one WebRTC peer in a second; none is needed. */
+  maxDataMessagesPerSecond: 20,
+  /** Changes of one session by PATCH in ten seconds: trickled candidates, ICE restarts. */
+  maxPatches: 100,
+  /** A data channel gets nothing new while it holds this much. */
+  maxDataBacklogBytes: 64 * 1024,
+  /** At most one key frame is asked for in this time. */
+  keyFrameRequestMs: 500,
   /** After an answer that ends a connection: time for the peer to read it. */
   lingerMs: 1_000,
   /** After the end of a programme: time for a player to take what its connection still holds. */

@@ -5,6 +5,8 @@ import type { LogLevel } from "./report.js";
 /** The gateway process: a child of the supervisor (child_process.fork), told what to do over Node's IPC. Ends with its parent. */
 
 const STATUS_MS = 1000;
+/** Faults of ours, or of the WebRTC stack's timers, that are survived in a minute; with more it is better to begin anew. */
+const MAX_FAULTS = 20;
 /** A close that takes longer than this is cut off. */
 const CLOSE_MS = 1500;
 
@@ -53,6 +55,19 @@ process.on("disconnect", () => void stop(0));
 process.on("SIGTERM", () => void stop(0));
 // Ctrl-C reaches the whole process group; the parent decides and sends "stop".
 process.on("SIGINT", () => {});
+
+let faults: number[] = [];
+/** What one session did wrong must not end all others: sessions share nothing but the hub, which is not asynchronous. */
+function onFault(error: unknown): void {
+  const time = performance.now();
+  faults = [...faults.filter((at) => time - at < 60_000), time];
+  gateway.counters.add("gateway_faults_total");
+  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  log("error", "a fault in the gateway", { code: "SL_GATEWAY_FAULT", detail });
+  if (faults.length > MAX_FAULTS) void stop(1);
+}
+process.on("uncaughtException", onFault);
+process.on("unhandledRejection", onFault);
 if (!process.send) {
   console.error("the gateway is started by the supervisor");
   process.exit(2);

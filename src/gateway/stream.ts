@@ -65,11 +65,24 @@ export class LiveStream {
   #headers: { metadata?: FlvTag; videoHeader?: FlvTag; audioHeader?: FlvTag } = {};
   #headersVersion = 0;
   #lastTimeMs: number | null = null;
+  #reordered = false;
+  #reorderedInGop = false;
+  #lastShownMs: number | null = null;
 
   constructor(private readonly limits: StreamLimits) {}
 
   get live(): boolean {
     return this.#live;
+  }
+
+  /** Pictures of the running programme are not in the order in which they are shown (B-frames). */
+  get reordered(): boolean {
+    return this.#reordered;
+  }
+
+  /** avcC of the running programme, null before it. */
+  get avcC(): Buffer | null {
+    return this.#headers.videoHeader?.body.subarray(5) ?? null;
   }
 
   /** Bytes held for joiners, with bookkeeping. */
@@ -98,6 +111,7 @@ export class LiveStream {
     const kind = kindOf(tag);
     if (this.#interrupted && kind !== "metadata") this.#continue(tag.timestampMs);
     this.#live = true;
+    if (kind === "key" || kind === "picture") this.#lookAtOrder(tag, kind === "key");
     if (tag.type === PICTURE && !this.#hasVideo) {
       this.#hasVideo = true;
       this.#start = null;
@@ -115,6 +129,9 @@ export class LiveStream {
     this.#live = false;
     this.#interrupted = false;
     this.#lastTimeMs = null;
+    this.#lastShownMs = null;
+    this.#reordered = false;
+    this.#reorderedInGop = false;
     this.#hasVideo = false;
     for (const taker of [...this.#takers]) {
       taker.next = this.#end;
@@ -166,6 +183,24 @@ export class LiveStream {
     const headers = this.#headers;
     this.stop();
     this.#headers = headers;
+  }
+
+  /** Signed 24 bits from byte 2 on: time of showing less time of decoding (legacy form, which is all that gets here). */
+  #lookAtOrder(tag: FlvTag, key: boolean): void {
+    // True from the first such picture to the end of a group without one: sources of a channel change.
+    if (key) {
+      this.#reordered = this.#reorderedInGop;
+      this.#reorderedInGop = false;
+    }
+    const shownMs = tag.timestampMs + tag.body.readIntBE(2, 3);
+    if (this.#lastShownMs !== null) {
+      const step = (shownMs - this.#lastShownMs) | 0;
+      if (step < 0 && step > -BACKWARD_MS) {
+        this.#reordered = true;
+        this.#reorderedInGop = true;
+      }
+    }
+    this.#lastShownMs = shownMs;
   }
 
   #newHeader(kind: "metadata" | "audioHeader" | "videoHeader", tag: FlvTag): void {
@@ -252,8 +287,8 @@ function kindOf(tag: FlvTag): Kind {
   }
   if (tag.type === SOUND) {
     const packet = readAudio(tag.body);
-    if (packet.kind === "sequence") return "audioHeader";
-    return packet.kind === "frame" ? "sound" : "other";
+    if (packet.kind === "sequence" || packet.kind === "opusHead") return "audioHeader";
+    return packet.kind === "frame" || packet.kind === "opus" ? "sound" : "other";
   }
   return scriptName(tag.body).name === "onMetaData" ? "metadata" : "other";
 }

@@ -10,6 +10,8 @@ export type GatewayState = {
   readonly counters: Readonly<Record<string, number>>;
   readonly publishers: readonly { readonly channel: string; readonly peer: string }[];
   readonly players: number;
+  /** WHEP viewers. */
+  readonly viewers: number;
 };
 
 export type InferenceState = {

@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import { type Changes, changesBetween } from "../config/changes.js";
 import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
-import { parseHostPort } from "../config/schema.js";
+import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
 import type {
   ChannelPatch,
@@ -79,7 +79,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   #config: LoadedConfig;
   #configError: Pick<ConfigError, "message" | "issues"> | null = null;
   #restartNeeded: readonly string[] = [];
-  #gatewayState: GatewayState = { ready: false, counters: {}, publishers: [], players: 0 };
+  #gatewayState: GatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0 };
   #ports: { rtmp: number; media: number };
   #inferenceCount = 0;
   #stopping: Promise<void> | null = null;
@@ -335,7 +335,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
 
   #onGatewayState(info: ProcessInfo): void {
     if (info.state !== ProcessState.Running)
-      this.#gatewayState = { ready: false, counters: {}, publishers: [], players: 0 };
+      this.#gatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0 };
     this.#tellState();
   }
 
@@ -347,8 +347,8 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       for (const listener of this.#onGatewayReady) listener();
       this.#tellState();
     } else if (message.type === "status") {
-      const { counters, publishers, players } = message;
-      this.#gatewayState = { ready: true, counters, publishers, players };
+      const { counters, publishers, players, viewers } = message;
+      this.#gatewayState = { ready: true, counters, publishers, players, viewers };
     }
   }
 
@@ -366,6 +366,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       media: { host: parseHostPort(this.#config.media).host, port: this.#ports.media },
       streamKeys,
       channels: Object.keys(this.#config.channels),
+      webrtc: { ...this.#config.webrtc, ports: parsePortRange(this.#config.webrtc.ports) },
     };
   }
 

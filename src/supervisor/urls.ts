@@ -5,6 +5,10 @@ import { parseHostPort } from "../config/schema.js";
 export type ChannelUrls = {
   /** Where a publisher pushes to; KEY stands for the stream key. null when the channel fetches its input. */
   readonly publish: string | null;
+  /** WHIP for a publisher, KEY stands for the stream key. null when the channel fetches its input. */
+  readonly whip: string | null;
+  /** WHEP of the cleaned programme; `?stem=input` for the sound as it came in. */
+  readonly whep: string;
   /** RTMP of the cleaned programme. */
   readonly play: string;
   /** HTTP-FLV of the cleaned programme. */
@@ -30,6 +34,8 @@ export function urlsOf(config: LoadedConfig, ports: { http: number; rtmp: number
   for (const [name, channel] of Object.entries(config.channels)) {
     channels[name] = {
       publish: channel.input.reveal() === "publish" ? `${rtmp}/live/KEY` : null,
+      whip: channel.input.reveal() === "publish" ? `${media}/whip/KEY` : null,
+      whep: `${media}/whep/${name}`,
       play: `${rtmp}/out/${name}`,
       playFlv: `${media}/out/${name}.flv`,
       inputFlv: `${media}/in/${name}.flv`,

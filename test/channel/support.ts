@@ -9,6 +9,7 @@ export type TestGateway = {
   readonly gateway: Gateway;
   readonly socket: string;
   readonly rtmpPort: number;
+  readonly mediaPort: number;
   readonly folder: string;
   close: () => Promise<void>;
 };
@@ -18,7 +19,7 @@ export async function openGateway(): Promise<TestGateway> {
   const folder = mkdtempSync(join(tmpdir(), "sightline-channel-"));
   const gateway = new Gateway(() => {});
   const socket = join(folder, "gateway.sock");
-  const { rtmpPort } = await gateway.listen({
+  const { rtmpPort, mediaPort } = await gateway.listen({
     socket,
     rtmp: { host: "127.0.0.1", port: 0 },
     media: { host: "127.0.0.1", port: 0 },
@@ -29,6 +30,7 @@ export async function openGateway(): Promise<TestGateway> {
     gateway,
     socket,
     rtmpPort,
+    mediaPort,
     folder,
     close: async () => {
       await gateway.close();

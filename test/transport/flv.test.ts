@@ -1,7 +1,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { AmfError, EcmaArray } from "../../src/transport/amf/amf0.js";
-import { aacFrameTag, aacSequenceTag, readAudio } from "../../src/transport/flv/audio.js";
+import { aacFrameTag, aacSequenceTag, opusHeadTag, opusTag, readAudio } from "../../src/transport/flv/audio.js";
 import { readScript, scriptName, scriptTag } from "../../src/transport/flv/script.js";
 import {
   FlvError,
@@ -86,7 +86,10 @@ test("sound that is not AAC is named", () => {
   assert.equal(readAudio(tags[2]!.body), { kind: "sequence", config: Buffer.from("1190", "hex") });
   assert.equal(readAudio(tags[4]!.body), { kind: "frame", data: Buffer.from("2110", "hex") });
   assert.equal(readAudio(Buffer.from("2fff", "hex")), { kind: "unsupported", codec: "MP3" });
-  assert.equal(readAudio(Buffer.from("904f707573", "hex")), { kind: "unsupported", codec: "Opus" });
+  assert.equal(readAudio(Buffer.from("90664c6143", "hex")), { kind: "unsupported", codec: "fLaC" });
+  assert.equal(readAudio(opusHeadTag(Buffer.of(1, 2), 0).body), { kind: "opusHead", head: Buffer.of(1, 2) });
+  assert.equal(readAudio(opusTag(Buffer.of(3), 0).body), { kind: "opus", data: Buffer.of(3) });
+  assert.equal(readAudio(Buffer.from("924f707573", "hex")), { kind: "none" });
 });
 
 test("@setDataFrame is taken off and odd values behind the name do no harm", () => {

@@ -1,6 +1,7 @@
 import { readAudio } from "../../transport/flv/audio.js";
 import { FlvError, type FlvTag, PICTURE, SOUND } from "../../transport/flv/tag.js";
 import { readVideo } from "../../transport/flv/video.js";
+import { opusChannels } from "../../transport/webrtc/opus.js";
 import type { SoundFormat, SourceUnit } from "../units.js";
 
 /** Turns FLV tags into units: PTS = timestamp + composition offset, the access unit itself is not touched. One object a publisher. */
@@ -55,9 +56,16 @@ export class FlvUnits {
       }
       return null;
     }
+    if (packet.kind === "opusHead") {
+      const channels = opusChannels(packet.head);
+      if (channels === null) this.counters.tags_unsupported += 1;
+      else if (!this.#sound?.config.equals(packet.head))
+        this.#sound = { config: Buffer.from(packet.head), format: { codec: "Opus", caps: opusCaps(channels) } };
+      return null;
+    }
     if (packet.kind === "unsupported") this.counters.tags_unsupported += 1;
-    if (packet.kind !== "frame" || packet.data.length === 0) return null;
-    if (this.#sound === null) {
+    if ((packet.kind !== "frame" && packet.kind !== "opus") || packet.data.length === 0) return null;
+    if (this.#sound === null || (this.#sound.format.codec === "Opus") !== (packet.kind === "opus")) {
       this.counters.tags_before_header += 1;
       return null;
     }
@@ -68,3 +76,7 @@ export class FlvUnits {
 /** Caps of raw AAC frames with this AudioSpecificConfig. */
 export const rawAacCaps = (config: Uint8Array): string =>
   `audio/mpeg, mpegversion=(int)4, framed=(boolean)true, stream-format=(string)raw, codec_data=(buffer)${Buffer.from(config).toString("hex")}`;
+
+/** Caps of Opus packets, mapping family 0. */
+export const opusCaps = (channels: number): string =>
+  `audio/x-opus, rate=(int)48000, channels=(int)${channels}, channel-mapping-family=(int)0, stream-count=(int)1, coupled-count=(int)${channels - 1}`;

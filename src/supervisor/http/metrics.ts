@@ -43,6 +43,7 @@ export async function metricsText(state: ServerState, events: { clients: number;
   }
   m.gauge("sightline_gateway_publishers", "Publishers connected.", {}, state.gateway.publishers.length);
   m.gauge("sightline_gateway_players", "Players connected.", {}, state.gateway.players);
+  m.gauge("sightline_gateway_viewers", "WHEP viewers connected.", {}, state.gateway.viewers);
   m.counters("sightline_gateway", "of the gateway", {}, state.gateway.counters);
   for (const inference of state.inferences) {
     const model = { model: inference.model };

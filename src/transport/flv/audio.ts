@@ -1,16 +1,25 @@
 import { FlvError, type FlvTag, SOUND } from "./tag.js";
 
-/** Bodies of sound tags (FLV 10.1, E.4.2). Only AAC is taken apart. */
+/** Bodies of sound tags (FLV 10.1, E.4.2; enhanced RTMP v2 for Opus). Only AAC and Opus are taken apart. */
 
 const AAC = 10;
 /** AAC, 44 kHz, 16 bit, stereo: the fixed first byte which E.4.2.1 demands for AAC whatever the real format is. */
 const AAC_FLAGS = 0xaf;
+/** A packet type and a FourCC follow (enhanced RTMP v2, ExAudioTagHeader). */
+const ENHANCED = 9;
+const OPUS = "Opus";
+const SEQUENCE_START = 0;
+const CODED_FRAMES = 1;
 
 export type AudioPacket =
   /** AudioSpecificConfig (ISO/IEC 14496-3). */
   | { readonly kind: "sequence"; readonly config: Buffer }
   /** One raw AAC frame. */
   | { readonly kind: "frame"; readonly data: Buffer }
+  /** Identification header of Opus (RFC 7845, 5.1). */
+  | { readonly kind: "opusHead"; readonly head: Buffer }
+  /** One Opus packet. */
+  | { readonly kind: "opus"; readonly data: Buffer }
   | { readonly kind: "none" }
   | { readonly kind: "unsupported"; readonly codec: string };
 
@@ -29,12 +38,38 @@ const NAMES: Record<number, string> = {
 export function readAudio(body: Buffer): AudioPacket {
   if (body.length === 0) return { kind: "none" };
   const codec = body[0]! >> 4;
-  if (codec === 9) return { kind: "unsupported", codec: body.toString("latin1", 1, 5).replace(/[^\x20-\x7e]/g, "?") };
+  if (codec === ENHANCED) return readEnhanced(body);
   if (codec !== AAC) return { kind: "unsupported", codec: NAMES[codec] ?? `codec ${codec}` };
   if (body.length < 2) throw new FlvError("an AAC packet of 1 byte");
   if (body[1] === 0) return { kind: "sequence", config: body.subarray(2) };
   if (body[1] === 1) return { kind: "frame", data: body.subarray(2) };
   return { kind: "none" };
+}
+
+function readEnhanced(body: Buffer): AudioPacket {
+  const fourCc = body.toString("latin1", 1, 5);
+  if (fourCc !== OPUS) return { kind: "unsupported", codec: fourCc.replace(/[^\x20-\x7e]/g, "?") };
+  const packetType = body[0]! & 15;
+  if (packetType === SEQUENCE_START) return { kind: "opusHead", head: body.subarray(5) };
+  return packetType === CODED_FRAMES ? { kind: "opus", data: body.subarray(5) } : { kind: "none" };
+}
+
+/** Sound tag with Opus' identification header. */
+export function opusHeadTag(head: Uint8Array, timestampMs: number): FlvTag {
+  return opus(SEQUENCE_START, head, timestampMs);
+}
+
+/** Sound tag of one Opus packet. */
+export function opusTag(packet: Uint8Array, timestampMs: number): FlvTag {
+  return opus(CODED_FRAMES, packet, timestampMs);
+}
+
+function opus(packetType: number, data: Uint8Array, timestampMs: number): FlvTag {
+  const body = Buffer.allocUnsafe(5 + data.length);
+  body[0] = (ENHANCED << 4) | packetType;
+  body.write(OPUS, 1, "latin1");
+  body.set(data, 5);
+  return { type: SOUND, timestampMs, body };
 }
 
 /** Sound tag with the AudioSpecificConfig. */

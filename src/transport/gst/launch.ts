@@ -45,6 +45,11 @@ export const AAC_ENCODERS: readonly AacEncoder[] = [
 export const aacEncoder = (encoder: AacEncoder): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! ${encoder.element} ! aacparse ! audio/mpeg,stream-format=raw ! ${GDP_SINK("out")}`;
 
+/** F32LE sound (GDP, source `in`) to Opus packets of 20 ms, as WebRTC players expect them (sink `out`).
+ * opusenc takes its delay off the timestamps itself, so the second packet comes 13.5 ms after the first (test/webrtc/thread.test.ts). */
+export const opusEncoder = (): string =>
+  `${GDP_SOURCE("in")} ! audioconvert ! opusenc bitrate=96000 frame-size=20 audio-type=generic ! ${GDP_SINK("out")}`;
+
 /** Demultiplexed but still encoded: sinks `video` (avc access units), `aac`, `opus`. A branch whose stream is absent stays silent. */
 const branches = (pace: string): string =>
   `d. ! video/x-h264 ! ${QUEUE} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! ${pace}${GDP_SINK("video")} ` +

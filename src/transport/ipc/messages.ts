@@ -62,6 +62,17 @@ export type FromChannel =
   | { type: "status"; status: ChannelStatus }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
+/** WHIP and WHEP; see `webrtc` of the configuration. */
+export type WebRtcSettings = {
+  /** IP addresses that are told to peers; empty: by the address of the HTTP listener. */
+  readonly hosts: readonly string[];
+  /** First and last UDP port; null: any free one. */
+  readonly ports: readonly [number, number] | null;
+  readonly viewers: number;
+  /** Told to clients in Link headers: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`. */
+  readonly iceServers: readonly string[];
+};
+
 /** Supervisor to gateway. `streamKeys`: RTMP stream key -> channel name. */
 export type ToGateway =
   | {
@@ -71,6 +82,7 @@ export type ToGateway =
       media: { host: string; port: number };
       streamKeys: Record<string, string>;
       channels: string[];
+      webrtc?: WebRtcSettings;
     }
   | { type: "stop" };
 export type FromGateway =
@@ -80,6 +92,7 @@ export type FromGateway =
       counters: Record<string, number>;
       publishers: { channel: string; peer: string }[];
       players: number;
+      viewers: number;
     }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
@@ -97,6 +110,8 @@ export type ChannelToGateway =
   | { t: "attach"; channel: string }
   /** One FLV tag of the channel's cleaned programme; payload = tag body. tagType 8 sound, 9 picture, 18 script data. */
   | { t: "out"; tagType: 8 | 9 | 18; timestampMs: number }
+  /** One Opus packet for WHEP viewers; payload = packet. timeMs: on the timeline of `out`, 0 to 2^32, may have a fraction. */
+  | { t: "opus"; stem: "clean" | "input"; timeMs: number }
   | { t: "outEnd" };
 
 /** Gateway -> channel. */
@@ -104,5 +119,7 @@ export type GatewayToChannel =
   | { t: "publisher"; state: "live" | "gone"; peer: string }
   /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
   | { t: "refused"; code: string; detail: string }
+  /** The stems whose sound WHEP viewers want as Opus from now on; a fresh connection begins with none. */
+  | { t: "wanted"; stems: readonly ("clean" | "input")[] }
   /** One FLV tag as published; payload = tag body. */
   | { t: "tag"; tagType: 8 | 9 | 18; timestampMs: number };

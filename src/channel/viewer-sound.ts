@@ -1,0 +1,77 @@
+import type { Rendered } from "../pipeline/separator.js";
+import type { AudioBlock } from "../pipeline/types.js";
+import { GstError, type GstFault } from "../transport/gst/pipeline.js";
+import { OpusEncoder } from "./encode.js";
+
+/** The sounds that WHEP viewers can choose: the cleaned programme, or what came in, at the same delay. */
+export type Stem = "clean" | "input";
+/** One Opus packet of a stem; its sound begins at `atSample` of the timeline. */
+export type StemFrame = { readonly stem: Stem; readonly atSample: number; readonly data: Buffer };
+
+/**
+ * Opus for WHEP viewers, only while there are any: an encoder is made when its stem is wanted for the first time and gets nothing while
+ * nobody listens. Without an Opus encoder on the machine viewers see pictures without sound; the channel goes on.
+ */
+export class ViewerSound {
+  readonly #encoders = new Map<Stem, OpusEncoder>();
+  readonly #onFrame: (frame: StemFrame) => void;
+  readonly #onFault: (fault: { element: string; message: string }) => void;
+  #wanted: ReadonlySet<Stem> = new Set();
+  #packets = 0;
+  #unavailable = false;
+
+  constructor(onFrame: (frame: StemFrame) => void, onFault: (fault: { element: string; message: string }) => void) {
+    this.#onFrame = onFrame;
+    this.#onFault = onFault;
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    let faults = 0;
+    for (const encoder of this.#encoders.values()) faults += encoder.faults;
+    return { viewer_opus_packets: this.#packets, viewer_encoder_faults: faults };
+  }
+
+  /** The separator must render what it removed as well. */
+  get needsRemoved(): boolean {
+    return this.#wanted.has("input");
+  }
+
+  want(stems: readonly Stem[]): void {
+    this.#wanted = new Set(stems);
+  }
+
+  push({ kept, removed }: Rendered): void {
+    if (this.#wanted.has("clean")) this.#encoder("clean")?.push(kept);
+    if (this.#wanted.has("input") && removed !== null) this.#encoder("input")?.push(sum(kept, removed));
+  }
+
+  close(): void {
+    for (const encoder of this.#encoders.values()) encoder.close();
+  }
+
+  #encoder(stem: Stem): OpusEncoder | null {
+    const made = this.#encoders.get(stem);
+    if (made !== undefined || this.#unavailable) return made ?? null;
+    const onFrame = ({ atSample, data }: { atSample: number; data: Buffer }): void => {
+      if (!this.#wanted.has(stem)) return;
+      this.#packets += 1;
+      this.#onFrame({ stem, atSample, data });
+    };
+    try {
+      const encoder = new OpusEncoder(onFrame, (fault: GstFault) => this.#onFault(fault));
+      this.#encoders.set(stem, encoder);
+      return encoder;
+    } catch (error) {
+      if (!(error instanceof GstError)) throw error;
+      this.#unavailable = true;
+      this.#onFault({ element: "opusenc", message: error.message });
+      return null;
+    }
+  }
+}
+
+/** Kept and removed add up to the input. */
+function sum(kept: AudioBlock, removed: AudioBlock): AudioBlock {
+  const channels = kept.channels.map((plane, c) => plane.map((value, i) => value + removed.channels[c]![i]!));
+  return { atSample: kept.atSample, channels };
+}

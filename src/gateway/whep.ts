@@ -1,0 +1,152 @@
+import { MediaStreamTrack, type RTCDataChannel, type RTCRtpSender, RtpHeader, RtpPacket } from "werift";
+import { readScript } from "../transport/flv/script.js";
+import { type FlvTag, PICTURE, SCRIPT } from "../transport/flv/tag.js";
+import { readVideo } from "../transport/flv/video.js";
+import { EgressClock } from "../transport/webrtc/egress-clock.js";
+import { type AvcConfig, NAL_SPS, nalType, readAvcC, splitAvc } from "../transport/webrtc/h264.js";
+import { packetize } from "../transport/webrtc/h264-packetizer.js";
+import type { Offer } from "../transport/webrtc/sdp.js";
+import { isRefusal, type Refusal, type Stem, type Viewer } from "./hub.js";
+import type { PeerContext } from "./rtmp_peer.js";
+import type { Subscription } from "./stream.js";
+import type { WebRtcPeer } from "./webrtc_peer.js";
+
+/** Label of the data channel; each message is the JSON of one note. */
+const NOTES = "highlights";
+
+/** Payloads of a picture, made once for all viewers. */
+const payloadsOf = new WeakMap<Buffer, Buffer[]>();
+
+/** What werift's sender writes into its reports, and does not show in its types. */
+type Reporting = { ntpTimestamp: bigint };
+
+/** A track that we send: numbers its packets, and says when they were due. */
+class OutTrack {
+  readonly track: MediaStreamTrack;
+  readonly sender: RTCRtpSender;
+  #sequence = Math.floor(Math.random() * 2 ** 15);
+
+  constructor(kind: "audio" | "video", peer: WebRtcPeer) {
+    this.track = new MediaStreamTrack({ kind });
+    this.sender = peer.addTrack(this.track);
+  }
+
+  /** @param ntp the NTP time of `timestamp` for sender reports */
+  send(payload: Buffer, timestamp: number, ntp: bigint, marker: boolean): void {
+    const sequenceNumber = this.#sequence;
+    this.#sequence = (sequenceNumber + 1) & 0xffff;
+    this.track.writeRtp(new RtpPacket(new RtpHeader({ sequenceNumber, timestamp, marker, payloadType: 96 }), payload));
+    (this.sender as unknown as Reporting).ntpTimestamp = ntp;
+  }
+}
+
+/**
+ * A WHEP viewer. Nothing waits for it: packets go to the network or are lost there, so a slow one costs nobody anything. Pictures are
+ * the access units of the cleaned programme as they are; it begins at a key frame.
+ */
+export class WhepViewer implements Viewer {
+  readonly backlogBytes = 0;
+  readonly #clock = new EgressClock();
+  readonly #picture: OutTrack | null;
+  readonly #sound: OutTrack | null;
+  readonly #notes: RTCDataChannel | null;
+  #subscription: Subscription | null = null;
+  #config: AvcConfig | null = null;
+  #waitForKey = true;
+
+  /** @param finish ends the whole session */
+  constructor(
+    private readonly peer: WebRtcPeer,
+    offer: Offer,
+    private readonly channel: string,
+    private readonly stem: Stem,
+    private readonly context: PeerContext,
+    private readonly finish: (reason: Refusal) => void,
+  ) {
+    this.#picture = offer.picture ? new OutTrack("video", peer) : null;
+    this.#sound = offer.sound ? new OutTrack("audio", peer) : null;
+    if (this.#picture) this.#listen(this.#picture.sender);
+    this.#notes = offer.data ? peer.addDataChannel(NOTES) : null;
+  }
+
+  /** The connection is up: the programme begins at its next key frame. */
+  connected(): void {
+    if (this.#subscription !== null) return;
+    const answer = this.context.hub.watch(this.channel, this.stem, this);
+    if (isRefusal(answer)) {
+      this.finish(answer);
+      return;
+    }
+    this.#subscription = answer;
+    answer.resume();
+  }
+
+  /** Lets go of the hub. Idempotent. */
+  leave(): void {
+    this.#subscription?.cancel();
+  }
+
+  drop(reason: Refusal): void {
+    this.finish(reason);
+  }
+
+  /** Looks at the time limits; called a few times a second. */
+  check(): void {
+    const { sessionSilentMs } = this.context.limits;
+    if (this.peer.connected && this.context.now() - this.peer.lastHeardMs > sessionSilentMs)
+      this.finish({ code: "SL_WEBRTC_GONE", detail: `nothing was heard for ${sessionSilentMs} ms` });
+  }
+
+  write(tag: FlvTag): void {
+    if (tag.type === SCRIPT) this.#note(tag);
+    if (tag.type !== PICTURE || this.#picture === null) return;
+    const packet = readVideo(tag.body);
+    if (packet.kind === "sequence") this.#config = readAvcC(packet.avcC);
+    if (packet.kind !== "frame" || this.#config === null) return;
+    if (packet.key) this.#waitForKey = false;
+    if (this.#waitForKey) return;
+    const payloads = payloadsOf.get(tag.body) ?? toPayloads(packet.data, packet.key, this.#config);
+    payloadsOf.set(tag.body, payloads);
+    const shownMs = (tag.timestampMs + packet.ctsMs) % 2 ** 32;
+    const timestamp = this.#clock.ticks(shownMs, this.context.now(), 90);
+    const ntp = this.#clock.ntp(shownMs, Date.now());
+    for (const [i, payload] of payloads.entries())
+      this.#picture.send(payload, timestamp, ntp, i === payloads.length - 1);
+    this.context.counters.add("viewer_packets_total", payloads.length);
+  }
+
+  opus(packet: Buffer, timeMs: number): void {
+    if (this.#sound === null) return;
+    const timestamp = this.#clock.ticks(timeMs, this.context.now(), 48);
+    this.#sound.send(packet, timestamp, this.#clock.ntp(timeMs, Date.now()), false);
+    this.context.counters.add("viewer_packets_total");
+  }
+
+  /** The programme is over: the viewer stays for the next one. */
+  end(): void {}
+
+  #note(tag: FlvTag): void {
+    if (this.#notes === null) return;
+    const { name, values } = readScript(tag.body);
+    if (name !== "onHighlight") return;
+    const isFull = this.#notes.bufferedAmount > this.context.limits.maxDataBacklogBytes;
+    if (this.#notes.readyState !== "open" || isFull) {
+      this.context.counters.add("viewer_notes_dropped_total");
+      return;
+    }
+    const rtpTimestamp = this.#clock.ticks(tag.timestampMs, this.context.now(), 90);
+    this.#notes.send(JSON.stringify({ ...(values[0] as object), rtpTimestamp }));
+  }
+
+  #listen(sender: RTCRtpSender): void {
+    sender.onPictureLossIndication.subscribe(() => this.context.hub.wantKeyFrame(this.channel));
+    sender.onGenericNack.subscribe((nack) => this.context.counters.add("viewer_nacks_total", nack.lost.length));
+  }
+}
+
+/** Parameter sets go in front of each key frame, as players that join need them. */
+function toPayloads(unit: Buffer, key: boolean, config: AvcConfig): Buffer[] {
+  const nals = splitAvc(unit, config.lengthBytes);
+  const hasSets = nals.some((nal) => nalType(nal) === NAL_SPS);
+  return packetize(key && !hasSets ? [...config.sps, ...config.pps, ...nals] : nals);
+}

@@ -1,0 +1,196 @@
+import { type MediaStreamTrack, type RTCRtpReceiver, RtcpSrPacket, type RtpPacket } from "werift";
+import { opusHeadTag, opusTag } from "../transport/flv/audio.js";
+import { avcFrameTag, avcSequenceTag } from "../transport/flv/video.js";
+import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
+import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
+import { MAX_OPUS_BYTES, OPUS_PRE_SKIP, opusDurationMs, opusHead } from "../transport/webrtc/opus.js";
+import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
+import { TrackClock, type TrackKind } from "../transport/webrtc/track-clock.js";
+import type { Publication, PublisherPeer, Refusal } from "./hub.js";
+import type { CounterName } from "./report.js";
+import type { PeerContext } from "./rtmp_peer.js";
+import type { WebRtcPeer } from "./webrtc_peer.js";
+
+/** Time for two NACKs and their answers over a bad line; sound has none and only waits for what was overtaken. */
+const WAIT = { picture: { maxWaitMs: 150, maxPackets: 1024 }, sound: { maxWaitMs: 60, maxPackets: 32 } } as const;
+/** Times begin here, so that a picture which the sender reports move back stays above zero. */
+const BEGIN_MS = 1000;
+/** Steps back in the pictures' times that say the encoder makes B-frames. */
+const MAX_STEPS_BACK = 3;
+/** Parameter sets: more of them no encoder sends. */
+const MAX_SETS = 8;
+
+type Media = { readonly kind: TrackKind; readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
+
+/** A WHIP publisher: its RTP becomes the tags that an RTMP publisher would have sent, with Opus in place of AAC. */
+export class WhipPublisher implements PublisherPeer {
+  #peer: WebRtcPeer | null = null;
+  #publication: Publication | null = null;
+  #picture: Media | null = null;
+  readonly #clock = new TrackClock();
+  readonly #order: Record<TrackKind, ReorderBuffer<RtpPacket>> = {
+    picture: new ReorderBuffer(WAIT.picture),
+    sound: new ReorderBuffer(WAIT.sound),
+  };
+  readonly #units = new H264Depacketizer();
+  /** Counts that were added to the gateway's already. */
+  readonly #told = new Map<CounterName, number>();
+  #sets: { sps: readonly Buffer[]; pps: readonly Buffer[] } = { sps: [], pps: [] };
+  #avcC: Buffer | null = null;
+  #lastPicture: { readonly timestamp: number; readonly atMs: number } | null = null;
+  #stepsBack = 0;
+  #soundBegun = false;
+  #lastMediaMs: number;
+  #keyFrameAskedMs = Number.NEGATIVE_INFINITY;
+  #keyFrameDue = false;
+
+  /** @param end ends the whole session, with the reason where it is not the publisher's own wish */
+  constructor(
+    readonly label: string,
+    private readonly context: PeerContext,
+    private readonly end: (reason: Refusal) => void,
+  ) {
+    this.#lastMediaMs = context.now();
+  }
+
+  /** Media goes to the publication from now on; called once, before the peer accepts the offer. */
+  start(peer: WebRtcPeer, publication: Publication, parameterSets: readonly Buffer[]): void {
+    this.#peer = peer;
+    this.#publication = publication;
+    this.#takeSets(parameterSets);
+    peer.onTrack((track, receiver) => {
+      const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
+      const media = { kind, track, receiver };
+      if (kind === "picture") this.#picture = media;
+      track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
+      receiver.onRtcp.subscribe((packet) => {
+        if (!(packet instanceof RtcpSrPacket) || packet.ssrc !== track.ssrc) return;
+        const { ntpTimestamp, rtpTimestamp } = packet.senderInfo;
+        this.#clock.report(kind, ntpTimestamp, rtpTimestamp);
+      });
+      receiver.onPacketLost.subscribe((nack) => this.context.counters.add("whip_nacks_total", nack.lost.length));
+    });
+  }
+
+  /** Lets go of the hub. Idempotent. */
+  leave(): void {
+    this.#publication?.end();
+    this.#publication = null;
+  }
+
+  drop(reason: Refusal): void {
+    this.#publication = null;
+    this.end(reason);
+  }
+
+  wantKeyFrame(): void {
+    this.#keyFrameDue = true;
+    this.#askForKeyFrame();
+  }
+
+  /** Looks at the time limits; called a few times a second. */
+  check(): void {
+    const time = this.context.now();
+    if (!this.#peer?.connected) {
+      this.#lastMediaMs = time;
+      return;
+    }
+    for (const kind of ["picture", "sound"] as const) this.#take(kind, this.#order[kind].poll(time));
+    if (this.#picture !== null && this.#units.needsKey) this.#keyFrameDue = true;
+    this.#askForKeyFrame();
+    this.#tellCounts();
+    if (time - this.#lastMediaMs > this.context.limits.sessionSilentMs)
+      this.end({ code: "SL_WEBRTC_GONE", detail: `no media for ${this.context.limits.sessionSilentMs} ms` });
+  }
+
+  #receive(kind: TrackKind, packet: RtpPacket): void {
+    if (this.#publication === null) return;
+    const time = this.context.now();
+    this.#lastMediaMs = time;
+    this.context.counters.add("whip_packets_total");
+    const order = this.#order[kind];
+    this.#take(kind, order.poll(time));
+    this.#take(kind, order.push(packet.header.sequenceNumber, packet, time));
+  }
+
+  #take(kind: TrackKind, packets: readonly Reordered<RtpPacket>[]): void {
+    for (const item of packets) {
+      if (kind === "sound") {
+        if (item.kind === "packet") this.#sound(item.value);
+      } else if (item.kind === "lost") {
+        this.#units.lost();
+      } else {
+        const { header, payload } = item.value;
+        for (const unit of this.#units.push({ timestamp: header.timestamp, marker: header.marker, payload }))
+          this.#unit(unit);
+        if (this.#units.needsKey) this.wantKeyFrame();
+      }
+    }
+  }
+
+  #sound({ header, payload }: RtpPacket): void {
+    if (opusDurationMs(payload) === null || payload.length > MAX_OPUS_BYTES) {
+      if (payload.length > 0) this.context.counters.add("whip_packets_malformed_total");
+      return;
+    }
+    const atMs = this.#clock.place("sound", header.timestamp, this.context.now());
+    const timestampMs = flvTime(atMs);
+    if (!this.#soundBegun) this.#publication?.push(opusHeadTag(opusHead(2, OPUS_PRE_SKIP), timestampMs));
+    this.#soundBegun = true;
+    this.#publication?.push(opusTag(payload, timestampMs));
+  }
+
+  #unit({ timestamp, key, nals }: AccessUnit): void {
+    this.#takeSets(nals);
+    const pictures = nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
+    if (this.#avcC === null || pictures.length === 0) return;
+    const last = this.#lastPicture;
+    if (last !== null && ((timestamp - last.timestamp) | 0) < 0 && ++this.#stepsBack >= MAX_STEPS_BACK) {
+      this.end({ code: "SL_WEBRTC_REORDERED", detail: "the pictures' times go back; set the encoder to no B-frames" });
+      return;
+    }
+    // Times of decoding must rise; a correction by a sender report may have stepped back.
+    const atMs = Math.max(this.#clock.place("picture", timestamp, this.context.now()), (last?.atMs ?? -BEGIN_MS) + 1);
+    this.#lastPicture = { timestamp, atMs };
+    this.#publication?.push(avcFrameTag(joinAvc(pictures), key, flvTime(atMs), 0));
+  }
+
+  #takeSets(nals: readonly Buffer[]): void {
+    const of = (type: number): Buffer[] =>
+      nals.filter((nal) => nalType(nal) === type && nal.length >= 4).slice(0, MAX_SETS);
+    const [sps, pps] = [of(NAL_SPS), of(NAL_PPS)];
+    if (sps.length === 0 && pps.length === 0) return;
+    this.#sets = { sps: sps.length > 0 ? sps : this.#sets.sps, pps: pps.length > 0 ? pps : this.#sets.pps };
+    if (this.#sets.sps.length === 0 || this.#sets.pps.length === 0) return;
+    const avcC = writeAvcC(this.#sets.sps, this.#sets.pps);
+    if (this.#avcC?.equals(avcC)) return;
+    this.#avcC = avcC;
+    this.#publication?.push(avcSequenceTag(avcC, flvTime(this.#lastPicture?.atMs ?? 0)));
+  }
+
+  #askForKeyFrame(): void {
+    const time = this.context.now();
+    if (!this.#keyFrameDue || this.#picture === null || !this.#peer?.connected) return;
+    if (time - this.#keyFrameAskedMs < this.context.limits.keyFrameRequestMs) return;
+    const { receiver, track } = this.#picture;
+    if (track.ssrc === undefined) return;
+    this.#keyFrameAskedMs = time;
+    this.#keyFrameDue = false;
+    this.context.counters.add("webrtc_key_frames_wanted_total");
+    void receiver.sendRtcpPLI(track.ssrc);
+  }
+
+  #tellCounts(): void {
+    const tell = (name: CounterName, count: number): void => {
+      this.context.counters.add(name, count - (this.#told.get(name) ?? 0));
+      this.#told.set(name, count);
+    };
+    const { picture, sound } = this.#order;
+    tell("whip_packets_lost_total", picture.counters.lost + sound.counters.lost);
+    tell("whip_packets_late_total", picture.counters.late + sound.counters.late);
+    tell("whip_units_dropped_total", this.#units.counters.units_dropped);
+    tell("whip_clock_jumps_total", this.#clock.counters.clock_jumps + this.#clock.counters.clock_leaps);
+  }
+}
+
+const flvTime = (atMs: number): number => Math.max(0, Math.round(atMs + BEGIN_MS)) % 2 ** 32;

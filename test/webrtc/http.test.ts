@@ -1,0 +1,357 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { RtpHeader, RtpPacket } from "werift";
+import { scriptTag } from "../../src/transport/flv/script.js";
+import { avcFrameTag, avcSequenceTag } from "../../src/transport/flv/video.js";
+import type { GatewayToChannel } from "../../src/transport/ipc/messages.js";
+import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
+import { packetize } from "../../src/transport/webrtc/h264-packetizer.js";
+import { MAX_SDP_BYTES } from "../../src/transport/webrtc/sdp.js";
+import { ChannelClient, inScope, openGateway, type Running, type Scope, until } from "../gateway/support.js";
+import { mutate, random } from "../transport/fuzz.js";
+import { BROWSER_OFFER } from "./offer.js";
+import { post, WhepClient, WhipClient } from "./support.js";
+
+const test = suite("WHIP and WHEP over HTTP");
+const PLAY_OFFER = BROWSER_OFFER.replaceAll("a=sendonly", "a=recvonly");
+const FRAGMENT = { "Content-Type": "application/trickle-ice-sdpfrag" };
+const SPS = Buffer.from("6742c01ed9008022", "hex");
+const PPS = Buffer.from("68ce3880", "hex");
+
+const base = (running: Running): string => `http://127.0.0.1:${running.mediaPort}`;
+const problem = async (response: Response): Promise<unknown[]> => {
+  assert.is(response.headers.get("content-type"), "application/problem+json");
+  const body = (await response.json()) as { status: number; code: string };
+  assert.is(body.status, response.status);
+  return [response.status, body.code];
+};
+const send = (url: string, method: string, body: string | null, headers: Record<string, string>): Promise<Response> =>
+  fetch(url, { method, headers, ...(body === null ? {} : { body }) });
+
+async function publisher(scope: Scope, running: Running, path = "/whip/KEY", headers = {}): Promise<WhipClient> {
+  const client = scope.add(new WhipClient(), (c) => c.close());
+  await client.publish(base(running) + path, headers);
+  await until("the publisher's connection", () => client.connected);
+  return client;
+}
+
+async function viewer(scope: Scope, running: Running, path = "/whep/one", data = false): Promise<WhepClient> {
+  const client = scope.add(new WhepClient({ data }), (c) => c.close());
+  await client.view(base(running) + path);
+  await until("the viewer's connection", () => client.connected);
+  return client;
+}
+
+async function attach(scope: Scope, running: Running): Promise<ChannelClient> {
+  const link = new ChannelClient(scope, running.socket);
+  link.send({ t: "attach", channel: "one" });
+  await until("the state of the publisher", () => link.messages.length > 0);
+  return link;
+}
+
+const key = (n: number): Buffer => joinAvc([Buffer.concat([Buffer.of(0x65, n), Buffer.alloc(3000, n)])]);
+const other = (n: number): Buffer => joinAvc([Buffer.concat([Buffer.of(0x41, n), Buffer.alloc(100, n)])]);
+const wanted = (link: ChannelClient): string[] =>
+  link.messages.flatMap((m: GatewayToChannel) => (m.t === "wanted" ? [m.stems.join("+")] : []));
+
+test("OPTIONS, methods that are not, and paths that are nothing", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    for (const path of ["/whip", "/whip/KEY", "/whep/one"]) {
+      const options = await send(base(running) + path, "OPTIONS", null, { Origin: "https://elsewhere.example" });
+      assert.is(options.status, 204);
+      assert.is(options.headers.get("access-control-allow-origin"), "*");
+      assert.match(options.headers.get("access-control-allow-headers")!, "Authorization");
+      assert.match(options.headers.get("access-control-allow-methods")!, "PATCH");
+      assert.is(options.headers.get("accept-post"), "application/sdp");
+      for (const method of ["GET", "PUT", "DELETE", "PATCH"]) {
+        const answer = await send(base(running) + path, method, null, {});
+        assert.is(answer.headers.get("allow"), "POST, OPTIONS");
+        assert.equal(await problem(answer), [405, "SL_HTTP_METHOD"]);
+      }
+    }
+    const session = `${base(running)}/webrtc/${"a".repeat(22)}`;
+    assert.equal(await problem(await send(session, "DELETE", null, {})), [404, "SL_SESSION_UNKNOWN"]);
+    assert.is((await fetch(`${base(running)}/whipx/KEY`)).status, 404);
+    assert.is(running.gateway.sessions, 0);
+  }));
+
+test("what cannot be taken is refused with its status and code, and frees everything", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const whip = `${base(running)}/whip/KEY`;
+    const sdp = { "Content-Type": "application/sdp" };
+    const cases: [string, string | null, Record<string, string>, number, string][] = [
+      [`${base(running)}/whip`, BROWSER_OFFER, sdp, 401, "SL_KEY_UNKNOWN"],
+      [`${base(running)}/whip/WRONG`, BROWSER_OFFER, sdp, 401, "SL_KEY_UNKNOWN"],
+      [whip, BROWSER_OFFER, { ...sdp, Authorization: "Bearer WRONG" }, 401, "SL_KEY_UNKNOWN"],
+      [whip, BROWSER_OFFER, { "Content-Type": "application/json" }, 415, "SL_HTTP_INVALID"],
+      [whip, `${BROWSER_OFFER}${"a=x:y\r\n".repeat(MAX_SDP_BYTES / 7)}`, sdp, 413, "SL_HTTP_TOO_LARGE"],
+      [whip, "hello", sdp, 400, "SL_WEBRTC_SDP_MALFORMED"],
+      [whip, BROWSER_OFFER.replaceAll("H264", "VP9"), sdp, 422, "SL_VIDEO_CODEC_UNSUPPORTED"],
+      [whip, BROWSER_OFFER.replaceAll("opus/48000/2", "G722/8000"), sdp, 422, "SL_AUDIO_CODEC_UNSUPPORTED"],
+      [whip, PLAY_OFFER, sdp, 422, "SL_WEBRTC_SDP_UNSUPPORTED"],
+      [`${base(running)}/whep/none`, PLAY_OFFER, sdp, 404, "SL_STREAM_UNKNOWN"],
+      [`${base(running)}/whep/one?stem=other`, PLAY_OFFER, sdp, 400, "SL_HTTP_INVALID"],
+    ];
+    for (const [url, body, headers, status, code] of cases)
+      assert.equal(await problem(await send(url, "POST", body, headers)), [status, code], `${url} ${code}`);
+    assert.is((await send(`${base(running)}/whip`, "POST", "", sdp)).headers.get("www-authenticate"), "Bearer");
+    assert.is(running.gateway.sessions, 0);
+    assert.equal(running.gateway.status().publishers, []);
+    assert.is(running.counter("gateway_faults_total"), 0);
+  }));
+
+test("a session: 201 with all headers, a second publisher 409, RTMP's rule; DELETE frees", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const link = await attach(scope, running);
+    const first = await post(`${base(running)}/whip`, BROWSER_OFFER, { Authorization: "Bearer KEY" });
+    assert.is(first.response.status, 201);
+    assert.is(first.response.headers.get("content-type"), "application/sdp");
+    assert.match(new URL(first.location).pathname, /^\/webrtc\/[\w-]{22}$/);
+    assert.match(first.etag, /^"[0-9a-f]{16}"$/);
+    assert.match(first.response.headers.get("access-control-expose-headers")!, "Location");
+    assert.match(first.sdp, "a=ice-lite");
+    const second = await send(`${base(running)}/whip/KEY`, "POST", BROWSER_OFFER, {
+      "Content-Type": "application/sdp",
+    });
+    assert.equal(await problem(second), [409, "SL_KEY_IN_USE"]);
+    assert.equal(running.gateway.status().publishers.length, 1);
+    const gone = await send(first.location, "DELETE", null, {});
+    assert.is(gone.status, 200);
+    assert.equal([running.gateway.sessions, running.gateway.status().publishers.length], [0, 0]);
+    assert.equal(await problem(await send(first.location, "DELETE", null, {})), [404, "SL_SESSION_UNKNOWN"]);
+    assert.is((await post(`${base(running)}/whip/KEY`, BROWSER_OFFER)).response.status, 201);
+    await until("the channel's story", () => link.story.length >= 4);
+    assert.equal(link.story, ["gone", "live", "refused SL_KEY_IN_USE", "gone", "live"].slice(0, link.story.length));
+  }));
+
+test("PATCH: trickle, stale ETag, missing If-Match, an ICE restart on the running connection", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const link = await attach(scope, running);
+    const client = await publisher(scope, running);
+    const { location, etag } = client.session!;
+    const patch = (body: string, headers: Record<string, string>) =>
+      send(location, "PATCH", body, { ...FRAGMENT, ...headers });
+    const trickle = "a=candidate:1 1 udp 2130706431 127.0.0.1 5000 typ host\r\na=end-of-candidates\r\n";
+    assert.is((await patch(trickle, { "If-Match": etag })).status, 204);
+    assert.equal(await problem(await patch(trickle, {})), [428, "SL_SESSION_STALE"]);
+    assert.equal(await problem(await patch(trickle, { "If-Match": '"old"' })), [412, "SL_SESSION_STALE"]);
+    assert.equal(await problem(await patch("?", { "If-Match": etag })), [400, "SL_WEBRTC_SDP_MALFORMED"]);
+    const noType = await send(location, "PATCH", trickle, { "Content-Type": "text/plain", "If-Match": etag });
+    assert.equal(await problem(noType), [415, "SL_HTTP_INVALID"]);
+
+    client.pc.restartIce();
+    await client.pc.setLocalDescription(await client.pc.createOffer({ iceRestart: true }));
+    const offered = client.pc.localDescription!.sdp;
+    const own = (name: string): string => new RegExp(`a=${name}:(\\S+)`).exec(offered)![1]!;
+    const frag = `a=ice-ufrag:${own("ice-ufrag")}\r\na=ice-pwd:${own("ice-pwd")}\r\n`;
+    const restarted = await patch(frag, { "If-Match": "*" });
+    const body = await restarted.text();
+    assert.is(restarted.status, 200, body);
+    const fresh = restarted.headers.get("etag")!;
+    assert.is.not(fresh, etag);
+    const theirs = (name: string): string => new RegExp(`a=${name}:(\\S+)`).exec(body)![1]!;
+    const answer = client
+      .session!.sdp.replace(/a=ice-ufrag:\S+/g, `a=ice-ufrag:${theirs("ice-ufrag")}`)
+      .replace(/a=ice-pwd:\S+/g, `a=ice-pwd:${theirs("ice-pwd")}`);
+    await client.pc.setRemoteDescription({ type: "answer", sdp: answer });
+    // werift, as a client, does not do this by itself while DTLS is up.
+    void client.pc.iceTransports[0]!.start();
+    await until("the connection after the restart", () => client.pc.iceConnectionState !== "new" && client.connected);
+    assert.equal(await problem(await patch(trickle, { "If-Match": etag })), [412, "SL_SESSION_STALE"]);
+    // Media goes on through the same session.
+    const sound = (n: number): void =>
+      client.sound.writeRtp(
+        new RtpPacket(
+          new RtpHeader({ sequenceNumber: n, timestamp: n * 960, payloadType: 111 }),
+          Buffer.of(0xfc, 1, 2),
+        ),
+      );
+    let n = 0;
+    await until("sound after the restart", () => {
+      sound(n++);
+      return link.tags.length > 5;
+    });
+    assert.is(running.counter("whip_packets_late_total"), 0, "each packet is taken once");
+    assert.is(running.counter("webrtc_ice_restarts_total"), 1);
+    assert.is(running.gateway.sessions, 1);
+  }));
+
+test("a publisher that never connects, and one that vanishes without DELETE, free the key", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { handshakeMs: 600, sessionSilentMs: 900 });
+    assert.is((await post(`${base(running)}/whip/KEY`, BROWSER_OFFER)).response.status, 201);
+    await until("the session to be freed", () => running.gateway.sessions === 0);
+    assert.is(running.counter("webrtc_sessions_not_connected_total"), 1);
+    const client = await publisher(scope, running);
+    assert.is(running.gateway.status().publishers.length, 1);
+    // No media at all from now on; its ICE checks alone do not hold the key.
+    await until("the key to be freed", () => running.gateway.status().publishers.length === 0);
+    assert.is(running.gateway.sessions, 0);
+    assert.is(running.counter("webrtc_sessions_gone_total"), 1);
+    await client.close();
+  }));
+
+test("viewers: pictures untouched from the next key frame, sound by stem, notes on the data channel, key frame asked for", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { sessionSilentMs: 3000 });
+    const link = await attach(scope, running);
+    const source = await publisher(scope, running);
+    const clean = await viewer(scope, running, "/whep/one", true);
+    const input = await viewer(scope, running, "/whep/one?stem=input");
+    await until("the stems to be told", () => wanted(link).at(-1) === "clean+input");
+    await until("the publisher to be asked for a key frame", () => source.keyFramesWanted > 0);
+    await until("the data channel", () => clean.notesChannel?.readyState === "open");
+    assert.is(clean.notesChannel!.label, "highlights");
+    link.out(avcSequenceTag(writeAvcC([SPS], [PPS]), 1000));
+    link.out(avcFrameTag(other(1), false, 1000, 0));
+    const frames = [key(2), other(3), key(4)];
+    for (const [i, frame] of frames.entries()) link.out(avcFrameTag(frame, i !== 1, 1040 + 40 * i, 0));
+    link.send({ t: "opus", stem: "clean", timeMs: 1000.5 }, Buffer.of(0xfc, 1));
+    link.send({ t: "opus", stem: "input", timeMs: 1000.5 }, Buffer.of(0xfc, 2));
+    link.out(scriptTag("onHighlight", 1040, { pts: 1040, mode: "separated", faces: [] }));
+    for (const [who, byte] of [
+      [clean, 1],
+      [input, 2],
+    ] as const) {
+      await until("three pictures and a sound", () => who.units.length === 3 && who.sounds.length === 1);
+      const got = who.units.map((unit) => joinAvc(unit.nals.filter((nal) => (nal[0]! & 31) < 6)).toString("hex"));
+      assert.equal(
+        got,
+        frames.map((frame) => frame.toString("hex")),
+      );
+      assert.equal([...who.units[0]!.nals.slice(0, 2)], [SPS, PPS]);
+      assert.equal(
+        who.units.map((unit) => unit.key),
+        [true, false, true],
+      );
+      assert.is(who.units[1]!.timestamp - who.units[0]!.timestamp, 3600);
+      assert.equal([...who.sounds[0]!.data], [0xfc, byte]);
+    }
+    await until("the note", () => clean.notes.length === 1);
+    const { rtpTimestamp, ...note } = clean.notes[0]!;
+    assert.equal(note, { pts: 1040, mode: "separated", faces: [] });
+    assert.is(rtpTimestamp, clean.units[0]!.timestamp);
+    assert.is(running.gateway.status().viewers, 2);
+    await send(input.session!.location, "DELETE", null, {});
+    await until("the stem to be let go", () => wanted(link).at(-1) === "clean");
+    await clean.close();
+    await until("the closed viewer to be freed", () => running.gateway.status().viewers === 0);
+    await until("the last stem to be let go", () => wanted(link).at(-1) === "");
+  }));
+
+test("B-frames are refused: at the door, and to those who are in", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const link = await attach(scope, running);
+    const early = await viewer(scope, running);
+    link.out(avcSequenceTag(writeAvcC([SPS], [PPS]), 0));
+    const shown = [80, 200, 120, 160];
+    for (const [i, pts] of shown.entries())
+      link.out(avcFrameTag(i === 0 ? key(i) : other(i), i === 0, 40 * i, pts - 40 * i));
+    await until("the viewer to be dropped", () => running.gateway.status().viewers === 0);
+    const late = await post(`${base(running)}/whep/one`, PLAY_OFFER);
+    assert.is(late.response.status, 422);
+    assert.match(late.sdp, "SL_WEBRTC_REORDERED");
+    // Another source without them: after one group of pictures viewers are let in again.
+    for (let n = 0; n < 3; n++) link.out(avcFrameTag(key(n), true, 1000 + 40 * n, 0));
+    await until(
+      "viewers to be let in",
+      async () => (await post(`${base(running)}/whep/one`, PLAY_OFFER)).response.status === 201,
+    );
+    await early.close();
+  }));
+
+test("viewers are bounded, and so are sessions that do not connect", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { maxConnecting: 2 });
+    const url = `${base(running)}/whep/one`;
+    assert.equal(
+      [(await post(url, PLAY_OFFER)).response.status, (await post(url, PLAY_OFFER)).response.status],
+      [201, 201],
+    );
+    const third = await post(url, PLAY_OFFER);
+    assert.equal([third.response.status, (JSON.parse(third.sdp) as { code: string }).code], [503, "SL_GATEWAY_FULL"]);
+    assert.is(running.counter("webrtc_sessions_refused_total"), 1);
+  }));
+
+test("1,000 turned and cut requests: every one is answered, nothing is left", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { handshakeMs: 1500 });
+    const next = random(77);
+    const bodies = [BROWSER_OFFER, PLAY_OFFER].map((text) => Buffer.from(text));
+    const paths = ["/whip/KEY", "/whep/one", "/whip", "/whep/one?stem=input", "/webrtc/xyz", "/whip/%ff", "//whip/KEY"];
+    const methods = ["POST", "POST", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"];
+    const types = ["application/sdp", "application/sdp", "application/sdp", "application/trickle-ice-sdpfrag", "x"];
+    const statuses = new Map<number, number>();
+    for (let i = 0; i < 250; i++) {
+      const some = Array.from({ length: 4 }, async () => {
+        const method = methods[next(methods.length)]!;
+        const headers: Record<string, string> = { "Content-Type": types[next(types.length)]! };
+        if (next(3) === 0) headers["If-Match"] = "*";
+        if (next(3) === 0) headers.Authorization = next(2) === 0 ? "Bearer KEY" : "Bearer \t";
+        const body = mutate(bodies[next(2)]!, next);
+        const { status } = await fetch(base(running) + paths[next(paths.length)]!, {
+          method,
+          headers,
+          ...(method === "OPTIONS" ? {} : { body }),
+        });
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+      });
+      await Promise.all(some);
+    }
+    assert.is(
+      [...statuses.values()].reduce((a, b) => a + b),
+      1000,
+    );
+    assert.not(statuses.has(500), JSON.stringify([...statuses]));
+    await until("all sessions to be freed", () => running.gateway.sessions === 0);
+    assert.is(running.counter("gateway_faults_total"), 0);
+    const client = await publisher(scope, running);
+    assert.ok(client.connected);
+  }));
+
+test("10,000 turned RTP and RTCP packets, and noise from strangers: no fault, no growth, the session lives", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const link = await attach(scope, running);
+    const client = await publisher(scope, running);
+    const next = random(78);
+    const good = packetize([SPS, PPS, Buffer.concat([Buffer.of(0x65), Buffer.alloc(4000, 3)])]);
+    // Through the publisher's own keys, so that what is turned gets behind the decryption.
+    const transport = client.pc.dtlsTransports[0]!;
+    const port = Number(/a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+)/.exec(client.session!.sdp)![1]);
+    const { createSocket } = await import("node:dgram");
+    const stranger = scope.add(createSocket("udp4"), (s) => void s.close());
+    let before = 0;
+    for (let i = 0; i < 10_000; i++) {
+      const payload = mutate(good[next(good.length)]!, next);
+      const kind = next(8);
+      if (kind === 0)
+        stranger.send(mutate(Buffer.concat([Buffer.of(next(256)), payload.subarray(0, 200)]), next), port, "127.0.0.1");
+      else if (kind === 1) {
+        const report = Buffer.from("80c80006000000010000000200000003000000040000000500000006", "hex");
+        await transport.sendRtcp([{ serialize: () => mutate(report, next, 8) } as never]);
+      } else {
+        const track = kind === 2 ? client.sound : client.picture;
+        // Steps that the sender's own SRTP counter survives.
+        const sequenceNumber = (i + (next(4) === 0 ? next(40) : 0)) & 0xffff;
+        const timestamp = next(4) === 0 ? next(2 ** 31) : i * 90;
+        const header = new RtpHeader({ sequenceNumber, timestamp, marker: next(4) === 0, payloadType: 96 });
+        track.writeRtp(new RtpPacket(header, payload));
+      }
+      if (i % 50 === 0) await new Promise((done) => setTimeout(done, 1));
+      if (i === 5000) before = process.memoryUsage().heapUsed;
+    }
+    await until("the packets to have come", () => running.counter("whip_packets_total") > 4000);
+    assert.ok(process.memoryUsage().heapUsed - before < 64 * 1024 * 1024);
+    assert.ok(running.counter("webrtc_datagrams_refused_total") > 100, "strangers are not let in");
+    assert.is(running.gateway.sessions, 1);
+    assert.is(running.counter("gateway_faults_total"), 0);
+    assert.not(link.closed);
+  }));
+
+test.run();
