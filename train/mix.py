@@ -28,6 +28,7 @@ class MixConfig:
     drop: float = 0.3  # each condition
     drop_memory: float = 0.3  # where there is a picture
     p_wrong_memory: float = 0.05
+    p_mixed_memory: float = 0.0  # the memory was taken while another voice was heard too (2 to 20 dB lower), as it is live
     memory_seconds: float = 5.0
     augment: bool = True
 
@@ -216,6 +217,8 @@ class Mixer:
             has_m = ok & ~torch.where(has_v, self.chance(B, c.drop_memory), self.chance(B, 0.15))
             wrong = self.chance(B, c.p_wrong_memory) & has_v & has_m & ~broken & ~silent & (a.roll(1, 0) != b)
             mem = torch.where(wrong[:, None], mem.roll(1, 0), mem)
+            rest = mem.roll(2, 0) * 10 ** (self.u(B, 1, a=-20, b=-2) / 20) * self.chance(B, c.p_mixed_memory)[:, None]
+            mem = self.level(mem + rest)
             mem = mem + 0.003 * torch.randn(mem.shape, device=self.dev, generator=self.gen) * self.u(B, 1)
             has_v = has_v | silent
             x = x * ~silent[:, None]

@@ -275,7 +275,8 @@ class Body(nn.Module):
 
 
 class Lite(Body):
-    """Real masks on 145 bands (129 bins to 4 kHz, 16 bands above)."""
+    """Real masks on single bins to 4 kHz and 16 bands above. The first layer is a convolution over the frame that gets a mask and its
+    look-ahead: an LSTM that reads only the newest frame would have to carry `ahead` whole spectra in its state to mask the oldest."""
 
     def __init__(self, cfg: SepConfig) -> None:
         super().__init__(cfg)
@@ -288,7 +289,7 @@ class Lite(Body):
             w[e[i] : e[i + 1], low + i] = 1
         self.register_buffer("bands", w, persistent=False)
         H = cfg.width
-        self.inp, self.n0 = nn.Linear(2 * n, H), nn.LayerNorm(H)
+        self.inp, self.n0 = nn.Conv1d(2 * n, H, cfg.ahead + 1), nn.LayerNorm(H)
         self.rnns = nn.ModuleList(Rnn(H, cfg.rnn_amp) for _ in range(cfg.blocks))
         self.norms = nn.ModuleList(nn.LayerNorm(H) for _ in range(cfg.blocks))
         self.films = nn.ModuleList(self.film() for _ in range(cfg.blocks))
@@ -296,16 +297,17 @@ class Lite(Body):
 
     def state(self, b: int, device: torch.device | None = None) -> State:
         h = [torch.zeros(1, b, self.cfg.width, device=device) for _ in range(2 * self.cfg.blocks)]
-        return [torch.full((b, 1, self.n), -9.2, device=device), *h]
+        return [torch.full((b, 1, self.n), -9.2, device=device), torch.zeros(b, 2 * self.n, self.cfg.ahead, device=device), *h]
 
     def step(self, re: Tensor, im: Tensor, cond: Tensor, st: State) -> tuple[Tensor, State]:
         f = torch.log((re**2 + im**2) @ (self.bands / self.bands.sum(0, keepdim=True)) + 1e-4)
         d = f - torch.cat([st[0], f[:, :-1]], 1)
-        new: State = [f[:, -1:]]
-        z = z0 = F.gelu(self.n0(self.inp(torch.cat([f, d], -1) * 0.3)))
+        g = torch.cat([st[1], torch.cat([f, d], -1).transpose(1, 2) * 0.3], 2)
+        new: State = [f[:, -1:], g[:, :, g.shape[2] - self.cfg.ahead :]]
+        z = z0 = F.gelu(self.n0(self.inp(g).transpose(1, 2)))
         for i, (rnn, norm, film) in enumerate(zip(self.rnns, self.norms, self.films)):
             a, b = film(cond).chunk(2, -1)
-            y, h, c = rnn(norm(z) * (1 + a) + b, st[1 + 2 * i], st[2 + 2 * i])
+            y, h, c = rnn(norm(z) * (1 + a) + b, st[2 + 2 * i], st[3 + 2 * i])
             z = z + y
             new += [h, c]
         m = torch.sigmoid(self.out(torch.cat([z, z0], -1))).reshape(re.shape[0], -1, 2, self.n)

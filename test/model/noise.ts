@@ -103,7 +103,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     }
   } else {
     const bands = nfft / 4 + 17;
-    linear("sep.inp", 2 * bands, C);
+    conv("sep.inp", [C, 2 * bands, c.separator.ahead + 1]);
     norm("sep.n0", C);
     linear("sep.out", 2 * C, 2 * bands);
     for (let k = 0; k < blocks; k++) {

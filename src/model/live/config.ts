@@ -28,7 +28,7 @@ const separatorConfig = z
       blocks: z.int().min(1).max(16),
       nfft: z.int().min(64).max(4096).multipleOf(64).default(640),
       hop: z.int().positive().default(320),
-      ahead: z.int().nonnegative().default(4),
+      ahead: z.int().positive().default(4),
     }),
   ])
   .superRefine((s, context) => {

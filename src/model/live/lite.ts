@@ -51,7 +51,9 @@ export function lite(
   const level = op.slice(g, all, 0, 1);
   const change = op.sub(g, level, op.slice(g, all, 0, 0, -1));
   const heard = op.mul(g, op.concat(g, [level, change], 1), 0.3);
-  const first = op.gelu(g, l.norm(l.linear(heard, "sep.inp", 2 * n, H), "sep.n0", H));
+  // Over the frame that gets a mask and its look-ahead, so that no spectrum must be carried through the recurrent state.
+  const { y: seen } = l.causal(heard, "sep.inp", 2 * n, H, c.ahead + 1, "heard_past");
+  const first = op.gelu(g, l.norm(seen, "sep.n0", H));
   let z = first;
   for (let k = 0; k < c.blocks; k++) {
     const units = op.reshape(g, l.norm(z, `sep.norms.${k}`, H), [-1, clock.frames, H]);
