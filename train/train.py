@@ -422,7 +422,7 @@ def spectra(x: Tensor, cfg: SepConfig) -> Tensor:
 
 def stage_separate(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, sound_only=True)
-    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, level_db=6, p_late=0.2, p_noise=0.25, p_music=0.05, p_room=0.3), a.seed)
+    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, level_db=3, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0)), a.seed)
     net = build(a, pack, dev)
     zero = torch.zeros(a.batch, 1, device=dev)
     frames = int(a.seconds * 25)
@@ -444,7 +444,7 @@ def unused(net: nn.Module) -> Tensor:
 
 def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=0.72, p_visible_other=0.7, drop=0.12, drop_memory=0.55, p_mixed_memory=0.5, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.15, p_music=0.05, p_room=0.12, level_db=6, gain_db=(-14.0, 6.0), p_late=0.25), a.seed)
+    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=0.72, p_visible_other=0.7, drop=0.12, drop_memory=0.55, p_mixed_memory=0.5, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.05, p_music=0.03, p_room=0.05, level_db=4, gain_db=(-10.0, 6.0), p_late=0.15), a.seed)
     net = build(a, pack, dev)
 
     def loss(_: float) -> Tensor:

@@ -11,7 +11,7 @@ import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
 import { openGateway, publish, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
-import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "./support.js";
+import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "../webrtc/support.js";
 
 withThreads();
 const test = suite("WHIP to WHEP through a channel");
