@@ -30,6 +30,7 @@ export class GainOutput implements WindowOutput {
   readonly #separator: Separator;
   readonly #kept: "on" | "off";
   #finished = false;
+  #bypassed = false;
 
   constructor(plan: WindowPlan, channels: number, controls: NonNullable<SeparatorOptions["controls"]>) {
     this.channels = channels;
@@ -54,6 +55,7 @@ export class GainOutput implements WindowOutput {
 
   /** No window comes: the sound leaves untouched. */
   bypass(reason: string): void {
+    this.#bypassed = true;
     this.#separator.bypassFrom(0, reason);
   }
 
@@ -63,8 +65,9 @@ export class GainOutput implements WindowOutput {
   }
 
   take(): Stems | null {
-    const { gainsUntil, pushedSamples } = this.#separator;
-    const until = this.#finished ? pushedSamples : Math.min(gainsUntil, this.#plan.certainUntil - BANK_SIZE);
+    const { gainsUntil, soundUntil } = this.#separator;
+    const certain = this.#finished || this.#bypassed;
+    const until = certain ? soundUntil : Math.min(gainsUntil, this.#plan.certainUntil - BANK_SIZE);
     const rendered = this.#separator.render(until, { removed: true });
     if (rendered === null) return null;
     const [kept, removed] = [rendered.kept.channels, rendered.removed!.channels];
