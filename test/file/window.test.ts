@@ -73,7 +73,7 @@ const separate = (options: Partial<SeparateOptions> = {}): Promise<SeparateRepor
     model: at("model-full"),
     mp4: false,
     threads: 1,
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(150_000),
     ...options,
   });
 
