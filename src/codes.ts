@@ -86,6 +86,8 @@ export const CODES = {
   SL_FILE_CODEC: "GStreamer has no decoder for the input's sound or picture.",
   SL_FILE_CUT_OFF: "The input is damaged or shorter than it says; what could be read was used.",
   SL_FILE_JUMP: "The input's times jump; the new video fits the picture up to the first jump.",
+  SL_FILE_MODEL: "The model cannot do what was asked for; the message says what it lacks.",
+  SL_FILE_TOO_SHORT: "The input is shorter than one window of the model.",
   SL_FILE_OUTPUT: "A result cannot be written.",
   SL_FILE_RESIZED: "The size of the input's picture changes; players may show the new video only up to there.",
   SL_FILE_STOPPED: "The separation of a file was stopped; nothing was written.",

@@ -23,12 +23,18 @@ const importModel = command({
     },
     out: { type: "string", description: "with --preset: model folder to write", valueHint: "DIR" },
     form: { type: "string", description: "with --preset: folded or unfolded", valueHint: "FORM", default: "unfolded" },
+    durationMult: {
+      type: "string",
+      description:
+        "with --preset: windows of 1, 2, 4 or 8 times 2.1 s in place of the preset's own (the network is convolutional)",
+      valueHint: "M",
+    },
     ignoreUnknown: { type: "boolean", description: "with --preset: leave unknown variables out" },
   },
   async run({ args }) {
     if (args.preset !== undefined) return importPaper({ ...args, preset: args.preset });
-    if (args.out !== undefined || args.ignoreUnknown)
-      throw new UsageError("--out and --ignore-unknown go with --preset");
+    if (args.out !== undefined || args.ignoreUnknown || args.durationMult !== undefined)
+      throw new UsageError("--out, --duration-mult and --ignore-unknown go with --preset");
     const folder = resolve(args.path);
     const { card } = await verifyModel(folder);
     const name = args.name ?? basename(folder);
@@ -49,16 +55,29 @@ type PaperArgs = {
   out?: string | undefined;
   name?: string | undefined;
   form: string;
+  durationMult?: string | undefined;
   ignoreUnknown?: boolean | undefined;
 };
 
-async function importPaper({ path, preset: asked, out, name, form, ignoreUnknown }: PaperArgs): Promise<void> {
+async function importPaper({
+  path,
+  preset: asked,
+  out,
+  name,
+  form,
+  durationMult,
+  ignoreUnknown,
+}: PaperArgs): Promise<void> {
   const { presetNames, widthText } = await import("../model/checkpoint/match.js");
   const { importCheckpoint } = await import("../model/checkpoint/import.js");
+  const { framesOfMultiple } = await import("../model/paper/sizes.js");
   const preset = presetNames.find((p) => p === asked);
   if (!preset) throw new UsageError(`--preset ${asked}: allowed are ${presetNames.join(", ")}`);
   if (out === undefined) throw new UsageError("--preset needs --out, the model folder to write");
   if (form !== "folded" && form !== "unfolded") throw new UsageError(`--form ${form}: allowed are folded, unfolded`);
+  if (durationMult !== undefined && !["1", "2", "4", "8"].includes(durationMult))
+    throw new UsageError(`--duration-mult ${durationMult}: allowed are 1, 2, 4, 8`);
+  const frames = durationMult === undefined ? {} : { frames: framesOfMultiple(Number(durationMult)) };
   const stop = new AbortController();
   const onSignal = (): void => stop.abort(new UsageError("stopped; nothing was written"));
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
@@ -66,6 +85,7 @@ async function importPaper({ path, preset: asked, out, name, form, ignoreUnknown
     const { card, match } = await importCheckpoint(path, preset, out, {
       form,
       signal: stop.signal,
+      ...frames,
       ...(name !== undefined && { name }),
       ...(ignoreUnknown && { ignoreUnknown }),
     });

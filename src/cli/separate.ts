@@ -13,6 +13,8 @@ export type SeparateArguments = {
   readonly keep: "on-screen" | "off-screen";
   readonly strengthPercent: number;
   readonly cam: boolean;
+  readonly paper: boolean;
+  readonly releaseExact: boolean;
   readonly json: boolean;
 };
 
@@ -30,7 +32,7 @@ export const separateCommand = command({
     mask: {
       type: "string",
       description:
-        "part greyed out before faces are looked for (who is there counts as off-screen): l, r, or x,y,w,h in fractions",
+        "part of the picture greyed out for the model (who is there counts as off-screen): l, r, or x,y,w,h in fractions",
       valueHint: "l|r|x,y,w,h",
     },
     keep: { type: "enum", description: "which voice onscreen.mp4 keeps", options: ["on", "off"], default: "on" },
@@ -42,7 +44,17 @@ export const separateCommand = command({
     },
     cam: {
       type: "boolean",
-      description: "also writes cam.mp4: heat round each face, as strong as its share of the sound",
+      description:
+        "also writes cam.mp4: heat where the sound comes from (a window model's activation map; else each face's share)",
+    },
+    paper: {
+      type: "boolean",
+      description:
+        "window models: the predicted voices themselves, as the paper does it, in place of gains: mono, 48 kHz files of the model's 21 kHz",
+    },
+    releaseExact: {
+      type: "boolean",
+      description: "with --paper: to the letter of the authors' release (left channel, 1.5 times too loud, hard seams)",
     },
     json: { type: "boolean", description: "progress and results as JSON lines" },
   },
@@ -55,8 +67,13 @@ export const separateCommand = command({
       keep: args.keep === "off" ? "off-screen" : "on-screen",
       strengthPercent: parseStrength(args.strength),
       cam: args.cam === true,
+      paper: args.paper === true,
+      releaseExact: args.releaseExact === true,
       json: args.json === true,
     };
+    if (options.releaseExact && !options.paper) throw new UsageError("--release-exact goes with --paper");
+    if (options.paper && options.strengthPercent !== 100)
+      throw new UsageError("--strength acts on gains; --paper has none");
     // Loaded only when asked for: the other commands need no model.
     const { runSeparate } = await import("../file/separate.js");
     const status = await runSeparate(options);

@@ -21,28 +21,31 @@ export async function h264Encoder(): Promise<string> {
   );
 }
 
+/** Draws heat into pictures, which come in their order. */
+export type Heat = {
+  /** `data`: I420, changed in place. `sample`: the picture's, at 48 kHz. */
+  draw(data: Uint8Array, width: number, height: number, sample: number, fullRange: boolean): Promise<void>;
+  close(): void | Promise<void>;
+};
+
 export type CamOptions = {
   readonly input: string;
   readonly path: string;
-  /** highlight.jsonl of this input. */
-  readonly highlights: string;
+  readonly heat: Heat;
   readonly sound: MuxSound;
   readonly encoder: string;
   readonly signal?: AbortSignal | undefined;
 };
 
-/**
- * The pictures with heat where the sound comes from. The live model has no class activation map: it works on mouth crops. So the heat is
- * each face's share of the sound (`speaking`), drawn round its box.
- */
-export async function writeCam({ input, path, highlights, sound, encoder, signal }: CamOptions): Promise<void> {
+/** The pictures with heat where the sound comes from. */
+export async function writeCam({ input, path, heat, sound, encoder, signal }: CamOptions): Promise<void> {
   const pictures = readPictures(input, { limit: HD, even: true, leastStepMs: 0, signal });
   try {
     await mux({
       path,
       sound,
       pictures: `fdsrc fd=4 ! application/x-gdp ! gdpdepay ! videoconvert ! ${encoder} ! h264parse`,
-      feed: (process) => feed(process, pictures, highlights, sound.atSample),
+      feed: (process) => feed(process, pictures, heat, sound.atSample),
       signal,
     });
   } finally {
@@ -50,13 +53,7 @@ export async function writeCam({ input, path, highlights, sound, encoder, signal
   }
 }
 
-async function feed(
-  process: GstProcess,
-  pictures: Track<DecodedPicture>,
-  highlights: string,
-  soundAt: number,
-): Promise<void> {
-  const lines = new HighlightLines(highlights);
+async function feed(process: GstProcess, pictures: Track<DecodedPicture>, heat: Heat, soundAt: number): Promise<void> {
   let size = "";
   try {
     for (let picture = await pictures.next(); picture !== null; picture = await pictures.next()) {
@@ -70,18 +67,20 @@ async function feed(
       }
       // An MP4 track has one size; pictures before the sound's time 0 have no place either.
       if (caps !== size || ptsMs < 0) continue;
-      const faces = await lines.facesAt(Math.round((ptsMs * SAMPLE_RATE) / 1000) - soundAt);
-      for (const face of faces) drawHeat(data, width, height, face);
+      await heat.draw(data, width, height, Math.round((ptsMs * SAMPLE_RATE) / 1000) - soundAt, fullRange);
       if (!(await process.write(4, gdpBuffer(data, { ptsMs })))) return;
     }
   } finally {
     process.closeInput(4);
-    lines.close();
+    await heat.close();
   }
 }
 
-/** The faces of the newest line not later than a sample, read along; never more than two lines are held. */
-class HighlightLines {
+/**
+ * The live model has no class activation map: it works on mouth crops. So the heat is each face's share of the sound (`speaking`),
+ * drawn round its box. Faces are those of the newest line of highlight.jsonl not later than the picture; two lines are held.
+ */
+export class FaceHeat implements Heat {
   readonly #reader: ReturnType<typeof createInterface>;
   readonly #lines: AsyncIterator<string>;
   #now: readonly Face[] = [];
@@ -93,7 +92,11 @@ class HighlightLines {
     this.#lines = this.#reader[Symbol.asyncIterator]();
   }
 
-  async facesAt(sample: number): Promise<readonly Face[]> {
+  async draw(data: Uint8Array, width: number, height: number, sample: number): Promise<void> {
+    for (const face of await this.#facesAt(sample)) drawHeat(data, width, height, face);
+  }
+
+  async #facesAt(sample: number): Promise<readonly Face[]> {
     for (;;) {
       if (this.#next === null && !this.#ended) {
         const { done, value } = await this.#lines.next();

@@ -7,6 +7,8 @@ export class FileError extends Error {
       | "SL_FILE_NOT_MEDIA"
       | "SL_FILE_NO_SOUND"
       | "SL_FILE_CODEC"
+      | "SL_FILE_MODEL"
+      | "SL_FILE_TOO_SHORT"
       | "SL_FILE_OUTPUT"
       | "SL_FILE_STOPPED"
       | "SL_FILE_TOOLS"

@@ -3,24 +3,28 @@ import { stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { HOP_UNITS } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
-import { findModel } from "../model/cards.js";
+import { findModel, loadWindow, readCard } from "../model/cards.js";
 import { OnnxFaceDetector } from "../model/faces/detector.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
 import { LocalInference } from "../model/local-inference.js";
+import { PaperWindow } from "../model/paper/window.js";
 import { Separator } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Highlight, SAMPLE_RATE } from "../pipeline/types.js";
 import { BUILT_IN_MODELS, FACES_MODEL } from "../supervisor/paths.js";
-import { h264Encoder, writeCam } from "./cam.js";
+import { FaceHeat, h264Encoder } from "./cam.js";
 import { FileError, type FileWarning } from "./errors.js";
 import { type Evaluate, facesFor } from "./evaluate.js";
+import { JobLog } from "./job-log.js";
 import { type Mask, maskPicture } from "./mask.js";
-import { type MuxSound, remux } from "./mux.js";
+import type { MuxSound } from "./mux.js";
 import { Results } from "./part-file.js";
 import type { Progress } from "./progress.js";
 import { readPictures, readSound } from "./readers.js";
+import { writeVideos } from "./videos.js";
 import { WavWriter } from "./wav.js";
+import { WindowJob } from "./window-job.js";
 
 export type SeparateOptions = {
   readonly input: string;
@@ -33,6 +37,10 @@ export type SeparateOptions = {
   readonly keep?: "on-screen" | "off-screen";
   readonly strengthPercent?: number;
   readonly cam?: boolean;
+  /** Window models: predicted magnitude and phase back to sound, in place of gains. */
+  readonly paper?: boolean;
+  /** With `paper`: to the letter of the release (left channel, its seams, level and ends). */
+  readonly releaseExact?: boolean;
   /** False: only the two WAV files and highlight.jsonl. */
   readonly mp4?: boolean;
   readonly threads?: number;
@@ -74,9 +82,10 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
   if (info.size === 0) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is empty`);
   const encoder = options.cam ? await h264Encoder() : null;
   const results = await Results.open(options.out);
-  const own = options.inference === undefined ? await openModel(options) : null;
+  let opened: Opened | null = null;
   try {
-    const job = new Job(options, own ?? options.inference!, results);
+    opened = await open(options, results);
+    const { job } = opened;
     await job.separate();
     await job.writeVideos(encoder);
     return { ...job.report(), files: await results.commit() };
@@ -85,18 +94,31 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
     if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", `${input}: stopped; nothing was written`);
     throw error;
   } finally {
-    await own?.close();
+    await opened?.close();
   }
 }
 
-async function openModel({ model = "live", threads }: SeparateOptions): Promise<LocalInference> {
-  const settings = { threads: threads ?? Math.min(4, availableParallelism()) };
-  const folder = await findModel(model, BUILT_IN_MODELS);
-  const faces = await OnnxFaceDetector.open(FACES_MODEL, settings);
-  return LocalInference.open(folder, { ...settings, faces }).catch(async (error: unknown) => {
+type Opened = { readonly job: Job | WindowJob; close(): Promise<void> };
+
+/** The job that the model's kind wants. */
+async function open(options: SeparateOptions, results: Results): Promise<Opened> {
+  const { inference, model = "live", threads = Math.min(4, availableParallelism()) } = options;
+  const folder = inference === undefined ? await findModel(model, BUILT_IN_MODELS) : null;
+  if (folder !== null && (await readCard(folder)).kind === "window") {
+    const window = await PaperWindow.open(await loadWindow(folder), { threads });
+    return { job: new WindowJob(options, window, results), close: () => window.close() };
+  }
+  if (options.paper || options.releaseExact) {
+    const name = inference?.card.name ?? model;
+    throw new FileError("SL_FILE_MODEL", `model ${name} predicts gains only; --paper needs a window model`);
+  }
+  if (folder === null) return { job: new Job(options, inference!, results), close: async () => undefined };
+  const faces = await OnnxFaceDetector.open(FACES_MODEL, { threads });
+  const own = await LocalInference.open(folder, { threads, faces }).catch(async (error: unknown) => {
     await faces.close();
     throw error;
   });
+  return { job: new Job(options, own, results), close: () => own.close() };
 }
 
 let sessions = 0;
@@ -105,9 +127,8 @@ class Job {
   readonly #o: SeparateOptions;
   readonly #inference: Inference;
   readonly #results: Results;
-  readonly #warnings: FileWarning[] = [];
+  readonly #log: JobLog;
   readonly #modes: Record<string, number> = {};
-  readonly #begin = performance.now();
   #steps = 0;
   #engineMs = 0;
   #hasPictures = false;
@@ -117,6 +138,7 @@ class Job {
     this.#o = options;
     this.#inference = inference;
     this.#results = results;
+    this.#log = new JobLog(options);
   }
 
   async separate(): Promise<void> {
@@ -189,7 +211,7 @@ class Job {
         });
         jumps += events.filter((e) => e.type === "discontinuity").length;
         if (piece === first && !(await feed.begin())) {
-          this.#warn("SL_FILE_NO_PICTURE", `${input} has no pictures: the sound is left as it is`);
+          this.#log.warn("SL_FILE_NO_PICTURE", `${input} has no pictures: the sound is left as it is`);
           separator.bypassFrom(0, "SL_FILE_NO_PICTURE");
           this.#modes.SL_FILE_NO_PICTURE = 1;
         }
@@ -197,7 +219,7 @@ class Job {
         await runSteps();
         if (!feed.seen) await render(separator.soundUntil);
         const heard = separator.pushedSamples / SAMPLE_RATE;
-        this.#progress("separate", heard, sound.declaredSeconds);
+        this.#log.progress("separate", heard, sound.declaredSeconds);
         if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", "stopped");
       }
       separator.finish();
@@ -214,13 +236,13 @@ class Job {
         samples: keptWav.samples,
         atSample: Math.round((Number(timeline.toPtsNs(0)) * SAMPLE_RATE) / 1e9),
       };
-      this.#tellFaults(sound.fault, feed.fault, sound.declaredSeconds, jumps);
+      const heard = keptWav.samples / SAMPLE_RATE;
+      this.#log.faults({ sound: sound.fault, picture: feed.fault, heard, declared: sound.declaredSeconds, jumps });
       if (feed.resizedAt !== null) {
         const message = `the size of the picture changes at ${feed.resizedAt.toFixed(1)} s; players may show onscreen.mp4 only up to there`;
-        this.#warn("SL_FILE_RESIZED", `${input}: ${message}`);
+        this.#log.warn("SL_FILE_RESIZED", `${input}: ${message}`);
       }
-      const heard = keptWav.samples / SAMPLE_RATE;
-      this.#progress("separate", heard, heard, true);
+      this.#log.progress("separate", heard, heard, true);
     } finally {
       sound.close();
       pictures.close();
@@ -231,18 +253,12 @@ class Job {
   }
 
   async writeVideos(encoder: string | null): Promise<void> {
-    const { input, signal, cam, mp4 = true } = this.#o;
     if (!this.#hasPictures || this.#sound === null) return;
-    const sound = this.#sound;
-    if (mp4) {
-      this.#progress("onscreen.mp4", 0, null);
-      await this.#optional("onscreen.mp4", (path) => remux(input, { path, sound, signal }));
-    }
-    if (cam && encoder !== null) {
-      this.#progress("cam.mp4", 0, null);
-      const highlights = this.#results.part("highlight.jsonl");
-      await this.#optional("cam.mp4", (path) => writeCam({ input, path, highlights, sound, encoder, signal }));
-    }
+    await writeVideos(this.#o, this.#log, this.#results, {
+      sound: this.#sound,
+      encoder,
+      heat: () => new FaceHeat(this.#results.part("highlight.jsonl")),
+    });
   }
 
   report(): Omit<SeparateReport, "files"> {
@@ -255,20 +271,9 @@ class Job {
       steps: this.#steps,
       modes: this.#modes,
       engineMs: Math.round(this.#engineMs),
-      wallSeconds: (performance.now() - this.#begin) / 1000,
-      warnings: this.#warnings,
+      wallSeconds: this.#log.wallSeconds,
+      warnings: this.#log.warnings,
     };
-  }
-
-  /** The sound files stand without a video that cannot be made (a codec that MP4 does not take). */
-  async #optional(name: string, write: (path: string) => Promise<void>): Promise<void> {
-    try {
-      await write(this.#results.part(name));
-    } catch (error) {
-      if (!(error instanceof FileError) || error.code !== "SL_FILE_MUX" || this.#o.signal?.aborted) throw error;
-      await this.#results.drop(name);
-      this.#warn("SL_FILE_MUX", `${name} was not written: ${error.message}`);
-    }
   }
 
   #note({ decision, engineMs }: StepOutcome): void {
@@ -276,38 +281,6 @@ class Job {
     this.#engineMs += engineMs;
     const mode = decision?.gains != null ? "separated" : (decision?.reason ?? "bypass");
     this.#modes[mode] = (this.#modes[mode] ?? 0) + 1;
-  }
-
-  #tellFaults(soundFault: string | null, pictureFault: string | null, declared: number | null, jumps: number): void {
-    const { input } = this.#o;
-    const heard = this.#sound!.samples / SAMPLE_RATE;
-    if (soundFault !== null)
-      this.#warn("SL_FILE_CUT_OFF", `${input} is damaged after ${heard.toFixed(1)} s of sound (${soundFault})`);
-    else if (declared !== null && heard < declared - 2)
-      this.#warn(
-        "SL_FILE_CUT_OFF",
-        `${input} says it lasts ${declared} s, but its sound ends after ${heard.toFixed(1)} s`,
-      );
-    if (pictureFault !== null)
-      this.#warn(
-        "SL_FILE_CUT_OFF",
-        `${input}: the picture is damaged, what could be decoded was used (${pictureFault})`,
-      );
-    if (jumps > 0)
-      this.#warn(
-        "SL_FILE_JUMP",
-        `${input}: the times jump ${jumps} times; onscreen.mp4 fits the picture up to the first jump`,
-      );
-  }
-
-  #warn(code: FileWarning["code"], message: string): void {
-    this.#warnings.push({ code, message });
-    this.#o.onWarning?.({ code, message });
-  }
-
-  #progress(stage: Progress["stage"], seconds: number, ofSeconds: number | null, done = false): void {
-    const wall = (performance.now() - this.#begin) / 1000;
-    this.#o.onProgress?.({ stage, seconds, ofSeconds, speed: wall > 0 ? seconds / wall : 0, done });
   }
 }
 

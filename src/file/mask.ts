@@ -30,3 +30,18 @@ export function maskPicture(data: Uint8Array, width: number, height: number, mas
   fill(0, yStride, width, height);
   for (const offset of [uOffset, vOffset]) fill(offset, uvStride, Math.ceil(width / 2), Math.ceil(height / 2));
 }
+
+/**
+ * The same for an RGB square (side, side, 3) whose pixel 0 is pixel `offset` of the whole picture squeezed to `whole` x `whole`: what a
+ * window model sees. `l` greys the left half of the square out, `r` the right one, as the release does.
+ */
+export function maskSquare(rgb: Uint8Array, side: number, whole: number, mask: Mask): void {
+  const box = maskBox(mask);
+  const offset = (whole - side) / 2;
+  const clip = (v: number): number => Math.min(side, Math.max(0, v - offset));
+  const left = clip(Math.floor(box.x * whole + 1e-6));
+  const right = clip(Math.ceil((box.x + box.width) * whole - 1e-6));
+  const bottom = clip(Math.ceil((box.y + box.height) * whole - 1e-6));
+  for (let row = clip(Math.floor(box.y * whole + 1e-6)); row < bottom; row++)
+    rgb.fill(GREY, 3 * (row * side + left), 3 * (row * side + Math.max(left, right)));
+}

@@ -22,10 +22,14 @@ const END = "progressreport update-freq=1 ! gdppay crc-header=false ! fdsink fd=
 const soundLaunch = (path: string): string =>
   `uridecodebin uri=${fileUri(path)} caps=audio/x-raw expose-all-streams=false ! audioconvert ! audioresample ! ${SOUND} ! ${END}`;
 
-/** `limit`: pictures that are larger are scaled down into it. */
-const pictureLaunch = (path: string, limit: Size, even: boolean): string =>
-  `uridecodebin uri=${fileUri(path)} caps=video/x-raw(ANY) expose-all-streams=false ! videoscale method=bilinear ! videoconvert ! ` +
-  `video/x-raw,format=I420,width=${range(limit.width, even)},height=${range(limit.height, even)} ! ${END}`;
+/** `size`: what the element `scale` is asked for. */
+const pictureLaunch = (path: string, size: string, scale: string): string =>
+  `uridecodebin uri=${fileUri(path)} caps=video/x-raw(ANY) expose-all-streams=false ! ` +
+  `${scale} ! videoconvert ! video/x-raw,format=I420,${size} ! ${END}`;
+
+/** Pictures that are larger are scaled down into the limit. */
+const within = (limit: Size, even: boolean): string =>
+  `width=${range(limit.width, even)},height=${range(limit.height, even)}`;
 
 const range = (limit: number, even: boolean): string => (even ? `[2,${limit},2]` : `[1,${limit}]`);
 
@@ -40,6 +44,8 @@ export function readSound(path: string, signal?: AbortSignal): Track<DecodedSoun
 
 export type PictureOptions = {
   readonly limit?: Size;
+  /** All pictures squeezed to this size, whatever their shape, in the colours of BT.601 (studio range). */
+  readonly squeeze?: Size;
   /** Sizes without odd numbers, as encoders want them. */
   readonly even?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -49,8 +55,16 @@ export type PictureOptions = {
 
 /** I420 within `limit`. Throws SL_FILE_CODEC when the picture cannot be decoded; a file without one ends at once. */
 export function readPictures(path: string, options: PictureOptions = {}): Track<DecodedPicture> {
-  const { limit = FULL_HD, even = false, signal, leastStepMs } = options;
-  return new GstTrack(path, "video", pictureLaunch(path, limit, even), (on) => pictureReader(on, leastStepMs), signal);
+  const { limit = FULL_HD, squeeze, even = false, signal, leastStepMs } = options;
+  const scale = "videoscale method=bilinear";
+  const launch = squeeze
+    ? pictureLaunch(
+        path,
+        `width=${squeeze.width},height=${squeeze.height},colorimetry=bt601`,
+        `${scale} add-borders=false`,
+      )
+    : pictureLaunch(path, within(limit, even), scale);
+  return new GstTrack(path, "video", launch, (on) => pictureReader(on, leastStepMs), signal);
 }
 
 type Kind = "audio" | "video";

@@ -19,6 +19,11 @@ export function framesOf(seconds: number): number {
   return Math.floor(seconds * FRAME_RATE);
 }
 
+/** Frames of a window as long as 128 m frames of spectrum: the release's `--duration_mult` (spec section 1.3). */
+export function framesOfMultiple(m: number): number {
+  return framesOf(0.064 + 0.016 * (0.5 + 128) * m);
+}
+
 /** N = round(21000 / 29.97 * F), half away from zero, as the release's inference does. */
 export function samplesOf(frames: number): number {
   return Math.round((SAMPLE_RATE / FRAME_RATE) * frames);

@@ -1,0 +1,43 @@
+import type { GainGrid } from "../../pipeline/types.js";
+import { SAMPLE_RATE } from "./sizes.js";
+import { BINS, FFT_SIZE, type Spectrum, STEP, WINDOW } from "./spectrum.js";
+
+/** Samples of the 48 kHz timeline in a sample of the model's 21 kHz: 16 / 7. */
+export const RATIO = { up: 7, down: 16 } as const;
+/** Distance of two frames of spectrum, and the centre of frame 0 after the window's first sample, at 48 kHz; whole numbers. */
+export const FRAME_HOP = (STEP * RATIO.down) / RATIO.up;
+export const FRAME_CENTRE = (WINDOW * RATIO.down) / (2 * RATIO.up);
+
+/** On-screen share of each cell: on / (on + off) of the predicted magnitudes, 0.5 where both are silence. */
+export function windowGains(on: Spectrum, off: Spectrum): Float32Array {
+  if (on.db.length !== off.db.length)
+    throw new RangeError(`spectra of ${on.frames} and ${off.frames} frames do not belong together`);
+  const gains = Float32Array.from(on.db, (db, i) => 1 / (1 + 10 ** ((off.db[i]! - db) / 20)));
+  // The last bin is not predicted: it goes with the one below.
+  for (let last = BINS - 1; last < gains.length; last += BINS) gains[last] = gains[last - 1]!;
+  return gains;
+}
+
+/**
+ * The gains of a window as a grid on the 48 kHz timeline, those frames that are centred from `from` (as near before it as there are) to
+ * `until`. Where the window ends before, its outermost frame holds on. `atSample`: where the window begins.
+ */
+export function windowGrid(gains: Float32Array, atSample: number, from: number, until: number): GainGrid {
+  const frames = gains.length / BINS;
+  const index = (sample: number): number => (sample - atSample - FRAME_CENTRE) / FRAME_HOP;
+  const first = Math.floor(index(from));
+  const last = Math.max(first, Math.ceil(index(until)));
+  const data = new Float32Array((last - first + 1) * BINS);
+  for (let i = first; i <= last; i++) {
+    const row = Math.min(frames - 1, Math.max(0, i));
+    data.set(gains.subarray(row * BINS, (row + 1) * BINS), (i - first) * BINS);
+  }
+  return {
+    atSample: atSample + FRAME_CENTRE + first * FRAME_HOP,
+    hopSamples: FRAME_HOP,
+    frames: last - first + 1,
+    bins: BINS,
+    binHz: SAMPLE_RATE / FFT_SIZE,
+    data,
+  };
+}

@@ -1,0 +1,144 @@
+import type { WindowCard } from "../card.js";
+import type { LoadedWindow } from "../cards.js";
+import { OnnxEngine, type TensorMap, tensor } from "../engines/onnxruntime.js";
+import { InferenceError } from "../inference.js";
+import { allFinite } from "../numbers.js";
+import { levelled } from "./scaling.js";
+import { FRAME_RATE, SAMPLE_RATE } from "./sizes.js";
+import { BINS, FFT_SIZE, FLOOR_DB, type Spectrum, STEP, spectrum, WINDOW } from "./spectrum.js";
+
+/** Which sound the u-net separates: the mean of both channels, as in training, or the left one alone, as the release does. */
+export type Mixture = "mean" | "left";
+
+export type WindowInput = {
+  /** One RGB square (side, side, 3) for each frame of the card; null for a model that sees none. */
+  readonly pictures: readonly Uint8Array[] | null;
+  /** Samples at 21 kHz, as many as the card says; mono sound is given twice. */
+  readonly left: Float32Array;
+  readonly right: Float32Array;
+};
+
+/** Class activation map: |value| is evidence for or against the sound coming from there; row-major (frames, height, width). */
+export type ActivationMap = {
+  readonly frames: number;
+  readonly height: number;
+  readonly width: number;
+  readonly data: Float32Array;
+};
+
+export type WindowResult = {
+  /** Of a model with a u-net: the predicted voices, at the network's level; null else. */
+  readonly voices: { readonly on: Spectrum; readonly off: Spectrum } | null;
+  /** The mixture was brought to the network's level by this; predicted sound divided by it has the input's. */
+  readonly gain: number;
+  /** Above 0: sound and pictures belong together. Null for a model without pictures. */
+  readonly logit: number | null;
+  readonly cam: ActivationMap | null;
+  readonly engineMs: number;
+};
+
+/** A network of Owens & Efros 2018 in the engine: whole windows in, spectra, map and logit out (spec section 5, steps 3 to 5). */
+export class PaperWindow {
+  private constructor(
+    readonly card: WindowCard,
+    private readonly engine: OnnxEngine,
+  ) {}
+
+  /** Throws SL_MODEL_INVALID when the card's constants are not those of this code, or the engine refuses the file. */
+  static async open({ folder, card, step }: LoadedWindow, options: { readonly threads: number }): Promise<PaperWindow> {
+    const { sampleRate, frameRate, stft, floorDb } = card.paper.constants;
+    const said = [sampleRate, frameRate, stft.window, stft.step, stft.size, stft.bins, floorDb];
+    const ours = [SAMPLE_RATE, FRAME_RATE, WINDOW, STEP, FFT_SIZE, BINS, FLOOR_DB];
+    if (said.some((v, i) => v !== ours[i]))
+      throw new InferenceError(
+        "SL_MODEL_INVALID",
+        `${folder}: its constants are ${said.join(", ")} (rates, transform, floor); only ${ours.join(", ")} can be run`,
+      );
+    return new PaperWindow(card, await OnnxEngine.open(step, options, folder));
+  }
+
+  /** Whether it looks at pictures at all (`unet_pit` does not), and whether it separates (`shift` and `cam` do not). */
+  get sees(): boolean {
+    return this.card.paper.inputs.some((p) => p.name === "video");
+  }
+
+  get separates(): boolean {
+    return this.card.paper.window.spectrum > 0;
+  }
+
+  /** Runs follow each other. Throws RangeError for a wrong size, SL_INFERENCE_FAILED. */
+  async run(input: WindowInput, mixture: Mixture = "mean"): Promise<WindowResult> {
+    const { paper } = this.card;
+    const { samples, spectrum: steps } = paper.window;
+    const { left, right } = input;
+    if (left.length !== samples || right.length !== samples)
+      throw new RangeError(`a window of ${paper.preset} has ${samples} samples, not ${left.length}, ${right.length}`);
+    const mono = mixture === "left" ? left : left.map((v, i) => (v + right[i]!) / 2);
+    const heard = levelled(mono, paper.constants.rms);
+    const { db, phase } = spectrum(heard.samples, steps);
+    const given: Record<string, () => Float32Array | Uint8Array> = {
+      video: () => this.video(input.pictures),
+      samples: () => stereo(levelled(left, paper.constants.rms).samples, levelled(right, paper.constants.rms).samples),
+      db: () => db,
+      phase: () => phase,
+    };
+    const tensors: TensorMap = {};
+    for (const { name, shape } of paper.inputs) tensors[name] = tensor(given[name]!(), shape);
+    const begin = performance.now();
+    const y = await this.engine.run(tensors);
+    const engineMs = performance.now() - begin;
+    const voice = (name: "fg" | "bg"): Spectrum => ({
+      frames: steps,
+      db: this.values(y, `${name}_db`),
+      phase: this.values(y, `${name}_phase`),
+    });
+    const sees = this.sees;
+    return {
+      voices: this.separates ? { on: voice("fg"), off: voice("bg") } : null,
+      gain: heard.gain,
+      logit: sees ? this.values(y, "logit")[0]! : null,
+      cam: sees ? this.map(y) : null,
+      engineMs,
+    };
+  }
+
+  close(): Promise<void> {
+    return this.engine.close();
+  }
+
+  private video(pictures: readonly Uint8Array[] | null): Uint8Array {
+    const { side, window } = this.card.paper;
+    const size = 3 * side * side;
+    if (pictures?.length !== window.frames || pictures.some((p) => p.length !== size))
+      throw new RangeError(`a window needs ${window.frames} pictures of ${size} bytes, not ${pictures?.length ?? 0}`);
+    const all = new Uint8Array(window.frames * size);
+    for (const [i, picture] of pictures.entries()) all.set(picture, i * size);
+    return all;
+  }
+
+  private values(y: TensorMap, name: string): Float32Array {
+    const data = y[name]?.data;
+    const shape = this.card.paper.outputs.find((p) => p.name === name)?.shape ?? [0];
+    const size = shape.reduce((product, d) => product * d, 1);
+    if (!(data instanceof Float32Array) || data.length !== size || !allFinite(data))
+      throw new InferenceError(
+        "SL_INFERENCE_FAILED",
+        `${this.card.name}: output ${name} is not ${size} finite numbers, as its card says`,
+      );
+    return data;
+  }
+
+  private map(y: TensorMap): ActivationMap {
+    const [, frames, height, width] = this.card.paper.outputs.find((p) => p.name === "cam")?.shape ?? [];
+    return { frames: frames!, height: height!, width: width!, data: this.values(y, "cam") };
+  }
+}
+
+function stereo(left: Float32Array, right: Float32Array): Float32Array {
+  const both = new Float32Array(2 * left.length);
+  for (let n = 0; n < left.length; n++) {
+    both[2 * n] = left[n]!;
+    both[2 * n + 1] = right[n]!;
+  }
+  return both;
+}
