@@ -444,7 +444,7 @@ def unused(net: nn.Module) -> Tensor:
 
 def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=0.72, p_visible_other=0.7, drop=0.12, drop_memory=0.55, p_mixed_memory=0.5, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.05, p_music=0.03, p_room=0.05, level_db=4, gain_db=(-10.0, 6.0), p_late=0.15), a.seed)
+    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=a.visible, p_visible_other=0.7, drop=0.08, drop_memory=a.drop_memory, p_mixed_memory=0.5, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.05, p_music=0.03, p_room=0.05, level_db=4, gain_db=(-10.0, 6.0), p_late=0.15), a.seed)
     net = build(a, pack, dev)
 
     def loss(_: float) -> Tensor:
@@ -493,6 +493,8 @@ def main() -> None:
     p.add_argument("--clip", type=float, default=5.0)
     p.add_argument("--compressed", type=float, default=5.0, help="weight of the compressed-spectrum loss")
     p.add_argument("--feature-noise", type=float, default=0.2)
+    p.add_argument("--visible", type=float, default=0.72, help="condition: share of items whose wanted voice has a picture")
+    p.add_argument("--drop-memory", type=float, default=0.55, help="condition: share of those that have no memory beside it; high at first, or the memory is all that is learnt")
     p.add_argument("--features", choices=["teacher", "student"], default="teacher")
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1])
     p.add_argument("--side", type=int, default=80)
