@@ -470,7 +470,7 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
 
 def keep_memory() -> None:
     """Lets glibc keep freed memory: else each large tensor is fresh pages from the kernel, which costs a CPU more than the arithmetic
-    (the picture front end: 16 times)."""
+    (the picture front end: about 13 times)."""
     if sys.platform == "linux":
         libc = ctypes.CDLL("libc.so.6")
         for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
