@@ -86,7 +86,7 @@ def outputs(net: Model, mixed: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, ha
         s = slice(i, i + chunk)
         X = stft(mixed[s], hop, net.sep.cfg.nfft)
         with amp(mixed.device):
-            M = net.sep.masks(X, v[s], has_v[s], mem[s], has_m[s])
+            M = net.masks(X, v[s], has_v[s], mem[s], has_m[s])
         Y = M * X.unsqueeze(1)
         out.append(torch.stack([istft(Y[:, k], hop, n) for k in (0, 1)], 1))
     return torch.cat(out)

@@ -51,6 +51,12 @@ def checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     return ck["weights"], ck["meta"]
 
 
+def ships(name: str, blind: bool) -> bool:
+    """Whether a tensor is of use to the shipped model: a blind separator (attribution.py) is told nothing by picture or memory."""
+    told = name.startswith(("sep.picture.", "sep.voice.")) or (name.startswith(("sep.films", "sep.blocks")) and ".film" in name and name.endswith("weight"))
+    return not name.startswith("enc.who") and not (blind and told)
+
+
 def separator_config(cfg: dict[str, object]) -> dict[str, object]:
     """What src/model/live/config.ts calls `separator`; whether its clock fits the pictures is checked there."""
     if cfg["kind"] not in ("dual", "lite") or cfg["complex_mask"]:
@@ -69,13 +75,16 @@ def main() -> None:
     mw, mm = checkpoint(a.model)
     cfg = mm["cfg"]
     sep = separator_config(cfg)
-    keep = {k: v for k, v in sw.items() if k.startswith("student.")} | {k: v for k, v in mw.items() if k.startswith(("sep.", "enc.")) and not k.startswith("enc.who")}
+    blind = "attribution" in mm
+    keep = {k: v for k, v in sw.items() if k.startswith("student.")} | {k: v for k, v in mw.items() if k.startswith(("sep.", "enc.", "att.")) and ships(k, blind)}
     keep = {k: v for k, v in keep.items() if v.is_floating_point()}
     bad = [k for k, v in keep.items() if not torch.isfinite(v).all()]
     if bad:
         raise SystemExit(f"values that are not finite in {', '.join(bad)}")
     config = dict(side=int(sm["side"]), widths=[keep[f"student.conv.{i}.weight"].shape[0] for i in range(4)], hidden=keep["student.flat.weight"].shape[0],
                   separator=sep, vdim=cfg["vdim"], vhidden=cfg["vhidden"], edim=cfg["edim"], voiceHidden=keep["enc.inp.weight"].shape[0])
+    if blind:
+        config["attribution"] = mm["attribution"]
     training = {f"{part}_{k}": v for part, m in (("student", sm), ("model", mm)) for k, v in m.items() if k in ("steps", "hours", "features")}
     training |= dict(n.split("=", 1) for n in a.note)
     write_tensors(a.out, keep, dict(config=json.dumps(config), training=json.dumps(training)))

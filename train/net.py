@@ -29,11 +29,11 @@ def istft(X: Tensor, hop: int, n: int) -> Tensor:
         return torch.istft(X.transpose(1, 2), nfft, hop, nfft, w, center=True, length=n)
 
 
-def mel_bank(bands: int, low: float = 50, high: float = 7600) -> Tensor:
+def mel_bank(bands: int, low: float = 50, high: float = 7600, bins: int = BINS) -> Tensor:
     def mel(h: Tensor) -> Tensor:
         return 2595 * torch.log10(1 + h / 700)
     m = torch.linspace(float(mel(torch.tensor(low))), float(mel(torch.tensor(high))), bands + 2)
-    edge, f = 700 * (10 ** (m / 2595) - 1), torch.arange(BINS) * SR / NFFT
+    edge, f = 700 * (10 ** (m / 2595) - 1), torch.arange(bins) * (SR / 2 / (bins - 1))
     up = (f[:, None] - edge[:-2]) / (edge[1:-1] - edge[:-2])
     down = (edge[2:] - f[:, None]) / (edge[2:] - edge[1:-1])
     return torch.minimum(up, down).clamp_min(0)
@@ -390,6 +390,9 @@ class Model(nn.Module):
     def __init__(self, cfg: SepConfig, speakers: int) -> None:
         super().__init__()
         self.sep, self.enc = separator(cfg), VoiceEncoder(cfg.edim, speakers=speakers)
+
+    def masks(self, X: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
+        return self.sep.masks(X, v, has_v, mem, has_m)
 
     def meta(self) -> dict[str, object]:
         return dict(cfg=asdict(self.sep.cfg), speakers=self.enc.who.out_features)

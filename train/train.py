@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import attribution
 import data
 import evaluate
 from data import FRAME, Group, Pack
@@ -468,6 +469,40 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
         f.write(text + "\n")
 
 
+def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
+    """The separator of --init stays as it is; its voices are told apart by lips and memory. The voice encoder goes on learning."""
+    pack = data.load_pack(a.pack, dev, student=student_features(a))
+    mx = Mixer(pack, pack.train, "train", attribution.training_mix(a.seconds, a.drop_memory), a.seed)
+    old = a.out / "attribute.pt" if a.resume and (a.out / "attribute.pt").exists() else a.init
+    if old is None:
+        raise SystemExit("attribute: --init separate.pt is needed, the separator whose voices are to be told apart")
+    cfg = replace(SepConfig(**meta_of(old)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
+    net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
+    for path in (a.lips, a.voice, a.init):  # the later ones win
+        if path:
+            load_parts(path, net)
+    net.sep.requires_grad_(False)
+
+    def loss(_: float) -> Tensor:
+        return attribution.loss_of(net, mx, a.batch, a.feature_noise)
+
+    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), loss, lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-2).run()
+    net.eval()
+    text = "FINAL " + attribution.report(net, pack, quick=False)
+    print(text)
+    with (a.out / "log.txt").open("a") as f:
+        f.write(text + "\n")
+
+
+def load_parts(path: Path, net: nn.Module) -> None:
+    """What of a checkpoint fits: a student's head gives its picture side to the attributor (head.v* -> att.v*)."""
+    own, got = net.state_dict(), torch.load(path, map_location="cpu", weights_only=True)["weights"]
+    got = {k.replace("head.v", "att.v"): v.float() for k, v in got.items() if v.is_floating_point()}
+    got = {k: v for k, v in got.items() if k in own and own[k].shape == v.shape}
+    print(f"from {path}: {len(got)} tensors, {', '.join(sorted({k.split('.')[0] for k in got}))}")
+    net.load_state_dict(own | got)
+
+
 def keep_memory() -> None:
     """Lets glibc keep freed memory: else each large tensor is fresh pages from the kernel, which costs a CPU more than the arithmetic
     (the picture front end: about 13 times)."""
@@ -479,7 +514,7 @@ def keep_memory() -> None:
 
 def main() -> None:
     p = argparse.ArgumentParser()
-    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition"])
+    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition", "attribute"])
     p.add_argument("--pack", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=2)
@@ -499,6 +534,8 @@ def main() -> None:
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1])
     p.add_argument("--side", type=int, default=80)
     p.add_argument("--init", type=Path)
+    p.add_argument("--lips", type=Path, help="attribute: student.pt whose head's picture side is the start")
+    p.add_argument("--voice", type=Path, help="attribute: checkpoint whose voice encoder is the start")
     p.add_argument("--teacher-weight", type=float, default=1.0, help="student: weight of the teacher's features; 0: synchrony alone, no teacher needed")
     p.add_argument("--variants", type=int, default=8)
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
@@ -520,11 +557,11 @@ def main() -> None:
     a.seed += int(time.time()) % 10007 * a.resume
     a.out.mkdir(parents=True, exist_ok=True)
     if not a.batch:
-        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12}[a.stage]
-    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3}[a.stage]
+        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "attribute": 64 if gpu else 12}[a.stage]
+    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3, "attribute": 1e-3}[a.stage]
     a.lr_end = a.lr / 25 if a.lr_end < 0 else a.lr_end
     print(f"{a.stage} on {dev} {torch.cuda.get_device_name() if gpu else os.cpu_count()}, torch {torch.__version__}, python {sys.version.split()[0]}", flush=True)
-    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition}[a.stage](a, dev)
+    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition, "attribute": stage_attribute}[a.stage](a, dev)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type LiveConfig, liveConfig } from "../../src/model/live/config.js";
+import { clockOf, type LiveConfig, liveConfig } from "../../src/model/live/config.js";
 import type { WeightFile, Weights, WeightTensor } from "../../src/model/weights.js";
 
 /** The hash of train/parity_live.py: values in -1..1 from name and index. */
@@ -72,13 +72,30 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   conv("student.k1", [c.hidden, c.hidden, 5]);
   conv("student.k2", [c.hidden, c.hidden, 3]);
   linear("student.out", c.hidden, c.vdim);
-  norm("sep.picture.norm", c.vdim);
-  linear("sep.picture.inp", c.vdim, c.vhidden);
-  conv("sep.picture.conv", [c.vhidden, c.vhidden, 3]);
-  lstm("sep.picture.rnn", c.vhidden);
-  linear("sep.voice.0", c.edim, 64);
   const { kind, width: C, blocks, nfft } = c.separator;
-  const film = c.vhidden + 66;
+  const film = (name: string): void => {
+    if (c.attribution) out[`${name}.bias`] = [2 * C];
+    else linear(name, c.vhidden + 66, 2 * C);
+  };
+  if (c.attribution) {
+    const { hidden: h, dim, bands } = c.attribution;
+    norm("att.v0", c.vdim);
+    conv("att.v1", [h, c.vdim, 5]);
+    conv("att.v2", [h, h, 5]);
+    conv("att.a1", [h, 2 * bands, 5]);
+    conv("att.a2", [h, h, 2 * clockOf(c.separator).frames + 1]);
+    conv("att.a3", [h, h, 5]);
+    for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);
+    for (const name of ["vsure", "asure"]) linear(`att.${name}`, h, 1);
+    linear("att.who", h, c.edim);
+    for (const name of ["fit", "neither", "hold"]) out[`att.${name}`] = [];
+  } else {
+    norm("sep.picture.norm", c.vdim);
+    linear("sep.picture.inp", c.vdim, c.vhidden);
+    conv("sep.picture.conv", [c.vhidden, c.vhidden, 3]);
+    lstm("sep.picture.rnn", c.vhidden);
+    linear("sep.voice.0", c.edim, 64);
+  }
   if (kind === "dual") {
     out["sep.pos"] = [33, C];
     conv("sep.e1", [C / 2, 3, 2, 5]);
@@ -92,7 +109,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
       norm(`${b}.n1`, C);
       lstm(`${b}.rnn`, C);
       linear(`${b}.o`, C, C);
-      linear(`${b}.film`, film, 2 * C);
+      film(`${b}.film`);
       norm(`${b}.n2`, C);
       linear(`${b}.m1`, C, 16);
       linear(`${b}.m4`, 16, C);
@@ -109,7 +126,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     for (let k = 0; k < blocks; k++) {
       lstm(`sep.rnns.${k}`, C);
       norm(`sep.norms.${k}`, C);
-      linear(`sep.films.${k}`, film, 2 * C);
+      film(`sep.films.${k}`);
     }
   }
   const H = c.voiceHidden;

@@ -27,6 +27,22 @@ function lips(l: Layers, c: LiveConfig, features: Value): Value {
   ]);
 }
 
+/** Scale and shift of every block of a separator that is told nothing: the biases of its layers `name(k)`. */
+export function blindFilms(l: Layers, c: LiveConfig, name: (k: number) => string): Film[] {
+  const { width, blocks } = c.separator;
+  return Array.from({ length: blocks }, (_, k) => {
+    const bias = l.raw(`${name(k)}.bias`, [2 * width]);
+    const part = (what: string, values: Float32Array): Value => l.g.weight(`${name(k)}.${what}`, [1, 1, width], values);
+    return {
+      scale: part(
+        "scale",
+        bias.slice(0, width).map((x) => x + 1),
+      ),
+      shift: part("shift", bias.slice(width)),
+    };
+  });
+}
+
 /**
  * Scale and shift of every block from the conditions; `name(k)` is the layer of block k. What does not change with the picture
  * (voice memory, the two flags, bias) is one row, worked out once a step.

@@ -36,6 +36,14 @@ const separatorConfig = z
     if (wrong !== null) context.addIssue({ code: "custom", message: wrong });
   });
 
+/** `hidden`: size of its layers; `dim`: of the vectors that lips and voices are compared by; `bands`: mel bands of a voice. */
+const attributionConfig = z.strictObject({
+  hidden: z.int().positive(),
+  dim: z.int().positive(),
+  bands: z.int().min(8).max(128),
+});
+export type AttributionConfig = z.infer<typeof attributionConfig>;
+
 /** Sizes of a live model; `train/export_weights.py` writes them into the weight file as JSON under the note `config`. */
 export const liveConfig = z.strictObject({
   /** Side of the grey mouth crops, a multiple of 16. */
@@ -50,6 +58,8 @@ export const liveConfig = z.strictObject({
   edim: z.int().positive(),
   /** Hidden size of the voice encoder. */
   voiceHidden: z.int().positive().default(128),
+  /** Present: the separator is told nothing, and its two voices are told apart afterwards. Absent: it is told picture and memory. */
+  attribution: attributionConfig.optional(),
 });
 export type LiveConfig = z.infer<typeof liveConfig>;
 export type SeparatorConfig = LiveConfig["separator"];

@@ -2,7 +2,8 @@ import { dim } from "../onnx/dims.js";
 import { GraphBuilder, type Work } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
 import type { Weights } from "../weights.js";
-import { films } from "./conditions.js";
+import { attribute } from "./attribution.js";
+import { blindFilms, films } from "./conditions.js";
 import { clockOf, type LiveConfig, UNIT } from "./config.js";
 import { dual, dualFilm } from "./dual.js";
 import { Layers, type State } from "./layers.js";
@@ -39,10 +40,14 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const features = student(l, c, crops, hasPicture);
   const sep = c.separator;
   const clock = clockOf(sep);
-  const film = films(l, c, { features, hasPicture, memory, hasMemory }, sep.kind === "dual" ? dualFilm : liteFilm);
+  const on = { features, hasPicture, memory, hasMemory };
+  const name = sep.kind === "dual" ? dualFilm : liteFilm;
+  const film = c.attribution ? blindFilms(l, c, name) : films(l, c, on, name);
   const spectrum = stepSpectrum(l, clock, samples);
-  const { gain, rest } =
-    sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
+  const separated = sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
+  const { gain, rest } = c.attribution
+    ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], spectrum })
+    : separated;
   g.output("gain", gain);
   g.output("rest", rest);
   return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
@@ -83,12 +88,6 @@ export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const deviation = op.unary(g, "Sqrt", op.add(g, op.reduceMean(g, op.mul(g, apart, apart), [2]), 1e-5));
   const pooled = op.reshape(g, op.concat(g, [mean, deviation], 1), [1, 2 * H]);
   const y = l.linear(pooled, "enc.out", 2 * H, c.edim);
-  const length = op.binary(
-    g,
-    "Max",
-    g.node("ReduceL2", [y], [1, 1], { attributes: { axes: [1], keepdims: 1 } }),
-    1e-12,
-  );
-  g.output("memory", op.mul(g, op.div(g, y, length), 4));
+  g.output("memory", op.mul(g, op.unitRows(g, y), 4));
   return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
 }

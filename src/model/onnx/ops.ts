@@ -5,7 +5,7 @@ import { type Attribute, type ElementType, float, type GraphBuilder, reshaped, t
 
 export function unary(
   g: GraphBuilder,
-  type: "Relu" | "Sigmoid" | "Tanh" | "Sqrt" | "Erf" | "Log" | "Neg" | "Exp",
+  type: "Relu" | "Sigmoid" | "Softplus" | "Tanh" | "Sqrt" | "Erf" | "Log" | "Neg" | "Exp",
   x: Value,
 ): Value {
   return g.node(type, [x], x.shape);
@@ -257,6 +257,22 @@ export function reduceMean(g: GraphBuilder, x: Value, axes: readonly number[], k
     ? x.shape.map((d, i): Dim => (axes.includes(i) ? 1 : d))
     : x.shape.filter((_, i) => !axes.includes(i));
   return g.node("ReduceMean", [x], shape, { attributes: { axes, keepdims: keep ? 1 : 0 } });
+}
+
+/** Sums from the beginning of an axis up to each place. */
+export function cumSum(g: GraphBuilder, x: Value, axis: number): Value {
+  return g.node("CumSum", [x, g.ints(axis)], x.shape);
+}
+
+export function softmax(g: GraphBuilder, x: Value, axis: number): Value {
+  return g.node("Softmax", [x], x.shape, { attributes: { axis } });
+}
+
+/** Rows along the last axis divided by their Euclidean length (at least 1e-12, as PyTorch's normalize). */
+export function unitRows(g: GraphBuilder, x: Value): Value {
+  const axis = x.shape.length - 1;
+  const length = g.node("ReduceL2", [x], [...x.shape.slice(0, axis), 1], { attributes: { axes: [axis], keepdims: 1 } });
+  return div(g, x, binary(g, "Max", length, 1e-12));
 }
 
 /** Any other operator, the output shape given by hand. */

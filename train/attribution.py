@@ -1,0 +1,205 @@
+"""Which of two separated voices belongs to the face: a small network beside a separator that knows nothing of pictures.
+
+"Separate, attribute, remember": the separator (stage `separate`, trained on sound alone) gives two voices without names. Here each is
+compared with the lips (and with a voice memory, where there is one), and what was seen is added up over seconds. Live, what the comparison
+needs comes about 0.2 s later than the masks; as it decides between voices, not between sounds, that costs no latency.
+"""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import evaluate
+from data import Pack
+from metrics import si_sdr
+from mix import MixConfig, Mixer
+from net import SR, Model, SepConfig, State, istft, mel_bank, power, stft
+
+PICTURE = 640  # samples at 16 kHz of one picture
+
+
+@dataclass
+class AttributionConfig:
+    hidden: int = 96
+    dim: int = 64  # of the vectors that lips and voice are compared by
+    bands: int = 40
+
+
+class Attributor(nn.Module):
+    """Picture features and the powers of two separated voices -> weights over (voice 0, voice 1, neither), one row per picture."""
+
+    def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
+        super().__init__()
+        self.cfg, self.frames = cfg, PICTURE // sep.hop
+        h, f = cfg.hidden, self.frames
+        self.v0, self.v1, self.v2 = nn.LayerNorm(sep.vdim), nn.Conv1d(sep.vdim, h, 5), nn.Conv1d(h, h, 5)
+        self.a1, self.a2, self.a3 = nn.Conv1d(2 * cfg.bands, h, 5), nn.Conv1d(h, h, 2 * f + 1, f), nn.Conv1d(h, h, 5)
+        self.vo, self.ao = nn.Linear(h, cfg.dim), nn.Linear(h, cfg.dim)
+        self.vsure, self.asure = nn.Linear(h, 1), nn.Linear(h, 1)
+        self.who = nn.Linear(h, sep.edim)
+        self.fit, self.neither, self.hold = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(-1.0)), nn.Parameter(torch.tensor(0.0))
+        self.drop = nn.Dropout(drop)
+        self.register_buffer("bank", mel_bank(cfg.bands, bins=sep.nfft // 2 + 1), persistent=False)
+
+    @property
+    def keeping(self) -> Tensor:
+        """What is left of the evidence after one picture: time constants from 2 to 10 s."""
+        return 0.98 + 0.016 * torch.sigmoid(self.hold)
+
+    def state(self, b: int) -> State:
+        h = self.cfg.hidden
+        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.full((2 * b, self.cfg.bands, 1), -9.2), torch.zeros(2 * b, 2 * self.cfg.bands, 4),
+                torch.zeros(2 * b, h, self.frames + 1), torch.zeros(2 * b, h, 4), torch.zeros(b, 2)]
+
+    def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
+        """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
+        x = torch.cat([past[0], self.drop(self.v0(v)).transpose(1, 2)], 2)
+        y = F.gelu(self.v1(x))
+        z = torch.cat([past[1], y], 2)
+        return (y + F.gelu(self.v2(self.drop(z)))).transpose(1, 2), [x[:, :, -4:], z[:, :, -4:]]
+
+    def voices(self, p: Tensor, past: State) -> tuple[Tensor, State]:
+        """p (N, T, bins), powers of single voices -> rows (N, T / frames, hidden), four pictures late."""
+        level = torch.log(p @ self.bank + 1e-4).transpose(1, 2)
+        change = level - torch.cat([past[0], level[:, :, :-1]], 2)
+        x = torch.cat([past[1], 0.3 * torch.cat([level, change], 1)], 2)
+        y = torch.cat([past[2], F.gelu(self.a1(self.drop(x)))], 2)
+        a = F.gelu(self.a2(y))
+        z = torch.cat([past[3], a], 2)
+        return (a + F.gelu(self.a3(self.drop(z)))).transpose(1, 2), [level[:, :, -1:], x[:, :, -4:], y[:, :, y.shape[2] - self.frames - 1 :], z[:, :, -4:]]
+
+    def evidence(self, lips: Tensor, voices: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
+        """lips (B, U, hidden), voices (B, 2, U, hidden), has_* (B, 1), mem (B, edim) -> (B, U, 2): what this picture adds for each voice."""
+        p, s = F.normalize(self.vo(lips).float(), dim=-1).unsqueeze(1), F.normalize(self.ao(voices).float(), dim=-1)
+        sure = F.softplus(self.vsure(lips).float()).unsqueeze(1) * F.softplus(self.asure(voices).float())
+        seen = (sure * ((p * s).sum(-1, keepdim=True) - self.fit)).squeeze(-1) * has_v[:, :, None]
+        known = (self.who(voices).float() * mem[:, None, None]).sum(-1) * 0.05 * has_m[:, :, None]
+        return (seen + known).transpose(1, 2)
+
+    def gather(self, e: Tensor, has_v: Tensor, before: Tensor) -> Tensor:
+        """Adds up (B, U, 2) with `before` (B, 2), the older the less; nothing is forgotten while there is no picture."""
+        keep = torch.log(1 - (1 - self.keeping) * has_v)[:, :, None]  # B x 1 x 1
+        fade = torch.exp(keep * torch.arange(1, e.shape[1] + 1, device=e.device)[None, :, None])
+        return fade * (before[:, None] + torch.cumsum(e / fade, 1))
+
+    def weigh(self, total: Tensor) -> Tensor:
+        """(B, U, 2) -> (B, U, 3) before the softmax."""
+        return torch.cat([total, self.neither.expand(*total.shape[:2], 1)], -1)
+
+    def step(self, v: Tensor, p: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor, st: State) -> tuple[Tensor, State]:
+        """v (B, U, vdim), p (B, 2, T, bins) -> logits (B, U, 3)."""
+        B = len(v)
+        lips, s1 = self.lips(v, st[:2])
+        voices, s2 = self.voices(p.flatten(0, 1), st[2:6])
+        total = self.gather(self.evidence(lips, voices.unflatten(0, (B, 2)), has_v, mem, has_m), has_v, st[6])
+        return self.weigh(total), [*s1, *s2, total[:, -1]]
+
+
+class Attributed(nn.Module):
+    """Blind separator, attributor and voice encoder as one model: what ships."""
+
+    def __init__(self, cfg: SepConfig, att: AttributionConfig, speakers: int) -> None:
+        super().__init__()
+        inner = Model(cfg, speakers)
+        self.sep, self.enc, self.att = inner.sep, inner.enc, Attributor(cfg, att)
+
+    def meta(self) -> dict[str, object]:
+        return dict(cfg=asdict(self.sep.cfg), attribution=asdict(self.att.cfg), speakers=self.enc.who.out_features)
+
+    def blind(self, X: Tensor) -> Tensor:
+        """Masks of two voices (B, 2, T, bins), in no order."""
+        c, B = self.sep.cfg, len(X)
+        zero = torch.zeros(B, 1, device=X.device)
+        return self.sep.masks(X, torch.zeros(B, 1, c.vdim, device=X.device), zero, torch.zeros(B, c.edim, device=X.device), zero)
+
+    def choose(self, X: Tensor, M: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
+        """Logits (B, U, 3) for whole sequences; U pictures need U * frames rows of X and M."""
+        n = v.shape[1] * self.att.frames
+        p = M[:, :, :n] ** 2 * power(X[:, :n]).unsqueeze(1)
+        return self.att.step(v, p, has_v, mem, has_m, self.att.state(len(v)))[0]
+
+    def masks(self, X: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
+        M = self.blind(X)
+        return self.mixed(M, self.choose(X, M, v, has_v, mem, has_m))
+
+    def mixed(self, M: Tensor, logits: Tensor) -> Tensor:
+        """Two voices' masks -> (wanted, rest), each voice as far as it is believed to be wanted."""
+        w = logits.softmax(-1)[..., :2].repeat_interleave(self.att.frames, 1).transpose(1, 2)  # B x 2 x T
+        w = torch.cat([w, w[:, :, -1:].expand(-1, -1, max(0, M.shape[2] - w.shape[2]))], 2)[:, :, : M.shape[2], None]
+        return torch.stack([(w * M).sum(1), ((1 - w) * M).sum(1)], 1)
+
+
+def separated(M: Tensor, X: Tensor, hop: int, n: int) -> Tensor:
+    Y = M * X.unsqueeze(1)
+    return torch.stack([istft(Y[:, k], hop, n) for k in (0, 1)], 1)
+
+
+def loss_of(net: Attributed, mx: Mixer, batch: int, noise: float) -> Tensor:
+    b = mx.conditioned(batch)
+    c = net.sep.cfg
+    X = stft(b.mix, c.hop, c.nfft)
+    with torch.no_grad(), torch.autocast(X.device.type, dtype=torch.bfloat16, enabled=c.rnn_amp):
+        M = net.blind(X).float()
+        y = separated(M, X, c.hop, b.mix.shape[1])
+        s = torch.stack([si_sdr(y[:, k], b.wanted) for k in (0, 1)], 1)
+    silent = b.wanted.abs().amax(1) == 0
+    right = torch.where(silent, 2, s.argmax(1))
+    clear = torch.where(silent, 1.0, ((s[:, 0] - s[:, 1]).abs() / 3).clamp(0, 1)) * (~b.open.bool())
+    e = net.enc.hear(b.memory)
+    known = b.has_m[:, 0] * (~silent)
+    who = (F.cross_entropy(net.enc.who(e).float(), b.speaker, reduction="none") * known).sum() / (known.sum() + 1)
+    v = b.v + noise * torch.randn_like(b.v)
+    n, B = v.shape[1] * net.att.frames, len(v)
+    p = M[:, :, :n] ** 2 * power(X[:, :n]).unsqueeze(1)
+    st = net.att.state(B)
+    lips, _ = net.att.lips(v, st[:2])
+    voices = net.att.voices(p.flatten(0, 1), st[2:6])[0].unflatten(0, (B, 2))
+    logits = net.att.weigh(net.att.gather(net.att.evidence(lips, voices, b.has_v, e * b.has_m, b.has_m), b.has_v, st[6]))
+    t = torch.arange(12, logits.shape[1], device=v.device)
+    each = F.cross_entropy(logits[:, t].transpose(1, 2), right[:, None].expand(-1, len(t)), reduction="none").mean(1)
+    # everybody's lips against everybody's voice: many more comparisons than two a mixture
+    use = (b.has_v[:, 0] > 0) & ~silent & (clear > 0.3)
+    i = use.nonzero()[:, 0]
+    near = torch.zeros((), device=v.device)
+    if len(i) > 2:
+        q, r = F.normalize(net.att.vo(lips[i, 12:]).float(), dim=-1), F.normalize(net.att.ao(voices[i, right[i], 12:]).float(), dim=-1)
+        m = torch.einsum("itd,jtd->ij", q, r) / q.shape[1] * 16
+        k = torch.arange(len(i), device=v.device)
+        near = (F.cross_entropy(m, k) + F.cross_entropy(m.t(), k)) / 2
+    return (each * clear).sum() / (clear.sum() + 1) + 0.5 * near + 0.2 * who
+
+
+@torch.no_grad()
+def report(net: Attributed, pack: Pack, quick: bool = True) -> str:
+    """For 4 and 12 s: decibels, share above 0, kept; last: the better of the two voices, whoever chose."""
+    out, n = [], 48 if quick else 192
+    for seconds in (4.0, 12.0):
+        a, b, v, _, _, mem, ok = Mixer(pack, pack.val, "val", evaluate.PLAIN, 11).pairs(n, seconds)
+        mixed, one, zero = a + b, torch.ones(n, 1), torch.zeros(n, 1)
+        e = torch.cat([net.enc.hear(m) for m in mem.split(16)])
+        base, c = si_sdr(mixed, a), net.sep.cfg
+        still = v[:, :1].expand_as(v).contiguous()
+        rows: dict[str, list[Tensor]] = {}
+        for i in range(0, n, 16):
+            s = slice(i, i + 16)
+            X = stft(mixed[s], c.hop, c.nfft)
+            M = net.blind(X).float()
+            y = separated(M, X, c.hop, mixed.shape[1])
+            best = torch.maximum(si_sdr(y[:, 0], a[s]), si_sdr(y[:, 1], a[s]))
+            rows.setdefault("best", []).append(torch.stack([best - base[s], (best - base[s] > 0).float()], 1))
+            for name, pic, hp, hm in (("true", v, one, zero), ("frozen", still, one, zero), ("memory", v * 0, zero, one), ("true+memory", v, one, one)):
+                m = net.mixed(M, net.choose(X, M, pic[s], hp[s], e[s], hm[s] * ok[s, None]))
+                z = istft(m[:, 0] * X, c.hop, mixed.shape[1])
+                d = si_sdr(z, a[s]) - base[s]
+                rows.setdefault(name, []).append(torch.stack([d, (d > 0).float(), (si_sdr(z, a[s]) > si_sdr(z, b[s])).float()], 1))
+        text = [f"{k} {'/'.join(f'{x:.2f}' for x in torch.cat(r).mean(0).tolist())}" for k, r in rows.items()]
+        out.append(f"{seconds:g} s: " + ", ".join(text))
+    return "; ".join(out) + f" (n {n}, keeping {net.att.keeping.item():.4f})"
+
+
+def training_mix(seconds: float, drop_memory: float) -> MixConfig:
+    return MixConfig(seconds=seconds, picture_jitter=True, p_visible=1.0, p_visible_other=0.7, drop=0.05, drop_memory=drop_memory, p_mixed_memory=0.5, p_silent=0.12, p_broken=0.04,
+                     p_wrong_memory=0.02, p_noise=0.1, p_music=0.05, p_room=0.1, level_db=4, gain_db=(-12.0, 6.0), p_late=0.25)
