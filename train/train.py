@@ -478,15 +478,27 @@ def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
         raise SystemExit("attribute: --init separate.pt is needed, the separator whose voices are to be told apart")
     cfg = replace(SepConfig(**meta_of(old)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
     net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
-    for path in (a.lips, a.voice, a.init):  # the later ones win
+    for path, parts in ((old, ("sep", "att", "enc")), (a.lips, ("att",)), (a.voice, ("enc",))):  # the later ones win
         if path:
-            load_parts(path, net)
+            load_parts(path, net, parts)
     net.sep.requires_grad_(False)
+    for part in (net.att.v0, net.att.v1, net.att.v2, net.att.vo):
+        part.requires_grad_(False)  # as the student's head has it
+    head = SyncHead().to(dev).eval().requires_grad_(False)
+    load_parts(a.lips or a.out / "student.pt", head, ("",), "head.")
+    seen: list[Tensor] = []
 
     def loss(_: float) -> Tensor:
-        return attribution.loss_of(net, mx, a.batch, a.feature_noise)
+        each, like, who = attribution.loss_of(net, head, mx, a.batch, a.feature_noise)
+        seen.append(torch.stack([each, like, who]).detach())
+        return each + 3 * like + 0.2 * who
 
-    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), loss, lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-2).run()
+    def judge() -> str:
+        parts = "/".join(f"{x:.3f}" for x in torch.stack(seen[-100:]).mean(0).tolist())
+        seen.clear()
+        return f"choice/likeness/speaker {parts}; {attribution.report(net, pack)}"
+
+    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), loss, judge, a.batch * a.seconds, 1e-3).run()
     net.eval()
     text = "FINAL " + attribution.report(net, pack, quick=False)
     print(text)
@@ -494,11 +506,12 @@ def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
         f.write(text + "\n")
 
 
-def load_parts(path: Path, net: nn.Module) -> None:
-    """What of a checkpoint fits: a student's head gives its picture side to the attributor (head.v* -> att.v*)."""
+def load_parts(path: Path, net: nn.Module, parts: tuple[str, ...], inside: str = "") -> None:
+    """What of a checkpoint fits and belongs to `parts`; `inside` is taken off the names. A student's head gives its picture side to the
+    attributor (head.v* -> att.v*)."""
     own, got = net.state_dict(), torch.load(path, map_location="cpu", weights_only=True)["weights"]
-    got = {k.replace("head.v", "att.v"): v.float() for k, v in got.items() if v.is_floating_point()}
-    got = {k: v for k, v in got.items() if k in own and own[k].shape == v.shape}
+    got = {k.removeprefix(inside) if inside else k.replace("head.v", "att.v"): v.float() for k, v in got.items() if v.is_floating_point()}
+    got = {k: v for k, v in got.items() if k.startswith(tuple(p and f"{p}." for p in parts)) and k in own and own[k].shape == v.shape}
     print(f"from {path}: {len(got)} tensors, {', '.join(sorted({k.split('.')[0] for k in got}))}")
     net.load_state_dict(own | got)
 

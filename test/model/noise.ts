@@ -86,9 +86,9 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     conv("att.a2", [h, h, 2 * clockOf(c.separator).frames + 1]);
     conv("att.a3", [h, h, 5]);
     for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);
-    for (const name of ["vsure", "asure"]) linear(`att.${name}`, h, 1);
+    linear("att.asure", h, 1);
     linear("att.who", h, c.edim);
-    for (const name of ["fit", "neither", "hold"]) out[`att.${name}`] = [];
+    for (const name of ["scale", "fit", "neither", "hold"]) out[`att.${name}`] = [];
   } else {
     norm("sep.picture.norm", c.vdim);
     linear("sep.picture.inp", c.vdim, c.vhidden);
