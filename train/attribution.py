@@ -219,5 +219,5 @@ def report(net: Attributed, pack: Pack, quick: bool = True) -> str:
 
 
 def training_mix(seconds: float, drop_memory: float) -> MixConfig:
-    return MixConfig(seconds=seconds, picture_jitter=True, p_visible=1.0, p_visible_other=0.7, drop=0.05, drop_memory=drop_memory, p_mixed_memory=0.5, p_silent=0.12, p_broken=0.04,
+    return MixConfig(seconds=seconds, picture_jitter=True, p_visible=1.0, p_visible_other=0.4, drop=0.05, drop_memory=drop_memory, p_mixed_memory=0.5, p_silent=0.12, p_broken=0.04,
                      p_wrong_memory=0.02, p_noise=0.1, p_music=0.05, p_room=0.1, level_db=4, gain_db=(-12.0, 6.0), p_late=0.25)

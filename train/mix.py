@@ -23,6 +23,7 @@ class MixConfig:
     p_room: float = 0.4
     p_late: float = 0.4  # the other voice begins later, or ends earlier
     p_silent: float = 0.12  # the visible person says nothing
+    p_alone: float = 0.0  # sound only: there is no second voice
     picture_jitter: bool = False
     p_broken: float = 0.12  # frozen picture, or another person's
     drop: float = 0.3  # each condition
@@ -188,6 +189,8 @@ class Mixer:
         if c.augment:
             x, y = self.rooms(x), self.rooms(y)
             y = y * 10 ** (self.u(B, 1, a=-c.level_db, b=c.level_db) / 20) * self.gate(B, n)
+        if not conditioned:
+            y = y * ~self.chance(B, c.p_alone)[:, None]
         extra = torch.zeros_like(x)
         if c.augment:
             extra = self.extra(self.p.noise[self.split], B, n, c.p_noise, 3, 25) + self.extra(self.p.music[self.split], B, n, c.p_music, 5, 25)

@@ -423,7 +423,9 @@ def spectra(x: Tensor, cfg: SepConfig) -> Tensor:
 
 def stage_separate(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, sound_only=True)
-    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, level_db=3, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0)), a.seed)
+    clean = MixConfig(seconds=a.seconds, level_db=3, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0))
+    live = MixConfig(seconds=a.seconds, level_db=5, p_late=0.3, p_noise=0.1, p_music=0.05, p_room=0.1, gain_db=(-12.0, 6.0), p_alone=0.08)
+    mx = Mixer(pack, pack.train, "train", clean if a.mixtures == "clean" else live, a.seed)
     net = build(a, pack, dev)
     zero = torch.zeros(a.batch, 1, device=dev)
     frames = int(a.seconds * 25)
@@ -543,6 +545,7 @@ def main() -> None:
     p.add_argument("--feature-noise", type=float, default=0.2)
     p.add_argument("--visible", type=float, default=0.72, help="condition: share of items whose wanted voice has a picture")
     p.add_argument("--drop-memory", type=float, default=0.55, help="condition: share of those that have no memory beside it; high at first, or the memory is all that is learnt")
+    p.add_argument("--mixtures", choices=["clean", "live"], default="clean", help="separate: two voices all along (learns fastest), or as they come: late, alone, louder, with noise and rooms")
     p.add_argument("--features", choices=["teacher", "student"], default="teacher")
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1])
     p.add_argument("--side", type=int, default=80)
