@@ -2,12 +2,12 @@ import { chmod, lstat, unlink } from "node:fs/promises";
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import type { FromGateway, ToGateway } from "../transport/ipc/messages.js";
-import { ChannelLink } from "./channel_link.js";
-import { type FlvPlayer, serveFlv } from "./http_flv.js";
+import { ChannelLink } from "./channel-link.js";
+import { type FlvPlayer, serveFlv } from "./http-flv.js";
 import { Hub } from "./hub.js";
 import { LIMITS, type Limits } from "./limits.js";
 import { boundedLog, Counters, type Log } from "./report.js";
-import { type PeerContext, RtmpPeer } from "./rtmp_peer.js";
+import { type PeerContext, RtmpPeer } from "./rtmp-peer.js";
 import { DEFAULT_WEBRTC, WebRtcEndpoints } from "./webrtc.js";
 
 export type GatewayConfig = Omit<Extract<ToGateway, { type: "configure" }>, "type">;

@@ -4,9 +4,9 @@ import type { WebRtcSettings } from "../transport/ipc/messages.js";
 import { MAX_SDP_BYTES, type Offer, readOffer, SdpError } from "../transport/webrtc/sdp.js";
 import { MAX_FRAGMENT_BYTES, readFragment, writeFragment } from "../transport/webrtc/sdp-fragment.js";
 import { isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
-import type { PeerContext } from "./rtmp_peer.js";
-import { answer, answerProblem, bearer, FRAGMENT, HttpProblem, iceServerLinks, readBody, SDP } from "./webrtc_http.js";
-import { WebRtcPeer } from "./webrtc_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
+import { answer, answerProblem, bearer, FRAGMENT, HttpProblem, iceServerLinks, readBody, SDP } from "./webrtc-http.js";
+import { WebRtcPeer } from "./webrtc-peer.js";
 import { WhepViewer } from "./whep.js";
 import { WhipPublisher } from "./whip.js";
 

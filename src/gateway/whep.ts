@@ -7,9 +7,9 @@ import { type AvcConfig, NAL_SPS, nalType, readAvcC, splitAvc } from "../transpo
 import { packetize } from "../transport/webrtc/h264-packetizer.js";
 import type { Offer } from "../transport/webrtc/sdp.js";
 import { isRefusal, type Refusal, type Stem, type Viewer } from "./hub.js";
-import type { PeerContext } from "./rtmp_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
 import type { Subscription } from "./stream.js";
-import type { WebRtcPeer } from "./webrtc_peer.js";
+import type { WebRtcPeer } from "./webrtc-peer.js";
 
 /** Label of the data channel; each message is the JSON of one note. */
 const NOTES = "highlights";

@@ -8,8 +8,8 @@ import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
 import { TrackClock, type TrackKind } from "../transport/webrtc/track-clock.js";
 import type { Publication, PublisherPeer, Refusal } from "./hub.js";
 import type { CounterName } from "./report.js";
-import type { PeerContext } from "./rtmp_peer.js";
-import type { WebRtcPeer } from "./webrtc_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
+import type { WebRtcPeer } from "./webrtc-peer.js";
 
 /** Time for two NACKs and their answers over a bad line; sound has none and only waits for what was overtaken. */
 const WAIT = { picture: { maxWaitMs: 150, maxPackets: 1024 }, sound: { maxWaitMs: 60, maxPackets: 32 } } as const;

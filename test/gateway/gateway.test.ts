@@ -7,7 +7,7 @@ import { EcmaArray } from "../../src/transport/amf/amf0.js";
 import { scriptTag } from "../../src/transport/flv/script.js";
 import type { FlvTag } from "../../src/transport/flv/tag.js";
 import { mutate, random } from "../transport/fuzz.js";
-import { commands, ECHO, HELLO, lastDescription, media, opening } from "../transport/rtmp_client.js";
+import { commands, ECHO, HELLO, lastDescription, media, opening } from "../transport/rtmp-client.js";
 import {
   ChannelClient,
   HEADERS,

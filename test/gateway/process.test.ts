@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { FromGateway, ToGateway } from "../../src/transport/ipc/messages.js";
-import { commands, opening } from "../transport/rtmp_client.js";
+import { commands, opening } from "../transport/rtmp-client.js";
 import { inScope, RtmpClient, type Scope, until, within } from "./support.js";
 
 const test = suite("gateway process");

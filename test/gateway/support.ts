@@ -12,7 +12,7 @@ import { FlvReader, type FlvTag } from "../../src/transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag } from "../../src/transport/flv/video.js";
 import { encodeFrame, FrameReader } from "../../src/transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel } from "../../src/transport/ipc/messages.js";
-import { type Answer, AnswerReader } from "../transport/rtmp_client.js";
+import { type Answer, AnswerReader } from "../transport/rtmp-client.js";
 
 /** No wait in a test may be longer than this. */
 const PATIENCE_MS = 20_000;

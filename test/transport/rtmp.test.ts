@@ -14,7 +14,7 @@ import {
 } from "../../src/transport/rtmp/chunk.js";
 import { type RtmpEvent, RtmpSession, STRANGER_MESSAGE_BYTES } from "../../src/transport/rtmp/session.js";
 import { fuzz, inPieces, random } from "./fuzz.js";
-import { AnswerReader, command, commands, ECHO, HELLO, media, message, opening } from "./rtmp_client.js";
+import { AnswerReader, command, commands, ECHO, HELLO, media, message, opening } from "./rtmp-client.js";
 
 const test = suite("rtmp");
 

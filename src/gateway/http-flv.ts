@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type FlvTag, flvHeader, flvTagParts } from "../transport/flv/tag.js";
 import { isRefusal, type Side } from "./hub.js";
-import type { PeerContext } from "./rtmp_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
 import type { Sink, Subscription } from "./stream.js";
 
 /** Paths of players: /out/CHANNEL.flv and /in/CHANNEL.flv. */

@@ -17,7 +17,7 @@ import {
 import type { WebRtcSettings } from "../transport/ipc/messages.js";
 import { announce, attributes, type Offer, withCredentials } from "../transport/webrtc/sdp.js";
 import { datagramKind, isAuthenticRequest } from "../transport/webrtc/stun.js";
-import type { PeerContext } from "./rtmp_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
 
 /** What werift has and does not tell in its types: the sockets of an ICE transport. */
 type StackSocket = {

@@ -4,7 +4,7 @@ import { encodeFrame, type Frame, FrameError, FrameReader } from "../transport/i
 import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
 import { MAX_OPUS_BYTES } from "../transport/webrtc/opus.js";
 import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
-import type { PeerContext } from "./rtmp_peer.js";
+import type { PeerContext } from "./rtmp-peer.js";
 
 /** Control messages to a channel that does not read are dropped with the connection at this size. */
 const HARD_LIMIT_FACTOR = 16;

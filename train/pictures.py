@@ -1,0 +1,159 @@
+"""Stages that learn from pictures: `sync` (which voice fits these lips) and `student` (our own picture front end)."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import data
+import evaluate
+from checkpoints import load
+from data import FRAME, Group, Pack
+from loop import Loop, amp
+from mix import MixConfig, Mixer
+from net import Student, SyncHead
+
+
+def half_of(g: Group, half: int) -> Group:
+    """Visible people of one parity only (so that two heads can watch each other); -1: all."""
+    if half < 0:
+        return g
+    keep = torch.arange(half, g.visible, 2, device=g.table.device)
+    return Group(g.table[keep], g.count[keep], len(keep), [g.domains[i] for i in keep.tolist()])
+
+
+MARGIN, EDGE = 16, 4  # frames of extra sound each side; frames at the borders that are not compared (padding must not give the answer away)
+
+
+def sync_loss(head: SyncHead, v: Tensor, x: Tensor, shifts: int = 6) -> Tensor:
+    """v (B, L, D) with x, the sound from MARGIN frames before to MARGIN after. Everybody's picture against everybody's voice,
+    both ways, and against the own voice shifted by 0.32 s and more."""
+    L = v.shape[1]
+    with amp(v.device):
+        p, s = head.picture(v)[:, EDGE : L - EDGE], head.voice(head.mel(x))
+    n = L - 2 * EDGE
+
+    def at(shift: int) -> Tensor:
+        return s[:, MARGIN + EDGE + shift : MARGIN + EDGE + shift + n]
+
+    k = head.scale.exp() * 4
+    m = torch.einsum("itd,jtd->ij", p, at(0)) / n * k
+    t = torch.arange(len(v), device=v.device)
+    loss = (F.cross_entropy(m, t) + F.cross_entropy(m.t(), t)) / 2
+    far = [i for i in range(-MARGIN, MARGIN + 1) if abs(i) >= 8]
+    q = [far[i] for i in torch.randperm(len(far))[:shifts].tolist()]
+    own = torch.stack([(p * at(i)).sum(-1).mean(1) for i in [0, *q]], 1) * k
+    return loss + F.cross_entropy(own, torch.zeros(len(v), dtype=torch.long, device=v.device))
+
+
+def visible_batch(mx: Mixer, B: int, L: int) -> tuple[Tensor, Tensor]:
+    """Feature rows and sound (MARGIN frames longer each side; often with a second voice, room) of B visible people."""
+    n = (L + 2 * MARGIN) * FRAME
+    yes = torch.ones(B, dtype=torch.bool, device=mx.dev)
+    a, b = mx.two_people(B, yes, yes)
+    x, rec, begin, _ = mx.voice(a, n, yes)
+    y = mx.voice(b, n, yes)[0]
+    loud = 10 ** (mx.u(B, 1, a=-20, b=-3) / 20) * mx.chance(B, 0.3)[:, None]
+    return mx.rows(rec, begin + MARGIN * FRAME, L), mx.rooms(x) + loud * y
+
+
+def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
+    return torch.load(a.out / "student_features.pt", weights_only=True) if a.features == "student" else None
+
+
+def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
+    pack = data.load_pack(a.pack, dev, student=student_features(a))
+    mx = Mixer(pack, half_of(pack.train, a.half), "train", MixConfig(p_room=0.3), a.seed)
+    head, L = SyncHead().to(dev), 50
+
+    def loss(_: float) -> Tensor:
+        rows, x = visible_batch(mx, a.batch, L)
+        v = pack.feats[rows]
+        return sync_loss(head, v + 0.1 * torch.randn_like(v), x)
+
+    Loop(a, "sync" if a.half < 0 else f"sync{a.half}", head, dict(stage="sync", features=a.features), loss, lambda: evaluate.sync_report(head, pack), a.batch * 2.0, 0.05).run()
+
+
+def moved(x: Tensor, mx: Mixer) -> Tensor:
+    """warp and shake in one sampling: (B, T, S, S) in 0..255."""
+    B, T = x.shape[:2]
+    ang, size = mx.u(B, a=-0.14, b=0.14), mx.u(B, a=0.88, b=1.14)
+    flip = 1 - 2 * mx.chance(B, 0.5).float()
+    c, s = torch.cos(ang) * size, torch.sin(ang) * size
+    R = torch.stack([torch.stack([c * flip, -s], 1), torch.stack([s * flip, c], 1)], 1)
+    t0 = torch.stack([mx.u(B, a=-0.12, b=0.12), mx.u(B, a=-0.12, b=0.12)], 1)
+    k = max(2, T // 10 + 2)
+    w = torch.randn(B, 3, k, device=x.device, generator=mx.gen) * torch.tensor([0.02, 0.02, 0.012], device=x.device)[None, :, None]
+    w = F.interpolate(w, T, mode="linear", align_corners=True)
+    rot = R[:, None] * (1 + w[:, 2])[:, :, None, None]
+    tr = torch.einsum("bij,bjt->bti", R, w[:, :2]) + t0[:, None]
+    th = torch.cat([rot, tr[..., None]], -1).flatten(0, 1)
+    y = F.grid_sample(x.flatten(0, 1)[:, None], F.affine_grid(th, [B * T, 1, *x.shape[2:]], align_corners=False), padding_mode="border", align_corners=False)[:, 0].reshape(x.shape)
+    return ((y - 128) * mx.u(B, 1, 1, 1, a=0.7, b=1.3) + 128 + mx.u(B, 1, 1, 1, a=-25, b=25)).clamp(0, 255)
+
+
+def change_loss(y: Tensor, t: Tensor) -> Tensor:
+    """Mostly the change over 1, 2, 4 and 8 frames, a little the level."""
+    loss = 0.25 * F.smooth_l1_loss(y, t)
+    for k in (1, 2, 4, 8):
+        loss = loss + F.smooth_l1_loss(y[:, k:] - y[:, :-k], t[:, k:] - t[:, :-k]) / (1 + 0.25 * k)
+    ym, tm = y - y.mean(1, keepdim=True), t - t.mean(1, keepdim=True)
+    return loss + 0.5 * (1 - F.cosine_similarity(ym, tm, dim=-1)).mean()
+
+
+class StudentAndHead(nn.Module):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.student, self.head = Student(side), SyncHead()
+
+
+def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
+    taught = a.teacher_weight > 0 and not a.features_only
+    pack = data.load_pack(a.pack, dev, crops=a.side, sound_only=not taught)
+    mx = Mixer(pack, pack.train, "train", MixConfig(p_room=0.3), a.seed)
+    net, L = StudentAndHead(a.side).to(dev), 50
+    if a.init:
+        load(a.init, net, strict=False)
+
+    def loss(at: float) -> Tensor:
+        rows, x = visible_batch(mx, a.batch, L)
+        pics = moved(pack.crops[rows].float(), mx)  # outside autocast: affine_grid would round positions
+        with amp(dev):
+            y = net.student(pics)
+        if not taught:
+            return sync_loss(net.head, y, x)
+        return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * sync_loss(net.head, y, x)
+
+    def judge() -> str:
+        p2 = replace(pack, feats=evaluate.student_rows(net.student, pack))
+        fit = evaluate.change_fit(p2.feats, pack) if taught else (0.0, 0.0)
+        return f"change cos train {fit[0]:.3f} val {fit[1]:.3f}; " + evaluate.sync_report(net.head, p2)
+
+    if a.features_only:
+        load(a.out / "student.pt", net)
+        write_features(net, data.load_pack(a.pack, dev, crops=a.side, sound_only=True), mx, a, a.variants)
+        return
+    Loop(a, "student", net, dict(stage="student", side=a.side), loss, judge, a.batch * 2.0, 0.02).run()
+    every = data.load_pack(a.pack, dev, crops=a.side, sound_only=True)
+    write_features(net, every, mx, a, a.variants)
+
+
+def write_features(net: StudentAndHead, pack: Pack, mx: Mixer, a: argparse.Namespace, variants: int = 8) -> None:
+    """The student's features of every clip: once as they are, then from pictures turned, stretched, lit and shaken as a live tracker would."""
+    net.eval()
+    plain, all_rows = pack.crops, []
+    for k in range(variants):
+        if k:
+            changed = plain.clone()
+            for f, n in zip(pack.first.tolist(), pack.frames.tolist()):
+                for i in range(0, n, 1000):
+                    part = plain[f + i : f + min(n, i + 1000)][None].float()
+                    changed[f + i : f + min(n, i + 1000)] = moved(part, mx)[0].round().byte()
+            pack.crops = changed
+        all_rows.append(evaluate.student_rows(net.student, pack).half().cpu())
+    pack.crops = plain
+    rows, first, frames = torch.stack(all_rows), pack.first.tolist(), pack.frames.tolist()
+    data.save({f: rows[:, first[i] : first[i] + frames[i]].clone() for i, f in enumerate(pack.files) if frames[i]}, a.out / "student_features.pt")

@@ -1,0 +1,132 @@
+"""Stages that learn to separate: `separate` (sound alone), `condition` (told picture and memory), `attribute` (whose voice is it)."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import attribution
+import data
+import evaluate
+from checkpoints import load, load_parts, meta_of
+from data import Pack
+from loop import Loop, amp, has_bf16
+from metrics import pair_loss
+from mix import MixConfig, Mixer
+from net import PRESETS, Model, SepConfig, SyncHead, stft
+from pictures import student_features
+
+
+def build(a: argparse.Namespace, pack: Pack, dev: torch.device) -> Model:
+    src = a.init or (a.out / "condition.pt" if a.resume and a.stage == "condition" else None) or (a.out / "separate.pt" if a.resume and a.stage == "separate" else None)
+    cfg = SepConfig(**meta_of(src)["cfg"]) if src and Path(src).exists() else PRESETS[a.size]
+    cfg = replace(cfg, rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
+    net = Model(cfg, pack.train.people)
+    if a.init:
+        load(Path(a.init), net, strict=False)
+    print(f"{cfg}; separator {sum(p.numel() for p in net.sep.parameters()) / 1e6:.2f} M parameters")
+    return net.to(dev)
+
+
+def output_pair(net: Model, mixed: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> tuple[Tensor, Tensor]:
+    X = stft(mixed, net.sep.cfg.hop, net.sep.cfg.nfft)
+    with amp(mixed.device):
+        M = net.sep.masks(X, v, has_v, mem, has_m)
+    return M * X.unsqueeze(1), X
+
+
+def spectra(x: Tensor, cfg: SepConfig) -> Tensor:
+    B, K, n = x.shape
+    S = stft(x.reshape(B * K, n), cfg.hop, cfg.nfft)
+    return S.reshape(B, K, *S.shape[1:])
+
+
+def unused(net: nn.Module) -> Tensor:
+    """Keeps gradients defined for parts a step does not use."""
+    return sum(p.sum() for p in net.parameters()) * 0.0
+
+
+def stage_separate(a: argparse.Namespace, dev: torch.device) -> None:
+    pack = data.load_pack(a.pack, dev, sound_only=True)
+    clean = MixConfig(seconds=a.seconds, level_db=3, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0))
+    live = MixConfig(seconds=a.seconds, level_db=5, p_late=0.3, p_noise=0.1, p_music=0.05, p_room=0.1, gain_db=(-12.0, 6.0), p_alone=0.08)
+    mx = Mixer(pack, pack.train, "train", clean if a.mixtures == "clean" else live, a.seed)
+    net = build(a, pack, dev)
+    zero = torch.zeros(a.batch, 1, device=dev)
+    frames = int(a.seconds * 25)
+    nothing, mem = torch.zeros(a.batch, frames, net.sep.cfg.vdim, device=dev), torch.zeros(a.batch, net.sep.cfg.edim, device=dev)
+
+    def loss(_: float) -> Tensor:
+        b = mx.voices(a.batch)
+        Y, X = output_pair(net, b.mix, nothing, zero, mem, zero)
+        S = spectra(torch.stack([b.wanted, b.other], 1), net.sep.cfg)
+        return pair_loss(Y, S, X, torch.ones_like(b.open), a.compressed).mean() + unused(net)
+
+    Loop(a, "separate", net, dict(stage="separate", **net.meta()), loss, lambda: evaluate.separate_report(net, pack), a.batch * a.seconds, 1e-3).run()
+
+
+def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
+    pack = data.load_pack(a.pack, dev, student=student_features(a))
+    mx = Mixer(pack, pack.train, "train", MixConfig(seconds=a.seconds, picture_jitter=True, p_visible=a.visible, p_visible_other=0.7, drop=0.08, drop_memory=a.drop_memory, p_mixed_memory=0.5, p_silent=0.08, p_broken=0.08, p_wrong_memory=0.02, p_noise=0.05, p_music=0.03, p_room=0.05, level_db=4, gain_db=(-10.0, 6.0), p_late=0.15), a.seed)
+    net = build(a, pack, dev)
+
+    def loss(_: float) -> Tensor:
+        b = mx.conditioned(a.batch)
+        with amp(dev):
+            e = net.enc.hear(b.memory)
+            who = F.cross_entropy(net.enc.who(e).float(), b.speaker, reduction="none")
+        v = b.v + a.feature_noise * torch.randn_like(b.v)
+        Y, X = output_pair(net, b.mix, v, b.has_v, e * b.has_m, b.has_m)
+        S = spectra(torch.stack([b.wanted, b.mix - b.wanted], 1), net.sep.cfg)
+        known = b.has_m[:, 0] * (b.wanted.abs().amax(1) > 0)
+        some = 1 - 0.75 * (b.wanted.abs().amax(1) == 0).float()  # silence is easy and its decibels are many
+        return (pair_loss(Y, S, X, b.open, a.compressed) * some).mean() + 0.2 * (who * known).sum() / (known.sum() + 1) + unused(net)
+
+    Loop(a, "condition", net, dict(stage="condition", features=a.features, **net.meta()), loss, lambda: evaluate.condition_report(net, pack, quick=True), a.batch * a.seconds, 1e-3).run()
+    net.eval()
+    with torch.no_grad():
+        text = "FINAL " + evaluate.condition_report(net, pack, quick=False)
+    print(text)
+    with (a.out / "log.txt").open("a") as f:
+        f.write(text + "\n")
+
+
+def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
+    """The separator of --init stays as it is; its voices are told apart by lips and memory. The voice encoder goes on learning."""
+    pack = data.load_pack(a.pack, dev, student=student_features(a))
+    mx = Mixer(pack, pack.train, "train", attribution.training_mix(a.seconds, a.drop_memory), a.seed)
+    old = a.out / "attribute.pt" if a.resume and (a.out / "attribute.pt").exists() else a.init
+    if old is None:
+        raise SystemExit("attribute: --init separate.pt is needed, the separator whose voices are to be told apart")
+    cfg = replace(SepConfig(**meta_of(old)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
+    net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
+    for path, parts in ((old, ("sep", "att", "enc")), (a.lips, ("att",)), (a.voice, ("enc",))):  # the later ones win
+        if path:
+            load_parts(path, net, parts)
+    net.sep.requires_grad_(False)
+    for part in (net.att.v0, net.att.v1, net.att.v2, net.att.vo):
+        part.requires_grad_(False)  # as the student's head has it
+    head = SyncHead().to(dev).eval().requires_grad_(False)
+    load_parts(a.lips or a.out / "student.pt", head, ("",), "head.")
+    seen: list[Tensor] = []
+
+    def loss(_: float) -> Tensor:
+        each, like, who = attribution.loss_of(net, head, mx, a.batch, a.feature_noise)
+        seen.append(torch.stack([each, like, who]).detach())
+        return each + 3 * like + 0.2 * who
+
+    def judge() -> str:
+        parts = "/".join(f"{x:.3f}" for x in torch.stack(seen[-100:]).mean(0).tolist())
+        seen.clear()
+        return f"choice/likeness/speaker {parts}; {attribution.report(net, pack)}"
+
+    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), loss, judge, a.batch * a.seconds, 1e-3).run()
+    net.eval()
+    text = "FINAL " + attribution.report(net, pack, quick=False)
+    print(text)
+    with (a.out / "log.txt").open("a") as f:
+        f.write(text + "\n")
