@@ -69,8 +69,8 @@ def put(net: nn.Module, prefix: str, have: dict[str, Tensor] | None) -> dict[str
     return {prefix + k: v for k, v in new.items()}
 
 
-def attributed(net: Attributed, M: Tensor, X: Tensor, seen: list[Tensor], mem: Tensor) -> Tensor:
-    """Masks of the wanted voice and the rest as a stream: the masks belong to the spectrum `ahead` frames before the newest."""
+def attributed(net: Attributed, M: Tensor, X: Tensor, seen: list[Tensor], mem: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks of the wanted voice and the rest as a stream, and the confidence of each picture: the masks belong to the spectrum `ahead` frames before the newest."""
     ahead, at, logits, st = net.sep.cfg.ahead, 0, [], net.att.state(1)
     p = power(torch.cat([torch.zeros_like(X[:, :ahead]), X[:, :-ahead]], 1)).unsqueeze(1) * M**2
     for s, v in zip(SEGMENTS, seen):
@@ -78,7 +78,9 @@ def attributed(net: Attributed, M: Tensor, X: Tensor, seen: list[Tensor], mem: T
         y, st = net.att.step(v, p[:, :, at : at + n], torch.full((1, 1), float(s["picture"])), mem, torch.full((1, 1), float(s["memory"])), st)
         logits.append(y)
         at += n
-    return net.mixed(M, torch.cat(logits, 1))[0]
+    all_logits = torch.cat(logits, 1)
+    belief = all_logits.softmax(-1)[0]
+    return net.mixed(M, all_logits)[0], (belief[:, 0] - belief[:, 1]).abs()
 
 
 @torch.no_grad()
@@ -131,7 +133,7 @@ def main() -> None:
         last, at = pics[:, -1:], at + n
     told = torch.cat(conds, 1)
     M = net.sep.step(X.real, X.imag, torch.zeros_like(told) if blind else told, net.sep.state(1))[0][..., 0]
-    m = attributed(net, M, X, seen, mem) if blind else M[0]
+    m, confidence = attributed(net, M, X, seen, mem) if blind else (M[0], None)
 
     # Frame t of the stream is centred on 3 * (nfft / 2 - (nfft - hop) + hop * t): frame t + first of the whole run, whose mask is that of `ahead` frames before.
     n, one = SEGMENTS[0]["units"], torch.ones(1, 1)
@@ -149,7 +151,8 @@ def main() -> None:
 
     voice = net.enc(power(spectrum(x, 512, 256, True)))
     notes = dict(config=json.dumps(c), segments=json.dumps(SEGMENTS), every=str(a.every), shapes=json.dumps({k: list(q.shape) for k, q in used.items()}))
-    write_tensors(a.out, dict(gain=m[0, :, :: a.every], rest=m[1, :, :: a.every], voice=voice), notes)
+    also = {} if confidence is None else dict(confidence=confidence)
+    write_tensors(a.out, dict(gain=m[0, :, :: a.every], rest=m[1, :, :: a.every], voice=voice, **also), notes)
     print(f"{a.out}: {a.out.stat().st_size} bytes")
 
 

@@ -69,6 +69,7 @@ export class Separation {
     steps_late: 0,
     steps_failed: 0,
     step_resets: 0,
+    steps_recalled: 0,
     sound_forced_out: 0,
   };
 
@@ -220,6 +221,7 @@ export class Separation {
     stages.add("step", performance.now() - begun);
     stages.add("engine", outcome.engineMs);
     this.#counts.step_resets += outcome.resets;
+    if (outcome.recalled) this.#counts.steps_recalled += 1;
     this.#newest = outcome;
     const { atSample } = outcome.layout;
     if (outcome.failure !== null) {

@@ -3,7 +3,7 @@ import { type Inference, InferenceError, type StepRequest } from "../model/infer
 import { Attribution, type AttributionPolicy, type Decision, type FaceGains } from "../pipeline/attribution.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
 import type { Separator, StepSound } from "../pipeline/separator.js";
-import type { Face, GainGrid } from "../pipeline/types.js";
+import { type Face, type GainGrid, SAMPLE_RATE } from "../pipeline/types.js";
 
 /** What the runner asks about the picture; unit u begins at sample u * unitSamples. */
 export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt">;
@@ -29,7 +29,14 @@ export type StepOutcome = {
   readonly engineMs: number;
   /** Faces whose state was made anew from the past. */
   readonly resets: number;
+  /** Nobody was to be seen, and the voice of somebody seen before was kept. */
+  readonly recalled: boolean;
 };
+
+/** A face's voice counts as surely found from this confidence on. */
+const SURE = 0.5;
+/** For so long after it was last seen a voice is kept without a picture. */
+const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 
 /**
  * Runs one model step for every followed face and gives the separator what comes of it. Has no clock: live channels and files run the
@@ -40,6 +47,8 @@ export class StepRunner {
   readonly #options: StepRunnerOptions;
   /** By track: the sample at which its next step must begin to continue its state. */
   readonly #continues = new Map<number, number>();
+  /** By track: faces of whose voice the model was sure when they were last seen, and the sample of that. */
+  readonly #known = new Map<number, { readonly face: FollowedFace; readonly atSample: number }>();
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
@@ -54,31 +63,68 @@ export class StepRunner {
     const lastUnit = step.atSample / card.unitSamples + step.units - 1;
     const frozen = faces.frozenAt(lastUnit);
     const tracks = faces.facesAt(lastUnit * card.unitSamples);
-    this.#forgetAllBut(tracks);
+    const seen = frozen ? [] : tracks;
+    const recalled = seen.length === 0 ? this.#recall(step.atSample) : [];
+    this.#forgetAllBut([...tracks, ...recalled]);
     // Requests are cut before anything is awaited: the sound of a look-back may leave the ring meanwhile.
-    const asked = frozen ? [] : tracks.map((face) => ({ face, request: this.#request(face.id, step) }));
-    const answers = await Promise.all(asked.map(({ face, request }) => this.#answer(face, request, step, layout)));
+    const asked = [...seen, ...recalled].map((face, i) => ({
+      face,
+      request: this.#request(face.id, step, i < seen.length),
+    }));
+    const answers = await Promise.all(
+      asked.map(({ face, request }, i) => this.#answer(face, request, step, layout, i >= seen.length)),
+    );
 
     let engineMs = 0;
     let failure: InferenceError["code"] | null = null;
     const gains: FaceGains[] = [];
     for (const answer of answers) {
       engineMs += answer.engineMs;
+      if (seen.includes(answer.face)) this.#know(answer, step.atSample);
       if (answer.gains !== null) gains.push({ id: answer.face.id, box: answer.face.box, gains: answer.gains });
       // A visible person without an answer must not be turned down by the answers for others.
       else if (this.attribution.counts(answer.face.box)) failure ??= answer.failure;
     }
     const decision =
       failure === null
-        ? this.attribution.decide({ layout, faces: gains, frozen, energies: separator.energies(layout) })
+        ? this.attribution.decide({
+            layout,
+            faces: gains,
+            frozen: frozen && gains.length === 0,
+            energies: separator.energies(layout),
+          })
         : null;
     const resets = asked.filter((a) => a.request.reset).length;
     const shown = tracks.map((face) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
     if (decision !== null) separator.acceptDecision(decision);
-    return { layout, decision, failure, faces: shown, engineMs, resets };
+    return {
+      layout,
+      decision,
+      failure,
+      faces: shown,
+      engineMs,
+      resets,
+      recalled: recalled.length > 0 && gains.length > 0,
+    };
   }
 
-  #request(track: number, step: StepSound): StepRequest {
+  /**
+   * Faces that are not seen now (cut-away, slide, frozen picture) but whose voice was surely found not long ago: the model goes on with
+   * its state and without a picture. As soon as any face is followed, the picture decides again. A state that was lost cannot be made
+   * anew from sound alone: that voice is given up.
+   */
+  #recall(atSample: number): FollowedFace[] {
+    return [...this.#known.values()]
+      .filter((k) => atSample - k.atSample <= RECALL_SAMPLES && this.#continues.get(k.face.id) === atSample)
+      .map((k) => k.face);
+  }
+
+  #know({ face, confidence }: Answer, atSample: number): void {
+    if (confidence !== null && confidence >= SURE) this.#known.set(face.id, { face, atSample });
+    else this.#known.delete(face.id);
+  }
+
+  #request(track: number, step: StepSound, withPicture: boolean): StepRequest {
     const { separator, session, faces, inference } = this.#options;
     const { unitSamples } = inference.card;
     const reset = this.#continues.get(track) !== step.atSample;
@@ -86,7 +132,9 @@ export class StepRunner {
     const atSample = past?.atSample ?? step.atSample;
     const units = (past?.units ?? 0) + step.units;
     const samples = past === null ? step.samples : joined(past.samples, step.samples);
-    const { crops, hasPicture } = faces.cropsFor(track, atSample / unitSamples, units);
+    const { crops, hasPicture } = withPicture
+      ? faces.cropsFor(track, atSample / unitSamples, units)
+      : { crops: new Uint8Array(0), hasPicture: false };
     return {
       session,
       track,
@@ -100,25 +148,33 @@ export class StepRunner {
     };
   }
 
-  async #answer(face: FollowedFace, request: StepRequest, step: StepSound, layout: GridLayout): Promise<Answer> {
+  async #answer(
+    face: FollowedFace,
+    request: StepRequest,
+    step: StepSound,
+    layout: GridLayout,
+    recalled: boolean,
+  ): Promise<Answer> {
     let engineMs = 0;
     // A lost state (the inference was restarted) is re-made at once: one second try, with the look-back.
-    for (let attempt = request; ; attempt = this.#request(face.id, step)) {
+    for (let attempt = request; ; attempt = this.#request(face.id, step, true)) {
       try {
         const result = await this.#options.inference.step(attempt);
         engineMs += result.engineMs;
         this.#continues.set(face.id, step.atSample + step.units * this.#options.inference.card.unitSamples);
-        return { face, gains: tail(result.gains, layout), failure: null, engineMs };
+        return { face, gains: tail(result.gains, layout), confidence: result.confidence, failure: null, engineMs };
       } catch (error) {
         if (!(error instanceof InferenceError)) throw error;
         this.#continues.delete(face.id);
+        if (recalled) return { face, gains: null, confidence: null, failure: null, engineMs };
         if (error.code !== "SL_INFERENCE_STATE_LOST" || attempt.reset)
-          return { face, gains: null, failure: error.code, engineMs };
+          return { face, gains: null, confidence: null, failure: error.code, engineMs };
       }
     }
   }
 
   #forgetAllBut(tracks: readonly FollowedFace[]): void {
+    for (const track of this.#known.keys()) if (!tracks.some((t) => t.id === track)) this.#known.delete(track);
     for (const track of this.#continues.keys()) {
       if (tracks.some((t) => t.id === track)) continue;
       this.#continues.delete(track);
@@ -130,6 +186,7 @@ export class StepRunner {
 type Answer = {
   readonly face: FollowedFace;
   readonly gains: GainGrid | null;
+  readonly confidence: number | null;
   readonly failure: InferenceError["code"] | null;
   readonly engineMs: number;
 };

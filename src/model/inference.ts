@@ -21,6 +21,8 @@ export type StepRequest = {
 
 export type StepResult = {
   readonly gains: GainGrid;
+  /** How sure the model is whose voice it lets through, 0..1, at the end of the step; null: it does not say. */
+  readonly confidence: number | null;
   /** Milliseconds spent in the engine. */
   readonly engineMs: number;
 };

@@ -177,6 +177,7 @@ export class LocalInference implements Inference {
           binHz: card.grid.binHz,
           data,
         },
+        confidence: confidenceOf(y),
         engineMs,
       };
     } catch (e) {
@@ -251,6 +252,15 @@ export class LocalInference implements Inference {
     await this.step({ ...request, reset: false, atSample: unitSamples });
     this.forget("");
   }
+}
+
+/** Of the last unit; null when the network has no such output. */
+function confidenceOf(y: TensorMap): number | null {
+  const data = y.confidence?.data;
+  if (data === undefined) return null;
+  const last = data instanceof Float32Array ? data.at(-1) : undefined;
+  if (last === undefined || !Number.isFinite(last)) throw failed("the network gave no confidence");
+  return Math.min(1, Math.max(0, last));
 }
 
 function keyOf(session: string, track: number): string {

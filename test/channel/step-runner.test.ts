@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type Faces, joinSteps, StepRunner } from "../../src/channel/step-runner.js";
+import { type Faces, joinSteps, type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
 import type { LoadedModel } from "../../src/model/cards.js";
 import type { StepRequest } from "../../src/model/inference.js";
 import { makeLive } from "../../src/model/live/build.js";
@@ -141,6 +141,76 @@ test("a model that fails leaves the sound as it is and says why; the next step b
   short = false;
   assert.is((await runner.run(separator.nextStep(4)!)).failure, null);
   assert.is(asked.at(-1)!.reset, true);
+});
+
+/** A runner whose faces can be changed, over a model that says how sure it is. */
+function watching(
+  model: LocalInference,
+  sure: () => number,
+): { see(ids: readonly number[], frozen?: boolean): void; next(): Promise<StepOutcome> } {
+  const step = model.step.bind(model);
+  model.step = async (request) => ({ ...(await step(request)), confidence: sure() });
+  const separator = separatorWithSound(model);
+  let now = faces(model.card.picture.side, [1]);
+  const shown: Faces = {
+    facesAt: (sample) => now.facesAt(sample),
+    cropsFor: (...args) => now.cropsFor(...args),
+    frozenAt: (unit) => now.frozenAt(unit),
+  };
+  const runner = new StepRunner({ inference: model, session: "s", faces: shown, separator, policy: {} });
+  return {
+    see: (ids, frozen = false) => {
+      now = faces(model.card.picture.side, ids, frozen);
+    },
+    next: () => runner.run(separator.nextStep(4)!),
+  };
+}
+
+test("a voice that was surely found is kept while nobody is to be seen, and while the picture is frozen", async ({
+  model,
+  asked,
+}) => {
+  const runner = watching(model, () => 0.9);
+  assert.is((await runner.next()).recalled, false);
+  for (const [ids, frozen] of [
+    [[], false],
+    [[1], true],
+  ] as const) {
+    runner.see(ids, frozen);
+    const outcome = await runner.next();
+    assert.equal([outcome.recalled, outcome.decision?.reason, outcome.decision?.gains === null], [true, null, false]);
+    const { track, hasPicture, reset } = asked.at(-1)!;
+    assert.equal({ track, hasPicture, reset }, { track: 1, hasPicture: false, reset: false });
+  }
+  // Another face: from now on it counts, and the old voice is forgotten.
+  runner.see([2]);
+  const other = await runner.next();
+  assert.equal([other.recalled, asked.at(-1)!.track, asked.at(-1)!.hasPicture], [false, 2, true]);
+  const before = asked.length;
+  runner.see([]);
+  assert.is((await runner.next()).recalled, true);
+  assert.equal(
+    asked.slice(before).map((r) => r.track),
+    [2],
+  );
+});
+
+test("a voice that was not surely found, or whose state was lost, is not kept: the sound stays as it is", async ({
+  model,
+}) => {
+  let sure = 0.3;
+  const runner = watching(model, () => sure);
+  await runner.next();
+  runner.see([]);
+  const unsure = await runner.next();
+  assert.equal([unsure.recalled, unsure.decision?.reason], [false, "SL_NO_FACE"]);
+  runner.see([1]);
+  sure = 0.9;
+  await runner.next();
+  runner.see([]);
+  model.forget("s");
+  const lost = await runner.next();
+  assert.equal([lost.recalled, lost.failure, lost.decision?.reason], [false, null, "SL_NO_FACE"]);
 });
 
 test("nobody visible, or a frozen picture: nothing is asked, the sound stays, with the reason", async ({

@@ -58,7 +58,11 @@ test("a step arrives as it was sent", () => {
 
 test("gains arrive as they were sent", () => {
   const data = Float32Array.from({ length: 15 }, (_, i) => i / 15);
-  const result = { gains: { atSample: -3840, hopSamples: 384, frames: 5, bins: 3, binHz: 31.25, data }, engineMs: 1.5 };
+  const result = {
+    gains: { atSample: -3840, hopSamples: 384, frames: 5, bins: 3, binHz: 31.25, data },
+    confidence: 0.25,
+    engineMs: 1.5,
+  };
   const { header, payload } = encodeGains(result, 9);
   const got = carried(header, payload, 11);
   const parsed = fromChild.parse(got.header);
@@ -80,7 +84,17 @@ test("lengths that do not fit are refused", () => {
     }),
     { seed: 3, numRuns: 100 },
   );
-  const gains = { t: "gains" as const, id: 1, atSample: 0, hopSamples: 1, frames: 2, bins: 2, binHz: 1, engineMs: 0 };
+  const gains = {
+    t: "gains" as const,
+    id: 1,
+    atSample: 0,
+    hopSamples: 1,
+    frames: 2,
+    bins: 2,
+    binHz: 1,
+    confidence: null,
+    engineMs: 0,
+  };
   assert.throws(
     () => decodeGains(gains, Buffer.alloc(15)),
     (e: unknown) => e instanceof ProtocolError,

@@ -95,6 +95,7 @@ export class CountingInference implements Inference {
     const data = new Float32Array(r.units * 5 * 2).fill(r.track);
     return {
       gains: { atSample: r.atSample, hopSamples: 384, frames: r.units * 5, bins: 2, binHz: 12_000, data },
+      confidence: null,
       engineMs: 1,
     };
   }

@@ -24,9 +24,13 @@ function compare(path: string, weightPath?: string): void {
   const memory = Float32Array.from(noise("memory", config.edim));
 
   /** Runs everything in calls of `chunk` units; gives gain and rest, frame after frame. */
-  async function stream(graph: BuiltGraph, chunk: number): Promise<{ gain: Float32Array; rest: Float32Array }> {
+  async function stream(
+    graph: BuiltGraph,
+    chunk: number,
+  ): Promise<Record<"gain" | "rest" | "confidence", Float32Array>> {
     const engine = await OnnxEngine.open(graph.bytes, { threads: 1 });
-    const out = { gain: new Float32Array(units * frames * bins), rest: new Float32Array(units * frames * bins) };
+    const cells = units * frames * bins;
+    const out = { gain: new Float32Array(cells), rest: new Float32Array(cells), confidence: new Float32Array(units) };
     let states: TensorMap = Object.fromEntries(
       graph.states.map((s) => [
         s.name,
@@ -53,6 +57,7 @@ function compare(path: string, weightPath?: string): void {
         assert.equal(y.gain!.dims, [1, n * frames, bins]);
         out.gain.set(y.gain!.data as Float32Array, at * frames * bins);
         out.rest.set(y.rest!.data as Float32Array, at * frames * bins);
+        if (y.confidence) out.confidence.set(y.confidence.data as Float32Array, at);
         states = Object.fromEntries(graph.states.map((q) => [q.name, y[`${q.name}_next`]!]));
         at += n;
         done += n;
@@ -84,6 +89,12 @@ function compare(path: string, weightPath?: string): void {
       if (process.env.SIGHTLINE_PARITY)
         console.log(`calls of ${chunk}: gain ${a.toExponential(1)}, rest ${b.toExponential(1)}`);
       assert.ok(a < 1e-4 && b < 1e-4, `gain ${a}, rest ${b}`);
+      expected.get("confidence")?.data.forEach((c, i) => {
+        assert.ok(
+          Math.abs(c - got.confidence[i]!) < 1e-4,
+          `confidence of picture ${i}: ${got.confidence[i]}, expected ${c}`,
+        );
+      });
     });
   }
 

@@ -69,6 +69,7 @@ export const fromChild = z.discriminatedUnion("t", [
     frames: z.int().positive(),
     bins: z.int().positive(),
     binHz: z.number().positive(),
+    confidence: z.number().min(0).max(1).nullable(),
     engineMs: z.number(),
   }),
   z.strictObject({ t: z.literal("memory"), id }),
@@ -138,7 +139,10 @@ export function decodeStep(header: StepHeader, payload: Buffer): StepRequest {
 
 export function encodeGains(result: StepResult, requestId: number): { header: FromChild; payload: Uint8Array } {
   const { data, ...grid } = result.gains;
-  return { header: { t: "gains", id: requestId, ...grid, engineMs: result.engineMs }, payload: bytesOf(data) };
+  return {
+    header: { t: "gains", id: requestId, ...grid, confidence: result.confidence, engineMs: result.engineMs },
+    payload: bytesOf(data),
+  };
 }
 
 /** @throws ProtocolError when header and payload do not fit */
@@ -148,6 +152,7 @@ export function decodeGains(header: Extract<FromChild, { t: "gains" }>, payload:
     throw new ProtocolError(`${frames} x ${bins} gains came with ${payload.length} bytes`);
   return {
     gains: { atSample, hopSamples, frames, bins, binHz, data: floatsOf(payload, 0, frames * bins) },
+    confidence: header.confidence,
     engineMs: header.engineMs,
   };
 }

@@ -21,7 +21,7 @@ export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly sp
  * the comparison needs no look-ahead and adds no latency. While there is no picture nothing is forgotten: the choice outlasts a
  * cut-away. Names and layouts are those of train/attribution.py.
  *
- * @returns masks (1, T, bins) of the wanted voice and of the rest
+ * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the beliefs in the two voices are
  */
 export function attribute(
   l: Layers,
@@ -30,7 +30,7 @@ export function attribute(
   clock: Clock,
   on: Conditions,
   { masks, spectrum }: BlindVoices,
-): { gain: Value; rest: Value } {
+): { gain: Value; rest: Value; confidence: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const heard = voices(l, a, clock, op.mul(g, op.mul(g, both, both), delayed(l, c, clock, spectrum)));
@@ -62,7 +62,8 @@ export function attribute(
   const weight = op.reshape(g, op.mul(g, op.slice(g, belief, 0, 0, 2), ones), [2, -1, 1]);
   const gain = op.mul(g, op.reduceMean(g, op.mul(g, weight, both), [0]), 2);
   const sum = op.mul(g, op.reduceMean(g, both, [0]), 2);
-  return { gain, rest: op.sub(g, sum, gain) };
+  const apart = op.sub(g, op.slice(g, belief, 0, 0, 1), op.slice(g, belief, 0, 1, 2));
+  return { gain, rest: op.sub(g, sum, gain), confidence: op.reshape(g, op.unary(g, "Abs", apart), [1, -1]) };
 }
 
 /** Powers (T, bins) of the frames that the masks are for: `ahead` frames before the newest. */

@@ -24,7 +24,8 @@ export type BuiltGraph = {
  *
  * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
  * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
- * out: gain and rest (1, U * frames, bins), masks 0..1 of the wanted voice and of the rest; every state as NAME_next.
+ * out: gain and rest (1, U * frames, bins), masks 0..1 of the wanted voice and of the rest; every state as NAME_next; with attribution
+ * confidence (1, U), 0..1.
  *
  * For a call that begins at sample s, frame i belongs to the sound centred on s + firstFrameOffset + i * hop (clockOf). A call with
  * U = 2 gives what two calls with U = 1 give.
@@ -45,11 +46,12 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const film = c.attribution ? blindFilms(l, c, name) : films(l, c, on, name);
   const spectrum = stepSpectrum(l, clock, samples);
   const separated = sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
-  const { gain, rest } = c.attribution
+  const { gain, rest, confidence } = c.attribution
     ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], spectrum })
-    : separated;
+    : { ...separated, confidence: null };
   g.output("gain", gain);
   g.output("rest", rest);
+  if (confidence !== null) g.output("confidence", confidence);
   return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
 }
 

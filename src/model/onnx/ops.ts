@@ -5,7 +5,7 @@ import { type Attribute, type ElementType, float, type GraphBuilder, reshaped, t
 
 export function unary(
   g: GraphBuilder,
-  type: "Relu" | "Sigmoid" | "Softplus" | "Tanh" | "Sqrt" | "Erf" | "Log" | "Neg" | "Exp",
+  type: "Relu" | "Sigmoid" | "Softplus" | "Abs" | "Tanh" | "Sqrt" | "Erf" | "Log" | "Neg" | "Exp",
   x: Value,
 ): Value {
   return g.node(type, [x], x.shape);
