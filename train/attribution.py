@@ -6,6 +6,7 @@ needs comes about 0.2 s later than the masks; as it decides between voices, not 
 """
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -28,22 +29,43 @@ class AttributionConfig:
     bands: int = 40
 
 
+def between_bins(of: int, to: int) -> Tensor:
+    """(of, to): values at `of` bins from 0 to 8 kHz -> at `to` bins, linear."""
+    x = torch.arange(to) * (of - 1) / (to - 1)
+    i = x.floor().long().clamp_max(of - 2)
+    w = torch.zeros(of, to)
+    w[i, torch.arange(to)] = 1 - (x - i)
+    w[i + 1, torch.arange(to)] = x - i
+    return w
+
+
 class Attributor(nn.Module):
-    """Picture features and the powers of two separated voices -> weights over (voice 0, voice 1, neither), one row per picture."""
+    """Picture features and two separated voices -> weights over (voice 0, voice 1, neither), one row per picture.
+
+    Both sides have the shape of the synchrony head (net.py), frame by frame, so that its weights are the start. What it hears of a voice is
+    the mixture's power at 100 frames a second under that voice's mask; levels are taken against a mean that follows.
+    """
+
+    WINDOW, HOP, PER = 512, 160, 4  # the head's spectrum, its frames a picture
+    FOLLOW = 0.98  # of the mean level, a picture
+    FLOOR = 1e-5
 
     def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
         super().__init__()
         self.cfg, self.frames = cfg, PICTURE // sep.hop
-        h, f = cfg.hidden, self.frames
+        if self.frames != 2:
+            raise ValueError(f"attribution wants two mask frames a picture, not {self.frames}")
+        h = cfg.hidden
         self.v0, self.v1, self.v2 = nn.LayerNorm(sep.vdim), nn.Conv1d(sep.vdim, h, 5), nn.Conv1d(h, h, 5)
-        self.a1, self.a2, self.a3 = nn.Conv1d(2 * cfg.bands, h, 5), nn.Conv1d(h, h, 2 * f + 1, f), nn.Conv1d(h, h, 5)
+        self.a1, self.a2, self.a3 = nn.Conv1d(cfg.bands, h, 5, 2), nn.Conv1d(h, h, 5, 2), nn.Conv1d(h, h, 5)
         self.vo, self.ao = nn.Linear(h, cfg.dim), nn.Linear(h, cfg.dim)
         self.asure = nn.Linear(h, 1)  # how much a moment of a voice tells; nothing of the kind for the lips: it would learn the few people by heart
         self.who = nn.Linear(h, sep.edim)
         self.scale, self.fit = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(0.1))
         self.neither, self.hold = nn.Parameter(torch.tensor(-1.0)), nn.Parameter(torch.tensor(0.0))
         self.drop = nn.Dropout(drop)
-        self.register_buffer("bank", mel_bank(cfg.bands, bins=sep.nfft // 2 + 1), persistent=False)
+        self.register_buffer("bank", mel_bank(cfg.bands), persistent=False)
+        self.register_buffer("between", between_bins(sep.nfft // 2 + 1, self.WINDOW // 2 + 1), persistent=False)
 
     @property
     def keeping(self) -> Tensor:
@@ -52,25 +74,36 @@ class Attributor(nn.Module):
 
     def state(self, b: int) -> State:
         h = self.cfg.hidden
-        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.full((2 * b, self.cfg.bands, 1), -9.2), torch.zeros(2 * b, 2 * self.cfg.bands, 4),
-                torch.zeros(2 * b, h, self.frames + 1), torch.zeros(2 * b, h, 4), torch.zeros(b, 2)]
+        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, 2), torch.zeros(2 * b, self.cfg.bands, 4), torch.zeros(2 * b, h, 3),
+                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, 2)]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
         x = torch.cat([past[0], self.drop(self.v0(v)).transpose(1, 2)], 2)
         y = F.gelu(self.v1(x))
         z = torch.cat([past[1], y], 2)
-        return (y + F.gelu(self.v2(self.drop(z)))).transpose(1, 2), [x[:, :, -4:], z[:, :, -4:]]
+        return (z[:, :, 2:-2] + F.gelu(self.v2(self.drop(z)))).transpose(1, 2), [x[:, :, -4:], z[:, :, -4:]]
 
-    def voices(self, p: Tensor, past: State) -> tuple[Tensor, State]:
-        """p (N, T, bins), powers of single voices -> rows (N, T / frames, hidden), four pictures late."""
-        level = torch.log(p @ self.bank + 1e-4).transpose(1, 2)
-        change = level - torch.cat([past[0], level[:, :, :-1]], 2)
-        x = torch.cat([past[1], 0.3 * torch.cat([level, change], 1)], 2)
+    def hear(self, M: Tensor, P: Tensor) -> Tensor:
+        """Masks (B, 2, 2 U, bins) and the mixture's power (B, 4 U, 257) -> log mel of both voices (2 B, 4 U, bands)."""
+        share = (M**2 @ self.between).repeat_interleave(2, 2)
+        return torch.log((share * P.unsqueeze(1)).flatten(0, 1) @ self.bank + self.FLOOR)
+
+    def voices(self, level: Tensor, past: State) -> tuple[Tensor, State]:
+        """level (N, 4 U, bands) -> rows (N, U, hidden), four pictures late."""
+        N, T, K = level.shape
+        unit = level.reshape(N, T // self.PER, self.PER * K).mean(-1)
+        fade = self.FOLLOW ** torch.arange(1, unit.shape[1] + 1, device=level.device)[None, :, None]
+        counts = ((unit - math.log(self.FLOOR)) * 1000).clamp(0, 1)  # digital silence, as before the beginning, does not
+        sums = fade * (past[0][:, None] + torch.cumsum(torch.stack([unit * counts, counts], -1) / fade, 1))
+        mean = (sums[..., 0] / (sums[..., 1] + 1e-6)).repeat_interleave(self.PER, 1)
+        x = torch.cat([past[1], ((level - mean[..., None]) / 2.5).transpose(1, 2)], 2)
         y = torch.cat([past[2], F.gelu(self.a1(self.drop(x)))], 2)
         a = F.gelu(self.a2(y))
         z = torch.cat([past[3], a], 2)
-        return (a + F.gelu(self.a3(self.drop(z)))).transpose(1, 2), [level[:, :, -1:], x[:, :, -4:], y[:, :, y.shape[2] - self.frames - 1 :], z[:, :, -4:]]
+        mid = z[:, :, 2:-2]  # the row that a3 is centred on
+        b = torch.cat([past[4], mid + F.gelu(self.a3(self.drop(z)))], 2)
+        return b[:, :, :-1].transpose(1, 2), [sums[:, -1], x[:, :, -4:], y[:, :, -3:], z[:, :, -4:], b[:, :, -1:]]
 
     def vectors(self, lips: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, U, dim) and (B, 2, U, dim), of length 1."""
@@ -94,12 +127,12 @@ class Attributor(nn.Module):
         """(B, U, 2) -> (B, U, 3) before the softmax."""
         return torch.cat([total, self.neither.expand(*total.shape[:2], 1)], -1)
 
-    def step(self, v: Tensor, p: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor, st: State) -> tuple[Tensor, State]:
-        """v (B, U, vdim), p (B, 2, T, bins) -> logits (B, U, 3)."""
+    def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor, st: State) -> tuple[Tensor, State]:
+        """v (B, U, vdim), M (B, 2, 2 U, bins), P (B, 4 U, 257) -> logits (B, U, 3)."""
         B = len(v)
         lips, s1 = self.lips(v, st[:2])
-        voices, s2 = self.voices(p.flatten(0, 1), st[2:6])
-        total = self.gather(self.evidence(lips, voices.unflatten(0, (B, 2)), has_v, mem, has_m), has_v, st[6])
+        voices, s2 = self.voices(self.hear(M, P), st[2:7])
+        total = self.gather(self.evidence(lips, voices.unflatten(0, (B, 2)), has_v, mem, has_m), has_v, st[7])
         return self.weigh(total), [*s1, *s2, total[:, -1]]
 
 
@@ -120,15 +153,14 @@ class Attributed(nn.Module):
         zero = torch.zeros(B, 1, device=X.device)
         return self.sep.masks(X, torch.zeros(B, 1, c.vdim, device=X.device), zero, torch.zeros(B, c.edim, device=X.device), zero)
 
-    def choose(self, X: Tensor, M: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
-        """Logits (B, U, 3) for whole sequences; U pictures need U * frames rows of X and M."""
-        n = v.shape[1] * self.att.frames
-        p = M[:, :, :n] ** 2 * power(X[:, :n]).unsqueeze(1)
-        return self.att.step(v, p, has_v, mem, has_m, self.att.state(len(v)))[0]
+    def choose(self, x: Tensor, M: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
+        """Sound (B, n) and masks of U pictures -> logits (B, U, 3)."""
+        U = v.shape[1]
+        return self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, mem, has_m, self.att.state(len(v)))[0]
 
-    def masks(self, X: Tensor, v: Tensor, has_v: Tensor, mem: Tensor, has_m: Tensor) -> Tensor:
-        M = self.blind(X)
-        return self.mixed(M, self.choose(X, M, v, has_v, mem, has_m))
+    def heard(self, x: Tensor, pictures: int) -> Tensor:
+        """(B, n) -> powers (B, 4 U, 257)."""
+        return power(stft(x, self.att.HOP, self.att.WINDOW))[:, : self.att.PER * pictures]
 
     def mixed(self, M: Tensor, logits: Tensor) -> Tensor:
         """Two voices' masks -> (wanted, rest), each voice as far as it is believed to be wanted."""
@@ -171,11 +203,10 @@ def loss_of(net: Attributed, head: SyncHead, mx: Mixer, batch: int, noise: float
         T = torch.stack([voice_targets(head, b.wanted, U), voice_targets(head, b.other, U)], 1)
         T = torch.where((right == 0)[:, None, None, None], T, T.flip(1))  # in the order of the outputs
     clear = torch.where(silent, 1.0, ((s[:, 0] - s[:, 1]).abs() / 3).clamp(0, 1)) * (~b.open.bool())
-    rows, B = U * net.att.frames, len(M)
-    p = M[:, :, :rows] ** 2 * power(X[:, :rows]).unsqueeze(1)
+    B = len(M)
     st = net.att.state(B)
     lips, _ = net.att.lips(b.v + noise * torch.randn_like(b.v), st[:2])
-    voices = net.att.voices(p.flatten(0, 1), st[2:6])[0].unflatten(0, (B, 2))
+    voices = net.att.voices(net.att.hear(M[:, :, : 2 * U], net.heard(b.mix, U)), st[2:7])[0].unflatten(0, (B, 2))
     given, aim = net.att.vectors(lips, voices)[1][:, :, LATE:], T[:, :, : U - LATE]
     said = aim.abs().sum(-1) > 0
     like = ((1 - (given * aim).sum(-1)) * said).sum() / (said.sum() + 1)
@@ -183,7 +214,7 @@ def loss_of(net: Attributed, head: SyncHead, mx: Mixer, batch: int, noise: float
     e = net.enc.hear(b.memory)
     known = b.has_m[:, 0] * (~silent)
     who = (F.cross_entropy(net.enc.who(e).float(), b.speaker, reduction="none") * known).sum() / (known.sum() + 1)
-    logits = net.att.weigh(net.att.gather(net.att.evidence(lips, voices.detach(), b.has_v, e * b.has_m, b.has_m), b.has_v, st[6]))
+    logits = net.att.weigh(net.att.gather(net.att.evidence(lips, voices.detach(), b.has_v, e * b.has_m, b.has_m), b.has_v, st[7]))
     t = torch.arange(12, U, device=X.device)
     answer = torch.where(silent, 2, right)[:, None].expand(-1, len(t))
     each = F.cross_entropy(logits[:, t].transpose(1, 2), answer, reduction="none").mean(1)
@@ -209,7 +240,7 @@ def report(net: Attributed, pack: Pack, quick: bool = True) -> str:
             best = torch.maximum(si_sdr(y[:, 0], a[s]), si_sdr(y[:, 1], a[s]))
             rows.setdefault("best", []).append(torch.stack([best - base[s], (best - base[s] > 0).float()], 1))
             for name, pic, hp, hm in (("true", v, one, zero), ("frozen", still, one, zero), ("memory", v * 0, zero, one), ("true+memory", v, one, one)):
-                m = net.mixed(M, net.choose(X, M, pic[s], hp[s], e[s], hm[s] * ok[s, None]))
+                m = net.mixed(M, net.choose(mixed[s], M, pic[s], hp[s], e[s], hm[s] * ok[s, None]))
                 z = istft(m[:, 0] * X, c.hop, mixed.shape[1])
                 d = si_sdr(z, a[s]) - base[s]
                 rows.setdefault(name, []).append(torch.stack([d, (d > 0).float(), (si_sdr(z, a[s]) > si_sdr(z, b[s])).float()], 1))

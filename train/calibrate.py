@@ -21,7 +21,7 @@ import data
 import evaluate
 from metrics import si_sdr
 from mix import Mixer
-from net import SepConfig, istft, power, stft
+from net import SepConfig, istft, stft
 
 N = 144
 
@@ -47,10 +47,10 @@ class Trial:
             s = slice(i, i + 16)
             x = stft((a + b)[s], c.hop, c.nfft)
             m = net.blind(x).float()
-            rows = v.shape[1] * att.frames
+            U = v.shape[1]
             st = att.state(len(x))
             lips = att.lips(v[s], st[:2])[0]
-            voices = att.voices((m[:, :, :rows] ** 2 * power(x[:, :rows]).unsqueeze(1)).flatten(0, 1), st[2:6])[0].unflatten(0, (len(x), 2))
+            voices = att.voices(att.hear(m[:, :, : 2 * U], net.heard((a + b)[s], U)), st[2:7])[0].unflatten(0, (len(x), 2))
             p, q = att.vectors(lips, voices)
             X.append(x), M.append(m), cosine.append((p * q).sum(-1)), gate.append(F.softplus(att.asure(voices)).squeeze(-1))
         self.X, self.M, self.cosine, self.gate = torch.cat(X), torch.cat(M), torch.cat(cosine), torch.cat(gate)

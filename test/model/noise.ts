@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { clockOf, type LiveConfig, liveConfig } from "../../src/model/live/config.js";
+import { type LiveConfig, liveConfig } from "../../src/model/live/config.js";
 import type { WeightFile, Weights, WeightTensor } from "../../src/model/weights.js";
 
 /** The hash of train/parity_live.py: values in -1..1 from name and index. */
@@ -82,8 +82,8 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     norm("att.v0", c.vdim);
     conv("att.v1", [h, c.vdim, 5]);
     conv("att.v2", [h, h, 5]);
-    conv("att.a1", [h, 2 * bands, 5]);
-    conv("att.a2", [h, h, 2 * clockOf(c.separator).frames + 1]);
+    conv("att.a1", [h, bands, 5]);
+    conv("att.a2", [h, h, 5]);
     conv("att.a3", [h, h, 5]);
     for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);
     linear("att.asure", h, 1);

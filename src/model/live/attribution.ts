@@ -3,16 +3,24 @@ import * as op from "../onnx/ops.js";
 import type { Conditions } from "./conditions.js";
 import type { AttributionConfig, Clock, LiveConfig } from "./config.js";
 import type { Layers } from "./layers.js";
-import { melBank, powerOf } from "./sound.js";
+import { melBank, powerFrames } from "./sound.js";
 
-/** The last levels before there were any: log of the floor 1e-4 under every power. */
-const SILENCE = -9.2;
+/** The synchrony head's spectrum in samples at 48 kHz (32 ms every 10 ms), its bins to 8 kHz, its frames a picture. */
+const WINDOW = 1536;
+const HOP = 480;
+const BINS = 257;
+const PER_PICTURE = 4;
+/** Under every mel band; and what the head divides levels by. */
+const FLOOR = 1e-5;
+const SPREAD = 2.5;
+/** Of the mean level, a picture. */
+const FOLLOW = 0.98;
 /** Share of the evidence that one picture keeps: from 2 s to 10 s, as it was trained. */
 const KEEPING = { least: 0.98, range: 0.016 } as const;
 const MEMORY_WEIGHT = 0.05;
 
-/** What the blind separator gave: masks (1, T, bins) each, no one knows whose, and the spectrum (T, 2 bins) of the newest frames. */
-export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly spectrum: Value };
+/** What the blind separator gave: masks (1, T, bins) each, no one knows whose; `samples` (1, U * 1920): the sound of the step. */
+export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly samples: Value };
 
 /**
  * Whose voice is the one that belongs to the face? Both separated voices are compared with the lips, and with the voice memory; what
@@ -29,100 +37,141 @@ export function attribute(
   a: AttributionConfig,
   clock: Clock,
   on: Conditions,
-  { masks, spectrum }: BlindVoices,
+  { masks, samples }: BlindVoices,
 ): { gain: Value; rest: Value; confidence: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
-  const heard = voices(l, a, clock, op.mul(g, op.mul(g, both, both), delayed(l, c, clock, spectrum)));
+  const heard = voices(l, a, levels(l, a, clock, both, samples));
   const seen = lips(l, c, a, on.features);
-  const match = op.reduceMean(
-    g,
-    op.mul(
-      g,
-      op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim)),
-      op.unitRows(g, l.linear(heard, "att.ao", a.hidden, a.dim)),
-    ),
-    [2],
-  );
-  const cosine = op.mul(g, match, a.dim);
-  const sure = op.mul(
-    g,
-    op.unary(g, "Softplus", l.linear(heard, "att.asure", a.hidden, 1)),
-    l.raw("att.scale", [])[0]!,
-  );
-  const bySight = op.mul(g, op.mul(g, sure, op.sub(g, cosine, l.raw("att.fit", [])[0]!)), on.hasPicture);
-  const alike = op.matMul(g, l.linear(heard, "att.who", a.hidden, c.edim), op.reshape(g, on.memory, [c.edim, 1]));
-  const byMemory = op.mul(g, op.mul(g, alike, MEMORY_WEIGHT), on.hasMemory);
-  const total = gathered(l, op.add(g, bySight, byMemory), on.hasPicture);
+  const total = gathered(l, evidence(l, c, a, on, seen, heard), on.hasPicture);
 
   // (2, U, 1) and "neither" -> shares of belief, the same for all frames of a unit.
-  const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), l.raw("att.neither", [])[0]!);
+  const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), scalar(l, "att.neither"));
   const belief = op.softmax(g, op.concat(g, [total, neither], 0), 0);
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
   const weight = op.reshape(g, op.mul(g, op.slice(g, belief, 0, 0, 2), ones), [2, -1, 1]);
-  const gain = op.mul(g, op.reduceMean(g, op.mul(g, weight, both), [0]), 2);
-  const sum = op.mul(g, op.reduceMean(g, both, [0]), 2);
+  const gain = sumOfTwo(l, op.mul(g, weight, both));
   const apart = op.sub(g, op.slice(g, belief, 0, 0, 1), op.slice(g, belief, 0, 1, 2));
-  return { gain, rest: op.sub(g, sum, gain), confidence: op.reshape(g, op.unary(g, "Abs", apart), [1, -1]) };
+  return {
+    gain,
+    rest: op.sub(g, sumOfTwo(l, both), gain),
+    confidence: op.reshape(g, op.unary(g, "Abs", apart), [1, -1]),
+  };
 }
 
-/** Powers (T, bins) of the frames that the masks are for: `ahead` frames before the newest. */
-function delayed(l: Layers, c: LiveConfig, clock: Clock, spectrum: Value): Value {
-  const { ahead } = c.separator;
-  const all = op.concat(l.g, [l.state("powers", [ahead, clock.bins]), powerOf(l.g, spectrum, clock.bins)], 0);
-  l.keep("powers", op.slice(l.g, all, 0, -ahead));
-  return op.slice(l.g, all, 0, 0, -ahead);
+const scalar = (l: Layers, name: string): number => l.raw(name, [])[0]!;
+
+/** x (2, ...) -> (1, ...). */
+const sumOfTwo = (l: Layers, x: Value): Value => op.add(l.g, op.slice(l.g, x, 0, 0, 1), op.slice(l.g, x, 0, 1, 2));
+
+/** What one picture adds for each voice: lips (U, hidden), voices (2, U, hidden) -> (2, U, 1). */
+function evidence(l: Layers, c: LiveConfig, a: AttributionConfig, on: Conditions, seen: Value, heard: Value): Value {
+  const g = l.g;
+  const lipsVector = op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim));
+  const voiceVector = op.unitRows(g, l.linear(heard, "att.ao", a.hidden, a.dim));
+  const cosine = op.mul(g, op.reduceMean(g, op.mul(g, lipsVector, voiceVector), [2]), a.dim);
+  const sure = op.mul(g, op.unary(g, "Softplus", l.linear(heard, "att.asure", a.hidden, 1)), scalar(l, "att.scale"));
+  const bySight = op.mul(g, op.mul(g, sure, op.add(g, cosine, -scalar(l, "att.fit"))), on.hasPicture);
+  const alike = op.matMul(g, l.linear(heard, "att.who", a.hidden, c.edim), op.reshape(g, on.memory, [c.edim, 1]));
+  return op.add(g, bySight, op.mul(g, op.mul(g, alike, MEMORY_WEIGHT), on.hasMemory));
 }
 
 /** Features (U, vdim) -> rows (U, hidden), four pictures late. */
 function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value): Value {
   const g = l.g;
   const y = op.gelu(g, l.causal(l.norm(features, "att.v0", c.vdim), "att.v1", c.vdim, a.hidden, 5, "seen_past").y);
-  return op.add(g, y, op.gelu(g, l.causal(y, "att.v2", a.hidden, a.hidden, 5, "seen_past2").y));
+  const last = l.causal(y, "att.v2", a.hidden, a.hidden, 5, "seen_past2");
+  return op.add(g, op.slice(g, last.rows, 0, 2, -2), op.gelu(g, last.y));
 }
 
-/** Powers (2, T, bins) of the two voices -> rows (2, U, hidden), four pictures late. */
-function voices(l: Layers, a: AttributionConfig, clock: Clock, powers: Value): Value {
+/**
+ * Masks (2, T, bins) and the step's sound -> log mel (2, 4 U, bands) of the two voices, 100 frames a second: the mixture's power in 32 ms
+ * windows (as the synchrony head was trained) under the masks. The windows lie where the masks do, in the past; the sound up to
+ * there is kept.
+ */
+function levels(l: Layers, a: AttributionConfig, clock: Clock, masks: Value, samples: Value): Value {
   const g = l.g;
-  const bank = g.constant(melBank(clock.bins, a.bands, 50, 7600), [clock.bins, a.bands]);
-  const level = op.transpose(g, op.unary(g, "Log", op.add(g, op.matMul(g, powers, bank), 1e-4)), [0, 2, 1]);
-  const before = op.concat(g, [l.state("voice_levels", [2, a.bands, 1], SILENCE), op.slice(g, level, 2, 0, -1)], 2);
-  l.keep("voice_levels", op.slice(g, level, 2, -1));
-  const x = op.mul(g, op.concat(g, [level, op.sub(g, level, before)], 1), 0.3);
-  const { frames } = clock;
-  const first = op.gelu(g, causalConv(l, x, "att.a1", [a.hidden, 2 * a.bands, 5], 1, "voice_past"));
-  const unit = op.gelu(g, causalConv(l, first, "att.a2", [a.hidden, a.hidden, 2 * frames + 1], frames, "voice_past2"));
-  const last = op.gelu(g, causalConv(l, unit, "att.a3", [a.hidden, a.hidden, 5], 1, "voice_past3"));
-  return op.transpose(g, op.add(g, unit, last), [0, 2, 1]);
+  const past = WINDOW / 2 - clock.firstFrameOffset;
+  const all = op.concat(g, [l.state("heard_sound", [1, past]), samples], 1);
+  l.keep("heard_sound", op.slice(g, all, 1, -past));
+  const power = powerFrames(g, op.slice(g, all, 1, 0, clock.firstFrameOffset + WINDOW / 2 - HOP), WINDOW, HOP);
+  const share = op.matMul(g, op.mul(g, masks, masks), g.constant(betweenBins(clock.bins, BINS), [clock.bins, BINS]));
+  const perMask = PER_PICTURE / clock.frames;
+  const heard = op.mul(g, op.reshape(g, share, [2, -1, 1, BINS]), op.reshape(g, power, [1, -1, perMask, BINS]));
+  const bank = g.constant(melBank(BINS, a.bands, 50, 7600), [BINS, a.bands]);
+  return op.unary(g, "Log", op.add(g, op.matMul(g, op.reshape(g, heard, [2, -1, BINS]), bank), FLOOR));
 }
 
-/** Conv1d over time of x (2, from, T), T a multiple of `stride`, which ends with the newest frame; its past is the state `kept`. */
-function causalConv(
-  l: Layers,
-  x: Value,
-  name: string,
-  shape: readonly [to: number, from: number, kernel: number],
-  stride: number,
-  kept: string,
-): Value {
+/** Levels (2, 4 U, bands), taken against a mean that follows in about 2 s -> rows (2, U, hidden), four pictures late. */
+function voices(l: Layers, a: AttributionConfig, level: Value): Value {
   const g = l.g;
-  const [to, from, kernel] = shape;
-  const all = op.concat(g, [l.state(kept, [2, from, kernel - stride]), x], 2);
-  l.keep(kept, op.slice(g, all, 2, stride - kernel));
-  const weight = g.weight(`${name}.weight`, [...shape], l.raw(`${name}.weight`, shape));
-  return op.conv(g, all, weight, l.vector(`${name}.bias`, to), { strides: [stride] });
+  const units = op.reshape(g, level, [2, -1, PER_PICTURE * a.bands]);
+  const now = op.reduceMean(g, units, [2]);
+  // Digital silence, as before the beginning, does not count.
+  const above = op.mul(g, op.add(g, now, -Math.log(FLOOR)), 1000);
+  const counts = op.binary(g, "Min", op.binary(g, "Max", above, 0), 1);
+  const sums = fadingSum(
+    l,
+    op.concat(g, [op.mul(g, now, counts), counts], 2),
+    g.scalar(Math.log(FOLLOW)),
+    "level_sums",
+  );
+  const mean = op.div(g, op.slice(g, sums, 2, 0, 1), op.add(g, op.slice(g, sums, 2, 1, 2), 1e-6));
+  const flat = op.reshape(g, op.div(g, op.sub(g, units, mean), SPREAD), [2, -1, a.bands]);
+  const { hidden: h } = a;
+  // Of the four new frames a picture, the newest is not needed yet: the window of the last row ends one before it.
+  const x = withPast(l, op.transpose(g, flat, [0, 2, 1]), [2, a.bands, 4], "voice_past");
+  const y = withPast(
+    l,
+    op.gelu(g, conv(l, op.slice(g, x, 2, 0, -1), "att.a1", [h, a.bands, 5], 2)),
+    [2, h, 3],
+    "voice_past2",
+  );
+  const z = withPast(l, op.gelu(g, conv(l, y, "att.a2", [h, h, 5], 2)), [2, h, 4], "voice_past3");
+  const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, conv(l, z, "att.a3", [h, h, 5], 1)));
+  const late = withPast(l, rows, [2, h, 1], "voice_late");
+  return op.transpose(g, op.slice(g, late, 2, 0, -1), [0, 2, 1]);
+}
+
+/** The newest of x (2, C, T) behind the last ones, which are the state `kept` of this shape. */
+function withPast(l: Layers, x: Value, shape: readonly [number, number, number], kept: string): Value {
+  const all = op.concat(l.g, [l.state(kept, shape), x], 2);
+  l.keep(kept, op.slice(l.g, all, 2, -shape[2]));
+  return all;
+}
+
+function conv(l: Layers, x: Value, name: string, shape: readonly [number, number, number], stride: number): Value {
+  const weight = l.g.weight(`${name}.weight`, [...shape], l.raw(`${name}.weight`, shape));
+  return op.conv(l.g, x, weight, l.vector(`${name}.bias`, shape[0]), { strides: [stride] });
 }
 
 /** e (2, U, 1), one row a picture -> what has come together by then, the older the less; with no picture nothing fades. */
 function gathered(l: Layers, e: Value, hasPicture: Value): Value {
   const g = l.g;
-  const hold = l.raw("att.hold", [])[0]!;
-  const keeping = KEEPING.least + KEEPING.range / (1 + Math.exp(-hold));
+  const keeping = KEEPING.least + KEEPING.range / (1 + Math.exp(-scalar(l, "att.hold")));
   const rate = op.unary(g, "Log", op.add(g, op.mul(g, hasPicture, keeping - 1), 1));
-  const count = op.cumSum(g, op.add(g, op.mul(g, e, 0), 1), 1);
+  return fadingSum(l, e, rate, "evidence");
+}
+
+/** x (2, U, n) added up over time with the state `kept`; a unit later exp(rate) of it is left. */
+function fadingSum(l: Layers, x: Value, rate: Value, kept: string): Value {
+  const g = l.g;
+  const count = op.cumSum(g, op.add(g, op.mul(g, x, 0), 1), 1);
   const fade = op.unary(g, "Exp", op.mul(g, count, rate));
-  const since = op.cumSum(g, op.div(g, e, fade), 1);
-  const total = op.mul(g, fade, op.add(g, since, l.state("evidence", [2, 1, 1])));
-  l.keep("evidence", op.slice(g, total, 1, -1));
+  const since = op.cumSum(g, op.div(g, x, fade), 1);
+  const total = op.mul(g, fade, op.add(g, since, l.state(kept, [2, 1, x.shape[2] as number])));
+  l.keep(kept, op.slice(g, total, 1, -1));
   return total;
+}
+
+/** (of, to): values at `of` bins from 0 to 8 kHz -> at `to` bins, linear. */
+function betweenBins(of: number, to: number): Float32Array {
+  const w = new Float32Array(of * to);
+  for (let k = 0; k < to; k++) {
+    const x = (k * (of - 1)) / (to - 1);
+    const i = Math.min(of - 2, Math.floor(x));
+    w[i * to + k] = 1 - (x - i);
+    w[(i + 1) * to + k] = x - i;
+  }
+  return w;
 }

@@ -45,22 +45,27 @@ const attributionConfig = z.strictObject({
 export type AttributionConfig = z.infer<typeof attributionConfig>;
 
 /** Sizes of a live model; `train/export_weights.py` writes them into the weight file as JSON under the note `config`. */
-export const liveConfig = z.strictObject({
-  /** Side of the grey mouth crops, a multiple of 16. */
-  side: z.int().min(16).max(128).multipleOf(16),
-  /** Channels of the picture front end's four convolutions. */
-  widths: z.tuple([z.int().positive(), z.int().positive(), z.int().positive(), z.int().positive()]),
-  hidden: z.int().positive(),
-  separator: separatorConfig,
-  /** Picture feature, picture condition, voice memory. */
-  vdim: z.int().positive(),
-  vhidden: z.int().positive(),
-  edim: z.int().positive(),
-  /** Hidden size of the voice encoder. */
-  voiceHidden: z.int().positive().default(128),
-  /** Present: the separator is told nothing, and its two voices are told apart afterwards. Absent: it is told picture and memory. */
-  attribution: attributionConfig.optional(),
-});
+export const liveConfig = z
+  .strictObject({
+    /** Side of the grey mouth crops, a multiple of 16. */
+    side: z.int().min(16).max(128).multipleOf(16),
+    /** Channels of the picture front end's four convolutions. */
+    widths: z.tuple([z.int().positive(), z.int().positive(), z.int().positive(), z.int().positive()]),
+    hidden: z.int().positive(),
+    separator: separatorConfig,
+    /** Picture feature, picture condition, voice memory. */
+    vdim: z.int().positive(),
+    vhidden: z.int().positive(),
+    edim: z.int().positive(),
+    /** Hidden size of the voice encoder. */
+    voiceHidden: z.int().positive().default(128),
+    /** Present: the separator is told nothing, and its two voices are told apart afterwards. Absent: it is told picture and memory. */
+    attribution: attributionConfig.optional(),
+  })
+  .refine((c) => c.attribution === undefined || clockOf(c.separator).frames === 2, {
+    path: ["attribution"],
+    message: "wants a separator with two gain frames a picture (hop 320)",
+  });
 export type LiveConfig = z.infer<typeof liveConfig>;
 export type SeparatorConfig = LiveConfig["separator"];
 export type DualConfig = Extract<SeparatorConfig, { kind: "dual" }>;

@@ -47,7 +47,7 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const spectrum = stepSpectrum(l, clock, samples);
   const separated = sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
   const { gain, rest, confidence } = c.attribution
-    ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], spectrum })
+    ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], samples })
     : { ...separated, confidence: null };
   g.output("gain", gain);
   g.output("rest", rest);

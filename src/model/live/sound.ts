@@ -60,10 +60,14 @@ export function powerOf(g: GraphBuilder, spectrum: Value, bins: number): Value {
 
 /** samples (1, n) -> (frames, window / 6 + 1) powers, frames centred on multiples of the hop, the ends mirrored. */
 export function powerSpectrum(g: GraphBuilder, samples: Value, window: number, hop: number): Value {
+  return powerFrames(g, op.pad(g, samples, [0, window / 2, 0, window / 2], "reflect"), window, hop);
+}
+
+/** samples (1, n) -> (frames, window / 6 + 1) powers; the first frame begins with the first sample, none is padded. */
+export function powerFrames(g: GraphBuilder, samples: Value, window: number, hop: number): Value {
   const bins = binsOf(window);
-  const padded = op.pad(g, samples, [0, window / 2, 0, window / 2], "reflect");
   const kernel = op.reshape(g, op.transpose(g, fourier(g, window), [1, 0]), [2 * bins, 1, window]);
-  const both = op.conv(g, op.reshape(g, padded, [1, 1, -1]), kernel, null, { strides: [hop] });
+  const both = op.conv(g, op.reshape(g, samples, [1, 1, -1]), kernel, null, { strides: [hop] });
   return op.transpose(g, op.reshape(g, powerOf(g, both, bins), [bins, -1]), [1, 0]);
 }
 
