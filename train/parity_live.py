@@ -44,6 +44,8 @@ def noise(name: str, n: int) -> np.ndarray:
 
 def weight(name: str, shape: list[int]) -> Tensor:
     v = noise(name, int(np.prod(shape)))
+    if name == "att.keeping":  # a share
+        return torch.tensor(0.99 + 0.005 * float(v[0]), dtype=torch.float32)
     if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
         v = 1 + 0.3 * v
     elif "weight" in name:
@@ -69,19 +71,19 @@ def put(net: nn.Module, prefix: str, have: dict[str, Tensor] | None) -> dict[str
     return {prefix + k: v for k, v in new.items()}
 
 
-def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor], mem: Tensor) -> tuple[Tensor, Tensor]:
+def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Masks of the wanted voice and the rest as a stream, and the confidence of each picture: the masks belong to the sound `ahead` frames before the newest."""
-    at, logits, st = 0, [], net.att.state(1)
+    at, beliefs, weights, st = 0, [], [], net.att.state(1)
     late = 3 * net.sep.cfg.ahead * net.sep.cfg.hop
     P = power(spectrum(torch.cat([torch.zeros(1, late + 768), x], 1), 512, net.att.HOP, False))[:, : 2 * M.shape[2]]
     for s, v in zip(SEGMENTS, seen):
         n = s["units"] * net.att.frames
-        y, st = net.att.step(v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), mem, torch.full((1, 1), float(s["memory"])), st)
-        logits.append(y)
+        belief, speaks, st = net.att.step(v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), st)
+        beliefs.append(belief)
+        weights.append(belief[..., :2] * speaks[..., None])
         at += n
-    all_logits = torch.cat(logits, 1)
-    belief = all_logits.softmax(-1)[0]
-    return net.mixed(M, all_logits)[0], (belief[:, 0] - belief[:, 1]).abs()
+    belief = torch.cat(beliefs, 1)[0]
+    return net.mixed(M, torch.cat(weights, 1))[0], (belief[:, 0] - belief[:, 1]).abs()
 
 
 @torch.no_grad()
@@ -134,14 +136,15 @@ def main() -> None:
         last, at = pics[:, -1:], at + n
     told = torch.cat(conds, 1)
     M = net.sep.step(X.real, X.imag, torch.zeros_like(told) if blind else told, net.sep.state(1))[0][..., 0]
-    m, confidence = attributed(net, M, x, seen, mem) if blind else (M[0], None)
+    m, confidence = attributed(net, M, x, seen) if blind else (M[0], None)
 
     # Frame t of the stream is centred on 3 * (nfft / 2 - (nfft - hop) + hop * t): frame t + first of the whole run, whose mask is that of `ahead` frames before.
     n, one = SEGMENTS[0]["units"], torch.ones(1, 1)
     start, v = x[:, : n * UNIT], stu(crops[:, :n])
     if blind:
         masks, P = net.blind(spectrum(start, nfft, hop, True)), power(spectrum(start, 512, net.att.HOP, True))[:, : 4 * n]
-        whole = net.mixed(masks, net.att.step(v, masks[:, :, : 2 * n], P, one, mem, one, net.att.state(1))[0])[0]
+        belief, speaks, _ = net.att.step(v, masks[:, :, : 2 * n], P, one, net.att.state(1))
+        whole = net.mixed(masks, belief[..., :2] * speaks[..., None])[0]
     else:
         whole = net.masks(spectrum(start, nfft, hop, True), v, one, mem, one)[0]
     first = (nfft // 2 - (nfft - hop)) // hop - ahead

@@ -17,7 +17,7 @@ from data import Pack
 from loop import Loop, amp, has_bf16
 from metrics import pair_loss
 from mix import MixConfig, Mixer
-from net import PRESETS, Model, SepConfig, SyncHead, stft
+from net import PRESETS, Model, SepConfig, stft
 from pictures import student_features
 
 
@@ -96,35 +96,21 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
 
 
 def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
-    """The separator of --init stays as it is; its voices are told apart by lips and memory. The voice encoder goes on learning."""
+    """The separator of --init and the student's head stay as they are; what is trained is whether lips speak at all."""
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, pack.train, "train", attribution.training_mix(a.seconds, a.drop_memory), a.seed)
-    old = a.out / "attribute.pt" if a.resume and (a.out / "attribute.pt").exists() else a.init
-    if old is None:
+    mx = Mixer(pack, pack.train, "train", attribution.training_mix(a.seconds), a.seed)
+    if a.init is None:
         raise SystemExit("attribute: --init separate.pt is needed, the separator whose voices are to be told apart")
-    cfg = replace(SepConfig(**meta_of(old)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
+    cfg = replace(SepConfig(**meta_of(a.init)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
     net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
-    for path, parts in ((old, ("sep", "att", "enc")), (a.lips, ("att",)), (a.voice, ("enc",))):  # the later ones win
+    for path, parts in ((a.init, ("sep", "att", "enc")), (a.lips or a.out / "student.pt", ("att",)), (a.voice, ("enc",))):  # the later ones win
         if path:
             load_parts(path, net, parts)
-    net.sep.requires_grad_(False)
-    for part in (net.att.v0, net.att.v1, net.att.v2, net.att.vo):
-        part.requires_grad_(False)  # as the student's head has it
-    head = SyncHead().to(dev).eval().requires_grad_(False)
-    load_parts(a.lips or a.out / "student.pt", head, ("",), "head.")
-    seen: list[Tensor] = []
-
-    def loss(_: float) -> Tensor:
-        each, like, who = attribution.loss_of(net, head, mx, a.batch, a.feature_noise)
-        seen.append(torch.stack([each, like, who]).detach())
-        return each + 3 * like + 0.2 * who
-
-    def judge() -> str:
-        parts = "/".join(f"{x:.3f}" for x in torch.stack(seen[-100:]).mean(0).tolist())
-        seen.clear()
-        return f"choice/likeness/speaker {parts}; {attribution.report(net, pack)}"
-
-    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), loss, judge, a.batch * a.seconds, 1e-3).run()
+    net.requires_grad_(False)
+    for part in (net.att.q1, net.att.q2):
+        part.requires_grad_(True)
+    Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), lambda _: attribution.loss_of(net, mx, a.batch, a.feature_noise),
+         lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-3).run()
     net.eval()
     text = "FINAL " + attribution.report(net, pack, quick=False)
     print(text)

@@ -20,6 +20,8 @@ export function noise(name: string, n: number): Float64Array {
 export function noiseWeight(name: string, shape: readonly number[]): WeightTensor {
   const count = shape.reduce((a, b) => a * b, 1);
   const v = noise(name, count);
+  // A share.
+  if (name === "att.keeping") return { shape, data: Float32Array.of(0.99 + 0.005 * v[0]!) };
   const scale = Math.sqrt((name.includes("lstm") ? 1 : 3) / shape.slice(1).reduce((a, b) => a * b, 1));
   const positive = name.endsWith("running_var") || (name.endsWith("weight") && shape.length === 1);
   const value = positive
@@ -86,9 +88,9 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     conv("att.a2", [h, h, 5]);
     conv("att.a3", [h, h, 5]);
     for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);
-    linear("att.asure", h, 1);
-    linear("att.who", h, c.edim);
-    for (const name of ["scale", "fit", "neither", "hold"]) out[`att.${name}`] = [];
+    conv("att.q1", [32, c.vdim, 5]);
+    linear("att.q2", 32, 1);
+    for (const name of ["scale", "fit", "neither", "keeping", "open"]) out[`att.${name}`] = [];
   } else {
     norm("sep.picture.norm", c.vdim);
     linear("sep.picture.inp", c.vdim, c.vhidden);

@@ -15,19 +15,20 @@ const FLOOR = 1e-5;
 const SPREAD = 2.5;
 /** Of the mean level, a picture. */
 const FOLLOW = 0.98;
-/** Share of the evidence that one picture keeps: from 2 s to 10 s, as it was trained. */
-const KEEPING = { least: 0.98, range: 0.016 } as const;
-const MEMORY_WEIGHT = 0.05;
+/** Of whether the lips spoke, a picture; and the size of the layer that tells it. */
+const LATELY = 0.92;
+const TALK = 32;
 
 /** What the blind separator gave: masks (1, T, bins) each, no one knows whose; `samples` (1, U * 1920): the sound of the step. */
 export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly samples: Value };
 
 /**
- * Whose voice is the one that belongs to the face? Both separated voices are compared with the lips, and with the voice memory; what
+ * Whose voice is the one that belongs to the face? Both separated voices are compared with the lips as the synchrony head does; what
  * each picture says is added up over seconds (state `evidence`), and the masks are mixed as far as each voice is believed to be the
- * wanted one. "Neither" is possible: the visible person is silent. Evidence is about what was seen and heard four pictures before, so
- * the comparison needs no look-ahead and adds no latency. While there is no picture nothing is forgotten: the choice outlasts a
- * cut-away. Names and layouts are those of train/attribution.py.
+ * wanted one ("neither" is possible) and the lips are believed to speak at all. Evidence is about what was seen and heard four pictures
+ * before, so the comparison needs no look-ahead and adds no latency; whether lips speak is told at once. While there is no picture
+ * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. A voice
+ * memory is not used yet.
  *
  * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the beliefs in the two voices are
  */
@@ -36,20 +37,25 @@ export function attribute(
   c: LiveConfig,
   a: AttributionConfig,
   clock: Clock,
-  on: Conditions,
+  { features, hasPicture }: Pick<Conditions, "features" | "hasPicture">,
   { masks, samples }: BlindVoices,
 ): { gain: Value; rest: Value; confidence: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const heard = voices(l, a, levels(l, a, clock, both, samples));
-  const seen = lips(l, c, a, on.features);
-  const total = gathered(l, evidence(l, c, a, on, seen, heard), on.hasPicture);
+  const seen = lips(l, c, a, features);
+  const found = op.mul(g, evidence(l, a, seen.rows, heard), hasPicture);
+  // What is left after a picture; all of it where there is none.
+  const keep = op.add(g, op.mul(g, hasPicture, scalar(l, "att.keeping") - 1), 1);
+  const total = fadingSum(l, found, op.unary(g, "Log", keep), "evidence");
+  const speaks = openness(l, seen.logit, hasPicture);
 
   // (2, U, 1) and "neither" -> shares of belief, the same for all frames of a unit.
   const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), scalar(l, "att.neither"));
   const belief = op.softmax(g, op.concat(g, [total, neither], 0), 0);
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
-  const weight = op.reshape(g, op.mul(g, op.slice(g, belief, 0, 0, 2), ones), [2, -1, 1]);
+  const wanted = op.mul(g, op.slice(g, belief, 0, 0, 2), speaks);
+  const weight = op.reshape(g, op.mul(g, wanted, ones), [2, -1, 1]);
   const gain = sumOfTwo(l, op.mul(g, weight, both));
   const apart = op.sub(g, op.slice(g, belief, 0, 0, 1), op.slice(g, belief, 0, 1, 2));
   return {
@@ -65,23 +71,34 @@ const scalar = (l: Layers, name: string): number => l.raw(name, [])[0]!;
 const sumOfTwo = (l: Layers, x: Value): Value => op.add(l.g, op.slice(l.g, x, 0, 0, 1), op.slice(l.g, x, 0, 1, 2));
 
 /** What one picture adds for each voice: lips (U, hidden), voices (2, U, hidden) -> (2, U, 1). */
-function evidence(l: Layers, c: LiveConfig, a: AttributionConfig, on: Conditions, seen: Value, heard: Value): Value {
+function evidence(l: Layers, a: AttributionConfig, seen: Value, heard: Value): Value {
   const g = l.g;
   const lipsVector = op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim));
   const voiceVector = op.unitRows(g, l.linear(heard, "att.ao", a.hidden, a.dim));
   const cosine = op.mul(g, op.reduceMean(g, op.mul(g, lipsVector, voiceVector), [2]), a.dim);
-  const sure = op.mul(g, op.unary(g, "Softplus", l.linear(heard, "att.asure", a.hidden, 1)), scalar(l, "att.scale"));
-  const bySight = op.mul(g, op.mul(g, sure, op.add(g, cosine, -scalar(l, "att.fit"))), on.hasPicture);
-  const alike = op.matMul(g, l.linear(heard, "att.who", a.hidden, c.edim), op.reshape(g, on.memory, [c.edim, 1]));
-  return op.add(g, bySight, op.mul(g, op.mul(g, alike, MEMORY_WEIGHT), on.hasMemory));
+  return op.mul(g, op.add(g, cosine, -scalar(l, "att.fit")), scalar(l, "att.scale"));
 }
 
-/** Features (U, vdim) -> rows (U, hidden), four pictures late. */
-function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value): Value {
+/** Logit (U, 1) of "these lips speak now" -> (1, U, 1), 0..1: opens at once, closes in about half a second; 1 without a picture. */
+function openness(l: Layers, now: Value, hasPicture: Value): Value {
   const g = l.g;
-  const y = op.gelu(g, l.causal(l.norm(features, "att.v0", c.vdim), "att.v1", c.vdim, a.hidden, 5, "seen_past").y);
+  const z = op.reshape(g, now, [1, -1, 1]);
+  const lately = fadingSum(l, op.mul(g, z, 1 - LATELY), g.scalar(Math.log(LATELY)), "lips_lately");
+  const speaks = op.unary(g, "Sigmoid", op.add(g, op.binary(g, "Max", z, lately), scalar(l, "att.open")));
+  return op.add(g, op.mul(g, op.add(g, speaks, -1), hasPicture), 1);
+}
+
+/** Features (U, vdim) -> rows (U, hidden), four pictures late; logit (U, 1) of speaking lips, not late. */
+function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value): { rows: Value; logit: Value } {
+  const g = l.g;
+  const first = l.causal(l.norm(features, "att.v0", c.vdim), "att.v1", c.vdim, a.hidden, 5, "seen_past");
+  const y = op.gelu(g, first.y);
   const last = l.causal(y, "att.v2", a.hidden, a.hidden, 5, "seen_past2");
-  return op.add(g, op.slice(g, last.rows, 0, 2, -2), op.gelu(g, last.y));
+  const talk = op.gelu(g, l.taps(first.rows, "att.q1", c.vdim, TALK, 5));
+  return {
+    rows: op.add(g, op.slice(g, last.rows, 0, 2, -2), op.gelu(g, last.y)),
+    logit: l.linear(talk, "att.q2", TALK, 1),
+  };
 }
 
 /**
@@ -145,21 +162,13 @@ function conv(l: Layers, x: Value, name: string, shape: readonly [number, number
   return op.conv(l.g, x, weight, l.vector(`${name}.bias`, shape[0]), { strides: [stride] });
 }
 
-/** e (2, U, 1), one row a picture -> what has come together by then, the older the less; with no picture nothing fades. */
-function gathered(l: Layers, e: Value, hasPicture: Value): Value {
-  const g = l.g;
-  const keeping = KEEPING.least + KEEPING.range / (1 + Math.exp(-scalar(l, "att.hold")));
-  const rate = op.unary(g, "Log", op.add(g, op.mul(g, hasPicture, keeping - 1), 1));
-  return fadingSum(l, e, rate, "evidence");
-}
-
-/** x (2, U, n) added up over time with the state `kept`; a unit later exp(rate) of it is left. */
+/** x (N, U, n) added up over time with the state `kept`; a unit later exp(rate) of it is left. */
 function fadingSum(l: Layers, x: Value, rate: Value, kept: string): Value {
   const g = l.g;
   const count = op.cumSum(g, op.add(g, op.mul(g, x, 0), 1), 1);
   const fade = op.unary(g, "Exp", op.mul(g, count, rate));
   const since = op.cumSum(g, op.div(g, x, fade), 1);
-  const total = op.mul(g, fade, op.add(g, since, l.state(kept, [2, 1, x.shape[2] as number])));
+  const total = op.mul(g, fade, op.add(g, since, l.state(kept, [x.shape[0] as number, 1, x.shape[2] as number])));
   l.keep(kept, op.slice(g, total, 1, -1));
   return total;
 }

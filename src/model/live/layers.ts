@@ -49,6 +49,12 @@ export class Layers {
     const g = this.g;
     const rows = op.concat(g, [this.state(kept, [kernel - 1, from]), x], 0);
     this.keep(kept, op.slice(g, rows, 0, -(kernel - 1)));
+    return { y: this.taps(rows, name, from, to, kernel), rows };
+  }
+
+  /** Conv1d over rows (T + kernel - 1, from) without padding -> (T, to). */
+  taps(rows: Value, name: string, from: number, to: number, kernel: number): Value {
+    const g = this.g;
     const taps = Array.from({ length: kernel }, (_, k) =>
       op.slice(g, rows, 0, k, k === kernel - 1 ? undefined : k - kernel + 1),
     );
@@ -58,7 +64,7 @@ export class Layers {
       for (let i = 0; i < from; i++)
         for (let k = 0; k < kernel; k++) w[(k * from + i) * to + o] = raw[(o * from + i) * kernel + k]!;
     const y = op.matMul(g, op.concat(g, taps, 1), g.weight(`${name}.weight`, [kernel * from, to], w));
-    return { y: op.add(g, y, this.vector(`${name}.bias`, to)), rows };
+    return op.add(g, y, this.vector(`${name}.bias`, to));
   }
 
   /** x (T, batch, size) -> the same shape; states h and c (1, batch, size) under `kept`_h and `kept`_c. */
