@@ -45,7 +45,11 @@ export function attribute(
     [2],
   );
   const cosine = op.mul(g, match, a.dim);
-  const sure = op.mul(g, op.unary(g, "Softplus", l.linear(heard, "att.asure", a.hidden, 1)), l.raw("att.scale", [])[0]!);
+  const sure = op.mul(
+    g,
+    op.unary(g, "Softplus", l.linear(heard, "att.asure", a.hidden, 1)),
+    l.raw("att.scale", [])[0]!,
+  );
   const bySight = op.mul(g, op.mul(g, sure, op.sub(g, cosine, l.raw("att.fit", [])[0]!)), on.hasPicture);
   const alike = op.matMul(g, l.linear(heard, "att.who", a.hidden, c.edim), op.reshape(g, on.memory, [c.edim, 1]));
   const byMemory = op.mul(g, op.mul(g, alike, MEMORY_WEIGHT), on.hasMemory);
