@@ -59,7 +59,8 @@ function options() {
   });
   if (values.help) return null;
   if (values.out === undefined) throw new UsageError("--out DIR is missing");
-  if (values.data === undefined && values.rendered === undefined) throw new UsageError("--data DIR or --rendered DIR is missing");
+  if (values.data === undefined && values.rendered === undefined)
+    throw new UsageError("--data DIR or --rendered DIR is missing");
   const part = /^(\d+)\/(\d+)$/.exec(values.part ?? "0/1");
   if (part === null) throw new UsageError(`--part is K/N, not "${values.part}"`);
   return {
@@ -178,6 +179,6 @@ async function main(): Promise<number> {
 
 process.exitCode = await main().catch((error: unknown) => {
   const known = error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS");
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}${known ? "\n\n" + USAGE : "\n"}`);
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}${known ? `\n\n${USAGE}` : "\n"}`);
   return 2;
 });

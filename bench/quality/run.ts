@@ -23,7 +23,10 @@ export function plan(sources: Sources, only: readonly string[] | null, limit: nu
   const jobs = CONDITIONS.filter((c) => only === null || only.includes(c.name)).flatMap((condition) => {
     const items = condition.items(sources);
     const count = Math.min(limit ?? items.length, items.length);
-    return Array.from({ length: count }, (_, i) => ({ condition, item: items[Math.floor((i * items.length) / count)]! }));
+    return Array.from({ length: count }, (_, i) => ({
+      condition,
+      item: items[Math.floor((i * items.length) / count)]!,
+    }));
   });
   if (jobs.length === 0) throw new Error("nothing to do: these conditions need --data or --rendered");
   return jobs;

@@ -39,7 +39,9 @@ export function conditionTable(condition: Condition, results: readonly Result[])
     condition.meaning,
     "",
     ...grid(["clips", "n", ...condition.columns.map((c) => c.head)], rows),
-    ...(skipped > 0 ? ["", `Left out: ${skipped} (${[...new Set(own.flatMap((r) => r.skipped ?? []))].join("; ")}).`] : []),
+    ...(skipped > 0
+      ? ["", `Left out: ${skipped} (${[...new Set(own.flatMap((r) => r.skipped ?? []))].join("; ")}).`]
+      : []),
     "",
   ];
 }
@@ -89,7 +91,13 @@ export function summarise(results: readonly Result[], cost: Cost | null): Summar
   const least = (limit: number) => (x: number) => x >= limit;
   const is = (test: (x: number) => boolean) => (x: number) => Number(test(x));
   const small = is((x) => Math.abs(x) < 0.5);
-  const plain = (head: string, value: number | undefined, unit: Figure["unit"], aim = "", limit = Number.NaN): Figure => ({
+  const plain = (
+    head: string,
+    value: number | undefined,
+    unit: Figure["unit"],
+    aim = "",
+    limit = Number.NaN,
+  ): Figure => ({
     head,
     product: value ?? null,
     frozen: null,
@@ -101,16 +109,48 @@ export function summarise(results: readonly Result[], cost: Cost | null): Summar
   const figures = [
     figure("two people, 0 dB: kept", "level0", "kept", "share", self, "85 %", least(0.85)),
     figure("SI-SDR improvement", "level0", "gain", "dB", self, "+3 dB", least(3)),
-    figure("improvement above 0", "level0", "gain", "share", is((x) => x > 0), "75 %", least(0.75)),
+    figure(
+      "improvement above 0",
+      "level0",
+      "gain",
+      "share",
+      is((x) => x > 0),
+      "75 %",
+      least(0.75),
+    ),
     figure("SDR", "level0", "sdr", "dB", self, "", () => true),
     figure("swap: both right", "swap", "both", "share", self, "88 %", least(0.88)),
     figure("rendered heads: kept", "rendered", "kept", "share", self, "97 %", least(0.97)),
     figure("rendered heads: improvement", "rendered", "gain", "dB", self, "+6 dB", least(6)),
-    figure("silent: other voice down by 10 dB after 1 s", "silent", "down", "share", is((x) => x <= -10), "all", least(1)),
-    figure("silent: next word loses under 3 dB", "silent", "word", "share", is((x) => x > -3), "all", least(1)),
+    figure(
+      "silent: other voice down by 10 dB after 1 s",
+      "silent",
+      "down",
+      "share",
+      is((x) => x <= -10),
+      "all",
+      least(1),
+    ),
+    figure(
+      "silent: next word loses under 3 dB",
+      "silent",
+      "word",
+      "share",
+      is((x) => x > -3),
+      "all",
+      least(1),
+    ),
     figure("cut-away: kept on the slide", "cutaway", "keptSlide", "share", self, "85 %", least(0.85)),
     figure("alone: level within 0.5 dB", "transparent", "change", "share", small, "all", least(1)),
-    figure("alone: SI-SDR over 20 dB", "transparent", "quality", "share", is((x) => x > 20), "all", least(1)),
+    figure(
+      "alone: SI-SDR over 20 dB",
+      "transparent",
+      "quality",
+      "share",
+      is((x) => x > 20),
+      "all",
+      least(1),
+    ),
     figure("frozen picture: no second changed by 0.5 dB", "frozen", "worst", "share", small, "all", least(1)),
     figure("no face: no second changed by 0.5 dB", "faceless", "worst", "share", small, "all", least(1)),
     plain("engine a hop, `low`, one thread", cost?.profiles.low.engineMs, "ms"),
