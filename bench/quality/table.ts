@@ -140,7 +140,7 @@ export function summarise(results: readonly Result[], cost: Cost | null): Summar
       "all",
       least(1),
     ),
-    figure("cut-away: kept on the slide", "cutaway", "keptSlide", "share", self, "85 %", least(0.85)),
+    figure("cut-away: right voice chosen on the slide", "cutaway", "chosenSlide", "share", self, "85 %", least(0.85)),
     figure("alone: level within 0.5 dB", "transparent", "change", "share", small, "all", least(1)),
     figure(
       "alone: SI-SDR over 20 dB",

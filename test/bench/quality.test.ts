@@ -120,6 +120,8 @@ test("one condition of a kind through the product; the same command does nothing
   assert.is(nothing!.gain, 0);
   assert.ok(Math.abs(nothing!.sdr! + 5) < 2, `SDR of the mixture ${nothing!.sdr}`);
   assert.ok(product!.separated! > 0.5, `separated in ${product!.separated}`);
+  // The sound as it is, whoever is the louder one in it, is no choice of a voice.
+  assert.is(found("cutaway").nothing!.chosenSlide, 0);
   // Without a face the product leaves the sound alone, whatever the network would say.
   assert.ok(found("faceless").product!.worst! < 0.01);
   const table = readFileSync(at("out", "table.md"), "utf8");

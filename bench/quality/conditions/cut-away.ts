@@ -10,6 +10,8 @@ import { labelsOf } from "./mixed.js";
 /** Seconds with the face, then without. */
 const FACE = 6;
 const SLIDE = 6;
+/** By so much the right voice must come forward: sound left as it is, in which it was the louder one, is no choice. */
+const CHOSEN_DB = 0.5;
 
 /** A face, then a slide, while both people go on. */
 export const CUT_AWAY: Condition = {
@@ -17,14 +19,15 @@ export const CUT_AWAY: Condition = {
   title: "Cut-away: 6 s of the face, then 6 s of a slide",
   meaning:
     "Both people talk for 12 s, equally loud; the picture shows one of them for 6 s, then a slide. Kept and improvement as with two people, for " +
-    "each half by itself. Without a memory of the voice the second half cannot differ from doing nothing.",
+    "each half by itself. Chosen: kept, and further ahead of the other voice than in the mixture, by 0.5 dB at least. Without a memory of the voice the second half cannot differ from doing nothing.",
   columns: [
     share("face: kept", "product", "keptFace"),
     meanDb("face: improvement (dB)", "product", "gainFace"),
     share("slide: kept", "product", "keptSlide"),
+    share("slide: chosen", "product", "chosenSlide"),
     meanDb("slide: improvement (dB)", "product", "gainSlide"),
     share("frozen picture, first half: kept", "frozen", "keptFace"),
-    share("frozen, second half: kept", "frozen", "keptSlide"),
+    share("frozen, second half: chosen", "frozen", "chosenSlide"),
     meanDb("frozen, second half: improvement", "frozen", "gainSlide"),
     share("nothing done, second half: kept", "nothing", "keptSlide"),
   ],
@@ -49,7 +52,10 @@ export const CUT_AWAY: Condition = {
               const where = span(from, to);
               const cut = (x: Float32Array): Float32Array => x.subarray(where.from, where.to);
               const quality = siSdr(cut(sound), cut(on));
-              values[`kept${half}`] = Number(quality > siSdr(cut(sound), cut(off)));
+              const ahead = quality - siSdr(cut(sound), cut(off));
+              values[`kept${half}`] = Number(ahead > 0);
+              const aheadBefore = siSdr(cut(mix), cut(on)) - siSdr(cut(mix), cut(off));
+              values[`chosen${half}`] = Number(ahead > 0 && ahead > aheadBefore + CHOSEN_DB);
               values[`gain${half}`] = bounded(quality - siSdr(cut(mix), cut(on)));
             }
             return values;
