@@ -1,10 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Evaluate } from "../src/file/evaluate.js";
 import { separateFile } from "../src/file/job.js";
-import { WAV_HEADER_BYTES } from "../src/file/wav.js";
 import { findModel } from "../src/model/cards.js";
 import { OnnxFaceDetector } from "../src/model/faces/detector.js";
 import type { Inference } from "../src/model/inference.js";
@@ -12,6 +11,7 @@ import { LocalInference } from "../src/model/local-inference.js";
 import { BUILT_IN_MODELS, FACES_MODEL } from "../src/supervisor/paths.js";
 import { siSdr } from "./val/metrics.js";
 import { makeMixture, type Pair, renderedPairs, validationPairs } from "./val/mixtures.js";
+import { readMono } from "./val/read-mono.js";
 
 /**
  * How well the product separates people it has not seen: mixtures of two voices at 0 dB, one of them visible, through the same
@@ -43,15 +43,6 @@ type Result = {
   /** Share of the steps in which the product separated. */
   readonly separated: number;
 };
-
-/** The mean of the channels of a WAV file by WavWriter. */
-function readMono(path: string, channels: number): Float32Array {
-  const bytes = readFileSync(path).subarray(WAV_HEADER_BYTES);
-  const all = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-  const mono = new Float32Array(all.length / channels);
-  for (let i = 0; i < all.length; i++) mono[Math.floor(i / channels)]! += all[i]! / channels;
-  return mono;
-}
 
 async function evaluatePair(pair: Pair, inference: Inference, folder: string): Promise<Result> {
   const { file, on, off } = makeMixture(pair, join(folder, "mixture.mov"));

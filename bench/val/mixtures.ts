@@ -23,9 +23,10 @@ const LEAST_SECONDS = 4;
 const MOST_SECONDS = 10;
 const PEAK = 0.9;
 
-type Row = Readonly<Record<string, string>>;
+export type Row = Readonly<Record<string, string>>;
 
-function readTsv(path: string): Row[] {
+/** Rows of a table with one line of column names. */
+export function readTsv(path: string): Row[] {
   const [head, ...lines] = readFileSync(path, "utf8").trimEnd().split("\n");
   const names = head!.split("\t");
   return lines.map((line) => {
@@ -34,7 +35,8 @@ function readTsv(path: string): Row[] {
   });
 }
 
-const gender = (text: string | undefined): string | null =>
+/** m or f, also where it is a guess; null: not known, or several people. */
+export const gender = (text: string | undefined): string | null =>
   text !== undefined && /^[mf]\??$/.test(text) ? text[0]! : null;
 
 /**
@@ -108,31 +110,41 @@ export function decode(path: string, seconds: number): Float32Array {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + (bytes.length & ~3)));
 }
 
+/** Voices as they are in a mixture: what is heard is `on` + `off`, and `off` the sum of `others`. */
+export type Mixed = {
+  readonly on: Float32Array;
+  readonly off: Float32Array;
+  readonly others: readonly Float32Array[];
+  readonly mix: Float32Array;
+};
+
 /**
- * Writes the mixture at 0 dB (speech levels equal) beside the untouched picture, as QuickTime with 24-bit sound, and returns the two
- * voices as they are in it. A voice that is too short begins again.
+ * Mixes a voice with others, all others equally loud and together `levelDb` below it (speech levels). Those that are too short begin
+ * again. Turned down as a whole where it would pass 0.9.
  */
-export function makeMixture(pair: Pair, file: string): Mixture {
-  const on = decode(pair.onVoice, pair.seconds);
-  const voice = decode(pair.offVoice, pair.seconds);
-  const off = Float32Array.from(on, (_, i) => voice[i % voice.length]!);
-  const level = speechRms(on) / speechRms(off);
+export function mixVoices(voice: Float32Array, others: readonly Float32Array[], levelDb: number): Mixed {
+  const wanted = speechRms(voice);
+  const equal = others.map((other) => {
+    const long = Float32Array.from(voice, (_, i) => other[i % other.length]!);
+    const level = wanted / speechRms(long);
+    return long.map((x) => x * level);
+  });
+  const sum = voice.map((_, i) => equal.reduce((a, other) => a + other[i]!, 0));
+  const level = others.length === 0 ? 1 : (10 ** (-levelDb / 20) * wanted) / speechRms(sum);
   let peak = 0;
-  for (let i = 0; i < on.length; i++) {
-    off[i]! *= level;
-    peak = Math.max(peak, Math.abs(on[i]! + off[i]!));
-  }
+  for (let i = 0; i < voice.length; i++) peak = Math.max(peak, Math.abs(voice[i]! + level * sum[i]!));
   const scale = Math.min(1, PEAK / peak);
-  const mix = new Float32Array(on.length);
-  for (let i = 0; i < on.length; i++) {
-    on[i]! *= scale;
-    off[i]! *= scale;
-    mix[i] = on[i]! + off[i]!;
-  }
-  const seconds = on.length / SAMPLE_RATE;
+  const on = voice.map((x) => x * scale);
+  const off = sum.map((x) => x * scale * level);
+  return { on, off, others: equal.map((o) => o.map((x) => x * scale * level)), mix: on.map((x, i) => x + off[i]!) };
+}
+
+/** Writes a sound (mono, 48 kHz) beside an untouched picture, as QuickTime with 24-bit sound. */
+export function writeClip(picture: string, sound: Float32Array, file: string): void {
+  const seconds = sound.length / SAMPLE_RATE;
   execFileSync(
     "ffmpeg",
-    ["-v", "error", "-y", "-i", pair.picture, "-f", "f32le", "-ar", String(SAMPLE_RATE), "-ac", "1", "-i", "-"].concat([
+    ["-v", "error", "-y", "-i", picture, "-f", "f32le", "-ar", String(SAMPLE_RATE), "-ac", "1", "-i", "-"].concat([
       "-map",
       "0:v:0",
       "-map",
@@ -145,7 +157,17 @@ export function makeMixture(pair: Pair, file: string): Mixture {
       "pcm_s24le",
       file,
     ]),
-    { input: Buffer.from(mix.buffer), timeout: 60_000, stdio: ["pipe", "ignore", "inherit"] },
+    {
+      input: Buffer.from(sound.buffer, sound.byteOffset, sound.byteLength),
+      timeout: 60_000,
+      stdio: ["pipe", "ignore", "inherit"],
+    },
   );
+}
+
+/** Writes the mixture at 0 dB beside the untouched picture and returns the two voices as they are in it. */
+export function makeMixture(pair: Pair, file: string): Mixture {
+  const { on, off, mix } = mixVoices(decode(pair.onVoice, pair.seconds), [decode(pair.offVoice, pair.seconds)], 0);
+  writeClip(pair.picture, mix, file);
   return { file, on, off };
 }

@@ -1,0 +1,184 @@
+import { fork } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import type { ModelCard } from "../src/model/card.js";
+import { findModel, readStreamCard } from "../src/model/cards.js";
+import { LocalInference } from "../src/model/local-inference.js";
+import { BUILT_IN_MODELS } from "../src/supervisor/paths.js";
+import { openModel } from "./quality/bench.js";
+import { type Cost, measureCost } from "./quality/cost.js";
+import { validationPeople } from "./quality/people.js";
+import { CONDITIONS, plan, runJobs } from "./quality/run.js";
+import { Store } from "./quality/store.js";
+import { aimTable, conditionTable, modelTable, type Summary, summarise } from "./quality/table.js";
+
+const USAGE = `Quality of the product on people it has not seen, beside its cost; docs/reference/quality.md says what each test means.
+
+  node dist/bench/quality.js --data DIR [--rendered DIR] --out DIR [--model NAME|PATH] [--only NAME,...] [--limit N] [--seed N]
+                             [--jobs N] [--threads N] [--beside DIR,...]
+
+  --data      folder of the evaluation data: manifest.tsv and audio/manifest.tsv; only rows of split "val" are read
+  --rendered  folder of rendered heads (bench/val/render-heads.py); --data or --rendered or both
+  --out       table.md, quality.json and items-*.jsonl: what is there already is not done again
+  --only      ${CONDITIONS.map((c) => c.name).join(", ")}
+  --limit     so many items of each condition, spread over all
+  --jobs      processes at once (1); each runs its network in --threads threads (1)
+  --beside    --out folders of other models, as rows beside this one
+`;
+
+/** Faults of the command line: no stack trace. */
+class UsageError extends Error {}
+
+function count(name: string, text: string | undefined, most: number): number | null {
+  if (text === undefined) return null;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > most)
+    throw new UsageError(`--${name} takes a whole number from 1 to ${most}, not "${text}"`);
+  return value;
+}
+
+function options() {
+  const { values } = parseArgs({
+    options: {
+      data: { type: "string" },
+      rendered: { type: "string" },
+      out: { type: "string" },
+      model: { type: "string", default: "live" },
+      only: { type: "string" },
+      limit: { type: "string" },
+      seed: { type: "string", default: "1" },
+      jobs: { type: "string", default: "1" },
+      threads: { type: "string", default: "1" },
+      beside: { type: "string" },
+      /** K/N: only this part of the items and no table; for the processes of --jobs. */
+      part: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return null;
+  if (values.out === undefined) throw new UsageError("--out DIR is missing");
+  if (values.data === undefined && values.rendered === undefined)
+    throw new UsageError("--data DIR or --rendered DIR is missing");
+  const part = /^(\d+)\/(\d+)$/.exec(values.part ?? "0/1");
+  if (part === null) throw new UsageError(`--part is K/N, not "${values.part}"`);
+  return {
+    ...values,
+    out: values.out,
+    part: { number: Number(part[1]), of: Number(part[2]) },
+    isPart: values.part !== undefined,
+    only: values.only?.split(",") ?? null,
+    limit: count("limit", values.limit, 100_000),
+    seed: count("seed", values.seed, 2 ** 31)!,
+    jobs: count("jobs", values.jobs, 64)!,
+    threads: count("threads", values.threads, 64)!,
+    beside: values.beside?.split(",") ?? [],
+  };
+}
+type Options = NonNullable<ReturnType<typeof options>>;
+
+/** The command without folders of this machine. */
+function commandOf(o: Options): string {
+  const words = ["node dist/bench/quality.js"];
+  if (o.data !== undefined) words.push("--data DIR");
+  if (o.rendered !== undefined) words.push("--rendered DIR");
+  words.push(`--model ${o.model.includes("/") ? "PATH" : o.model}`);
+  if (o.only !== null) words.push(`--only ${o.only.join(",")}`);
+  if (o.limit !== null) words.push(`--limit ${o.limit}`);
+  words.push(`--seed ${o.seed}`, "--out DIR");
+  return words.join(" ");
+}
+
+/** The parts as processes of their own; failed items of all. */
+async function runParts(o: Options): Promise<number> {
+  const part = (k: number): Promise<number> =>
+    new Promise((resolve) => {
+      const args = [...process.argv.slice(2), "--part", `${k}/${o.jobs}`];
+      const child = fork(fileURLToPath(import.meta.url), args);
+      child.on("exit", (code) => resolve(code === 0 ? 0 : 1));
+    });
+  return (await Promise.all(Array.from({ length: o.jobs }, (_, k) => part(k)))).reduce((a, b) => a + b, 0);
+}
+
+/** With one thread, when nothing else of this run is at work. */
+async function costOf(model: string): Promise<Cost> {
+  const inference = await LocalInference.open(await findModel(model, BUILT_IN_MODELS), { threads: 1 });
+  try {
+    return await measureCost(inference);
+  } finally {
+    await inference.close();
+  }
+}
+
+type Saved = { readonly model: string; readonly summary: Summary };
+
+function besides(folders: readonly string[]): { name: string; summary: Summary }[] {
+  return folders.map((folder) => {
+    const { model, summary } = JSON.parse(readFileSync(join(folder, "quality.json"), "utf8")) as Saved;
+    return { name: model, summary };
+  });
+}
+
+function write(o: Options, card: ModelCard, store: Store, cost: Cost): void {
+  const results = store.all();
+  const summary = summarise(results, cost);
+  const model = `${card.name} ${card.version}`;
+  const sha256 = card.sha256[card.files.step]!;
+  const rows = [{ name: model, summary }, ...besides(o.beside)];
+  const lines = [
+    `## Quality of ${model}`,
+    "",
+    `\`${commandOf(o)}\` (${card.files.step} SHA-256 \`${sha256}\`)`,
+    "",
+    `Times on ${cost.machine}.`,
+    "",
+    ...aimTable(summary),
+    "",
+    "### Models side by side",
+    "",
+    ...modelTable(rows),
+    "",
+    ...CONDITIONS.flatMap((c) => conditionTable(c, results)),
+  ];
+  writeFileSync(join(o.out, "table.md"), lines.join("\n"));
+  const json = { command: commandOf(o), model, sha256, seed: o.seed, cost, summary, results };
+  writeFileSync(join(o.out, "quality.json"), `${JSON.stringify(json, null, 1)}\n`);
+}
+
+async function main(): Promise<number> {
+  const o = options();
+  if (o === null) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const people = o.data === undefined ? null : validationPeople(o.data);
+  const jobs = plan({ people, rendered: o.rendered ?? null, seed: o.seed }, o.only, o.limit);
+  const card = await readStreamCard(await findModel(o.model, BUILT_IN_MODELS));
+  const identity = { model: `${card.name} ${card.version}`, sha256: card.sha256[card.files.step]!, seed: o.seed };
+  const store = new Store(o.out, identity);
+  besides(o.beside); // a wrong folder is told before the work, not after it
+  let failed = 0;
+  if (o.jobs > 1 && !o.isPart) {
+    failed = await runParts(o);
+    store.read();
+  } else {
+    const inference = await openModel(o.model, o.threads);
+    try {
+      failed = await runJobs(jobs, o.part, inference, store, (line) => process.stderr.write(`${line}\n`));
+    } finally {
+      await inference.close();
+    }
+  }
+  if (o.isPart) return failed === 0 ? 0 : 1;
+  write(o, card, store, await costOf(o.model));
+  if (failed > 0) process.stderr.write("some items failed (above); the same command tries them again\n");
+  else process.stderr.write(`${join(o.out, "table.md")} and quality.json are written\n`);
+  return failed === 0 ? 0 : 1;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  const known = error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS");
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}${known ? `\n\n${USAGE}` : "\n"}`);
+  return 2;
+});

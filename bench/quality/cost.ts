@@ -1,0 +1,74 @@
+import { cpus, loadavg } from "node:os";
+import { HOP_UNITS, latencyPlan, type Profile } from "../../src/channel/latency.js";
+import type { ModelCard } from "../../src/model/card.js";
+import type { Inference } from "../../src/model/inference.js";
+import { SAMPLE_RATE } from "../../src/pipeline/types.js";
+import { random } from "../val/metrics.js";
+import { median } from "./condition.js";
+
+/** Of one face. Times are those of this machine under the load that it had. */
+export type Cost = {
+  readonly parameters: number;
+  /** Multiply-adds per second of feed. */
+  readonly macPerSecond: number;
+  readonly guardMs: number;
+  readonly profiles: Readonly<Record<Profile, ProfileCost>>;
+  readonly machine: string;
+};
+export type ProfileCost = {
+  readonly hopMs: number;
+  readonly guardAndHopMs: number;
+  /** All that a sample waits for in a channel (src/channel/latency.ts). */
+  readonly declaredMs: number;
+  /** Median of the engine's time for one hop, one thread. */
+  readonly engineMs: number;
+  /** Engine time as a share of the hop: of one core. */
+  readonly coreShare: number;
+};
+
+const RUNS = 40;
+const ms = (samples: number): number => (1000 * samples) / SAMPLE_RATE;
+
+/** `inference`: with one thread. */
+export async function measureCost(inference: Inference): Promise<Cost> {
+  const { card } = inference;
+  const profiles: Partial<Record<Profile, ProfileCost>> = {};
+  for (const profile of Object.keys(HOP_UNITS) as Profile[]) {
+    const units = HOP_UNITS[profile];
+    const hopMs = ms(units * card.unitSamples);
+    const engineMs = median(await stepTimes(inference, card, units));
+    profiles[profile] = {
+      hopMs,
+      guardAndHopMs: hopMs + ms(card.guardSamples),
+      declaredMs: latencyPlan(profile, card).declaredMs,
+      engineMs,
+      coreShare: engineMs / hopMs,
+    };
+  }
+  const load = loadavg()
+    .map((x) => x.toFixed(1))
+    .join(" ");
+  return {
+    parameters: card.parameters,
+    macPerSecond: card.macPerSecond,
+    guardMs: ms(card.guardSamples),
+    profiles: profiles as Record<Profile, ProfileCost>,
+    machine: `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, load ${load}, Node ${process.version}`,
+  };
+}
+
+async function stepTimes(inference: Inference, card: ModelCard, units: number): Promise<number[]> {
+  const draw = random(units);
+  const length = units * card.unitSamples;
+  const samples = Float32Array.from({ length }, () => 0.2 * (draw() - 0.5));
+  const crops = Uint8Array.from({ length: units * card.picture.side ** 2 }, () => 256 * draw());
+  const times: number[] = [];
+  for (let i = 0; i < RUNS; i++) {
+    const step = { session: "cost", track: units, reset: i === 0, atSample: i * length, units, memory: null };
+    const { engineMs } = await inference.step({ ...step, samples, crops, hasPicture: true });
+    // The first ones grow the engine's buffers.
+    if (i >= 3) times.push(engineMs);
+  }
+  inference.forget("cost");
+  return times;
+}
