@@ -12,8 +12,8 @@ export type TrackKind = "sound" | "picture";
 /** The wall clock of reports is read to a few milliseconds by some senders; nearer than this the picture is moved in steps. */
 const JUMP_MS = 40;
 /**
- * Some senders write into a report when they sent a packet, not when its sound or picture was captured: off by what their machine was
- * late then. The middle of so many reports is used.
+ * Some senders write into a report when they sent a packet, not when its sound or picture was captured: later by what their machine was
+ * late then, never earlier. So the earliest of so many reports is believed.
  */
 const REPORTS = 9;
 /** Per picture. Not visible, and faster than any clock drifts. */
@@ -86,7 +86,7 @@ export class TrackClock {
   #follow(picture: Track): void {
     const sound = this.#tracks.sound;
     if (picture.wallMs.length === 0 || sound.wallMs.length === 0 || sound.offsetMs === null) return;
-    const error = sound.offsetMs + (median(picture.wallMs) - median(sound.wallMs)) - picture.offsetMs!;
+    const error = sound.offsetMs + (Math.min(...picture.wallMs) - Math.min(...sound.wallMs)) - picture.offsetMs!;
     if (Math.abs(error) > MAX_SKEW_MS) {
       this.counters.reports_ignored += 1;
       picture.wallMs = [];
@@ -95,8 +95,4 @@ export class TrackClock {
       picture.offsetMs! += error;
     } else picture.offsetMs! += Math.max(-STEP_MS, Math.min(STEP_MS, error));
   }
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
 }
