@@ -1,5 +1,5 @@
 import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
-import { engineName } from "../engines/onnxruntime.js";
+import { OnnxEngine } from "../engines/onnxruntime.js";
 import { OnnxFaceDetector } from "../faces/detector.js";
 import { LocalInference } from "../local-inference.js";
 import { InferenceServer } from "./child.js";
@@ -41,7 +41,7 @@ async function configure(settings: Extract<ToInference, { type: "configure" }>):
     await server.close();
     await inference.close();
   };
-  say({ type: "ready", engine: engineName, warmUpMs: Math.round(performance.now() - begin) });
+  say({ type: "ready", engine: await OnnxEngine.version(), warmUpMs: Math.round(performance.now() - begin) });
 }
 
 async function end(code: number): Promise<void> {
