@@ -1,5 +1,5 @@
 /** Every engine, the fastest expected one first. `cpu` is the measure for the others: what differs from it is not used. */
-export const ENGINES = ["tensorrt", "cuda", "webgpu", "cpu", "wasm"] as const;
+export const ENGINES = ["tensorrt", "cuda", "webgpu", "cpu", "tensorflow", "wasm"] as const;
 export type EngineName = (typeof ENGINES)[number];
 export const ENGINE_CHOICES = ["auto", ...ENGINES] as const;
 export type EngineChoice = (typeof ENGINE_CHOICES)[number];

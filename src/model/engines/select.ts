@@ -35,7 +35,7 @@ export type SelectOptions = {
 
 const TRIAL_LIMIT_MS = 12_000;
 /** Where the CPU's engine does not load, the first of these that does is taken, unchecked: there is nothing to check it by. */
-const LAST_RESORTS = ["wasm"] as const satisfies readonly EngineName[];
+const LAST_RESORTS = ["tensorflow", "wasm"] as const satisfies readonly EngineName[];
 
 /**
  * Opens a model in the engine that was asked for, or with `auto` in the fastest that gives the CPU's numbers (TOLERANCE): engines are

@@ -90,6 +90,7 @@ function choose(
     tensorrt: maker("tensorrt"),
     cuda: maker("cuda"),
     webgpu: maker("webgpu"),
+    tensorflow: maker("tensorflow"),
     wasm: maker("wasm"),
     cpu,
     ...more.makers,
@@ -111,9 +112,9 @@ test("auto takes the first that gives the CPU's numbers and is faster, and says 
   const { report } = engine;
   assert.is(report.running, "webgpu");
   assert.is(report.code, null);
-  const { wasm, ...others } = reasons(report);
+  const { wasm, tensorflow, ...others } = reasons(report);
   assert.equal(others, { tensorrt: "no-device", cuda: "differs", webgpu: null, cpu: "not-needed" });
-  assert.is(wasm, "not-needed");
+  assert.equal([tensorflow, wasm], ["not-needed", "not-needed"]);
   const of = (name: string) => report.tries.find((t) => t.name === name)!;
   assert.ok(of("cuda").error! > TOLERANCE && of("webgpu").error === 0 && of("webgpu").warmUpMs !== null);
   assert.ok(of("cpu").runMs! > 0);

@@ -9,7 +9,7 @@ import { testInputs } from "../paper/support.js";
 
 export type Net = { readonly name: string; readonly bytes: Uint8Array; readonly inputs: TensorMap };
 
-const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/dist\/$/, "/");
+export const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/dist\/$/, "/");
 export const shipped = (file: string): string => `${root}models/live/${file}`;
 
 /** The shipped streaming network and its voice encoder (1.02 s of a chirp). */
@@ -28,8 +28,12 @@ export function liveNets(): Net[] {
 }
 
 /** The paper's network with every layer: 32 pixels, 1/32 of the channels. */
-export function paperNet(form: "training" | "folded" | "unfolded" = "folded", preset: "full" | "shift" = "full"): Net {
-  const size = { width: 1 / 32, image: 32 } as const;
+export function paperNet(
+  form: "training" | "folded" | "unfolded" = "folded",
+  preset: "full" | "shift" = "full",
+  frames?: number,
+): Net {
+  const size = { width: 1 / 32, image: 32, ...(frames ? { frames } : {}) } as const;
   const graph = paperGraph(preset, randomVariables(preset, { width: size.width, seed: 7 }), { ...size, form });
   return { name: `${preset}, ${form}`, bytes: graph.write(), inputs: testInputs(graph) };
 }
