@@ -75,10 +75,17 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
   }
   let engine: Engine | null = null;
   try {
-    const wanted = asked === "auto" ? ENGINES.slice(0, ENGINES.indexOf("cpu")) : asked === "cpu" ? [] : [asked];
+    const wanted: EngineName[] = [];
+    for (const name of asked === "auto" ? ENGINES.slice(0, ENGINES.indexOf("cpu")) : asked === "cpu" ? [] : [asked]) {
+      const missing = await makers[name].missing(asked !== "auto");
+      if (missing && strict && asked !== "auto") throw missing;
+      if (missing) note(name, missing.reason, missing.detail);
+      else wanted.push(name);
+    }
+    // Nothing to compare with: no window is run for nothing, a large network takes seconds.
     if (wanted.length === 0) {
       note("cpu", null, reference.label);
-      return guarded(reference, null);
+      return guarded(reference, null, asked === "auto" || asked === "cpu" ? null : "SL_ENGINE_FALLBACK");
     }
     const want = await reference.run(trial);
     const warmUpMs = performance.now() - begin;
@@ -106,8 +113,6 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
   /** @throws EngineError */
   async function candidate(name: EngineName, want: TensorMap, cpuMs: number): Promise<Engine> {
     const named = asked !== "auto";
-    const missing = await makers[name].missing(named);
-    if (missing) throw missing;
     const tried = await attempt(name, model, trial, { threads, limitMs });
     const measured = { warmUpMs: tried.warmUpMs, runMs: tried.runMs, error: largestError(tried.outputs, want) };
     judge(name, measured, named ? null : cpuMs);

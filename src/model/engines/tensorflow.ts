@@ -22,6 +22,8 @@ let found: Promise<Library> | null = null;
  */
 export async function findTensorFlow(packages: readonly string[] = PACKAGES): Promise<Library> {
   const faults: string[] = [];
+  // Its notes about the processor are no warnings, and would stand in the log as such.
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= "1";
   const extra = process.env.SIGHTLINE_TFJS;
   const bases = [...(extra ? [join(resolve(extra), "package.json")] : []), import.meta.url];
   for (const name of packages) {
