@@ -18,9 +18,9 @@ STAMPS := .work/stamps
 SOURCES := $(shell find src test bench demo models -type f -not -path '*/__pycache__/*' 2>/dev/null)
 ARGS ?=
 
-.PHONY: run test check build fuzz clean distclean help
+.PHONY: run test test-tfjs check build fuzz clean distclean help
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile | expand -t 18
 
 run: $(STAMPS)/apt-run dist/.stamp ## set up, build and start Sightline with the demonstration channel
 	@exec node dist/src/cli/main.js serve --demo $(ARGS)
@@ -28,6 +28,10 @@ run: $(STAMPS)/apt-run dist/.stamp ## set up, build and start Sightline with the
 test: $(STAMPS)/apt-run $(STAMPS)/apt-test dist/.stamp ## set up, build, lint and run all tests (FILES=part-of-a-path runs some)
 	@npx --no-install biome check .
 	@node dist/test/run.js $(FILES)
+
+test-tfjs: $(STAMPS)/apt-run dist/.stamp ## prepare tfjs-node in .work/tfjs (1.6 GB, built against TensorFlow's Python wheel) and run the engines' tests
+	@scripts/tfjs-setup.sh
+	@node dist/test/run.js test/model/engines
 
 build: $(STAMPS)/apt-run dist/.stamp ## set up and compile into dist/
 

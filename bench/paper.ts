@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { engineName, OnnxEngine } from "../src/model/engines/onnxruntime.js";
+import { OnnxEngine } from "../src/model/engines/onnxruntime.js";
 import { references, withoutTorch } from "../test/model/paper/reference.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine, median } from "./support/numbers.js";
@@ -69,7 +69,7 @@ function line(what: string, cost: Cost, against: Cost | null): void {
 if (values.measure) await measure(values.measure, positionals[0]!);
 else {
   const reason = withoutTorch();
-  console.log(`${engineName}, ${threads} threads, ${machine()}`);
+  console.log(`${await OnnxEngine.version()}, ${threads} threads, ${machine()}`);
   console.log(
     `  ${"".padEnd(24)}${cells(["least ms", "median", "CPU ms", "first", "peak MiB", "ratio", "CPU"], WIDTHS)}   (ratio to PyTorch)`,
   );

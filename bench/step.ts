@@ -1,5 +1,5 @@
 import { cpus } from "node:os";
-import { engineName, OnnxEngine, type TensorMap, tensor } from "../src/model/engines/onnxruntime.js";
+import { OnnxEngine, type TensorMap, tensor } from "../src/model/engines/onnxruntime.js";
 import { type LiveConfig, liveConfig, UNIT } from "../src/model/live/config.js";
 import { stepGraph } from "../src/model/live/graph.js";
 import type { WeightTensor } from "../src/model/weights.js";
@@ -63,7 +63,7 @@ async function measure(
 
 const models = process.argv.slice(2);
 console.log(
-  `${engineName}, Node ${process.version}, ${cpus()[0]?.model ?? "?"} (${cpus().length} cores), 1 thread, weights random`,
+  `${await OnnxEngine.version()}, Node ${process.version}, ${cpus()[0]?.model ?? "?"} (${cpus().length} cores), 1 thread, weights random`,
 );
 console.log(
   "model            | parameters  GMAC/s  file MB  load ms | units  sound ms  p50 ms  p95 ms  p99 ms  cpu ms  ms/unit  share of a core",

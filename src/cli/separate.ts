@@ -1,3 +1,4 @@
+import { ENGINE_CHOICES, type EngineChoice } from "../model/engines/names.js";
 import { command, UsageError } from "./command.js";
 
 /** What file mode is asked to do; src/file/separate.ts takes it. */
@@ -15,6 +16,7 @@ export type SeparateArguments = {
   readonly cam: boolean;
   readonly paper: boolean;
   readonly releaseExact: boolean;
+  readonly engine: EngineChoice;
   readonly json: boolean;
 };
 
@@ -56,6 +58,12 @@ export const separateCommand = command({
       type: "boolean",
       description: "with --paper: to the letter of the authors' release (left channel, 1.5 times too loud, hard seams)",
     },
+    engine: {
+      type: "enum",
+      description: "what computes the model: auto takes the fastest that gives the CPU's numbers",
+      options: [...ENGINE_CHOICES],
+      default: "auto",
+    },
     json: { type: "boolean", description: "progress and results as JSON lines" },
   },
   async run({ args }) {
@@ -69,6 +77,7 @@ export const separateCommand = command({
       cam: args.cam === true,
       paper: args.paper === true,
       releaseExact: args.releaseExact === true,
+      engine: args.engine as EngineChoice,
       json: args.json === true,
     };
     if (options.releaseExact && !options.paper) throw new UsageError("--release-exact goes with --paper");

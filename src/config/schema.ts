@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ENGINE_CHOICES } from "../model/engines/names.js";
 
 /**
  * The one source of configuration: types, defaults, sightline.example.yml, docs/reference/configuration.md and the errors of
@@ -126,6 +127,10 @@ export const config = z.strictObject({
     example: "/srv/models",
   }),
   inferenceThreads: z.int().min(1).max(64).default(1).meta({ about: "threads of the inference engine" }),
+  engine: z.enum(ENGINE_CHOICES).default("auto").meta({
+    about:
+      "what computes the models: `auto` takes the fastest that gives the CPU's numbers; a named one that cannot be used here is replaced by `cpu`, visibly",
+  }),
   memoryWarnMb: z
     .int()
     .min(64)

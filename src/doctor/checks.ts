@@ -6,7 +6,15 @@ import { ConfigError } from "../config/error.js";
 import { defaultConfig, type LoadedConfig, loadConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
 import { listModels, verifyModel } from "../model/cards.js";
-import { BUILT_IN_MODELS, FACES_MODEL, modelFolder, PACKAGE_ROOT, pageFolder } from "../supervisor/paths.js";
+import type { EngineReport } from "../model/engines/guarded.js";
+import {
+  BUILT_IN_MODELS,
+  FACES_MODEL,
+  modelFolder,
+  PACKAGE_ROOT,
+  pageFolder,
+  sourceFile,
+} from "../supervisor/paths.js";
 import { portFault } from "../supervisor/serve.js";
 import { reachable } from "../supervisor/urls.js";
 import { ELEMENTS } from "./elements.js";
@@ -24,6 +32,8 @@ export type Check = {
 export type DoctorOptions = { readonly configFile: string | null };
 
 const RUN_TIMEOUT_MS = 20_000;
+/** Loading a model and trying three engines. */
+const ENGINE_TIMEOUT_MS = 60_000;
 const LEAST_NODE = 20;
 const LEAST_DISK_BYTES = 1e9;
 const LEAST_MEMORY_BYTES = 1.5e9;
@@ -31,7 +41,14 @@ const LEAST_MEMORY_BYTES = 1.5e9;
 /** Looks at everything that Sightline needs. Starts and changes nothing that stays. */
 export async function examine(options: DoctorOptions): Promise<Check[]> {
   const { config, check } = configuration(options.configFile);
-  const parts = await Promise.all([gstreamer(), addon(), engine(), models(config, options.configFile), ports(config)]);
+  const parts = await Promise.all([
+    gstreamer(),
+    addon(),
+    engine(),
+    chosen(config, options.configFile),
+    models(config, options.configFile),
+    ports(config),
+  ]);
   return [node(), ...machine(), check, ...parts.flat(), ...files()];
 }
 
@@ -196,6 +213,46 @@ async function engine(): Promise<Check[]> {
   }
 }
 
+/** Which engine the service would take for its model, and why no other. */
+async function chosen(config: LoadedConfig, configFile: string | null): Promise<Check[]> {
+  const model = Object.values(config.channels)[0]?.model ?? "live";
+  const folder = modelFolder(model, config.models, configFile);
+  const args = [sourceFile("doctor/engine-report"), folder, config.engine, `${config.inferenceThreads}`];
+  const { out, error } = await run(process.execPath, [...process.execArgv, ...args], undefined, ENGINE_TIMEOUT_MS);
+  const base = { area: "engine", name: `engine: ${config.engine}` } as const;
+  // A model that is missing or damaged is told under `models`.
+  if (error !== null)
+    return [
+      {
+        ...base,
+        state: "warn",
+        detail: `could not be tried with ${model}: ${lastLine(error)}`,
+        fix: `mend the model: \`sightline model info ${folder}\``,
+      },
+    ];
+  const { label, code, tries } = JSON.parse(out) as EngineReport;
+  const fix = `set \`engine\` (SIGHTLINE_ENGINE) to auto, or mend what is said of ${config.engine} below`;
+  return [
+    {
+      ...base,
+      state: code === null ? "ok" : "warn",
+      detail: `${label} runs ${model}${code ? ` in its place [${code}]` : ""}`,
+      fix: code ? fix : null,
+    },
+    ...tries
+      .filter((t) => t.reason !== null)
+      .map(
+        (t): Check => ({
+          area: "engine",
+          name: t.name,
+          state: "ok",
+          detail: `not used (${t.reason}): ${t.detail}`,
+          fix: null,
+        }),
+      ),
+  ];
+}
+
 async function models(config: LoadedConfig, configFile: string | null): Promise<Check[]> {
   const shipped = config.models ?? BUILT_IN_MODELS;
   const folders = new Map<string, string>();
@@ -273,12 +330,17 @@ async function isSightline(http: string): Promise<boolean> {
   }
 }
 
-function run(file: string, args: readonly string[], cwd?: string): Promise<{ out: string; error: string | null }> {
+function run(
+  file: string,
+  args: readonly string[],
+  cwd?: string,
+  timeout = RUN_TIMEOUT_MS,
+): Promise<{ out: string; error: string | null }> {
   return new Promise((resolve) => {
     execFile(
       file,
       args,
-      { timeout: RUN_TIMEOUT_MS, killSignal: "SIGKILL", maxBuffer: 16e6, ...(cwd ? { cwd } : {}) },
+      { timeout, killSignal: "SIGKILL", maxBuffer: 16e6, ...(cwd ? { cwd } : {}) },
       (error, out, stderr) => {
         const code = (error as NodeJS.ErrnoException | null)?.code;
         resolve({

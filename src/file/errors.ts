@@ -29,6 +29,7 @@ export type FileWarning = {
     | "SL_FILE_JUMP"
     | "SL_FILE_RESIZED"
     | "SL_FILE_CODEC"
-    | "SL_FILE_MUX";
+    | "SL_FILE_MUX"
+    | "SL_ENGINE_FALLBACK";
   readonly message: string;
 };

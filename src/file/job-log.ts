@@ -1,3 +1,4 @@
+import type { EngineReport } from "../model/engines/guarded.js";
 import { FileError, type FileWarning } from "./errors.js";
 import type { Progress } from "./progress.js";
 
@@ -25,6 +26,13 @@ export class JobLog {
 
   constructor(options: JobLogOptions) {
     this.#o = options;
+  }
+
+  /** Says so when the engine failed on the way. */
+  engine({ code, label, tries }: EngineReport): void {
+    if (code === null) return;
+    const failed = tries.find((t) => t.reason === "failed");
+    this.warn(code, `${failed?.name ?? "the engine"} failed (${failed?.detail ?? "unknown"}); went on with ${label}`);
   }
 
   get wallSeconds(): number {

@@ -4,6 +4,8 @@ import { availableParallelism } from "node:os";
 import { HOP_UNITS } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { findModel, loadWindow, readCard } from "../model/cards.js";
+import type { EngineChoice } from "../model/engines/engine.js";
+import type { EngineReport } from "../model/engines/guarded.js";
 import { OnnxFaceDetector } from "../model/faces/detector.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
@@ -44,6 +46,8 @@ export type SeparateOptions = {
   /** False: only the two WAV files and highlight.jsonl. */
   readonly mp4?: boolean;
   readonly threads?: number;
+  /** Default `auto`. One that is named must work: SL_ENGINE_UNAVAILABLE else. */
+  readonly engine?: EngineChoice;
   readonly evaluate?: Evaluate;
   readonly onProgress?: (progress: Progress) => void;
   readonly onWarning?: (warning: FileWarning) => void;
@@ -56,6 +60,8 @@ export type SeparateReport = {
   readonly samples: number;
   readonly channels: number;
   readonly model: string;
+  /** Engine that ran at the end: package, version, device. Null: an open model of the caller's. */
+  readonly engine: string | null;
   readonly steps: number;
   /** Steps by what was done with their sound: `separated`, or the reason why it was left alone. */
   readonly modes: Readonly<Record<string, number>>;
@@ -102,10 +108,10 @@ type Opened = { readonly job: Job | WindowJob; close(): Promise<void> };
 
 /** The job that the model's kind wants. */
 async function open(options: SeparateOptions, results: Results): Promise<Opened> {
-  const { inference, model = "live", threads = Math.min(4, availableParallelism()) } = options;
+  const { inference, model = "live", engine = "auto", threads = Math.min(4, availableParallelism()) } = options;
   const folder = inference === undefined ? await findModel(model, BUILT_IN_MODELS) : null;
   if (folder !== null && (await readCard(folder)).kind === "window") {
-    const window = await PaperWindow.open(await loadWindow(folder), { threads });
+    const window = await PaperWindow.open(await loadWindow(folder), { threads, engine, strict: true });
     return { job: new WindowJob(options, window, results), close: () => window.close() };
   }
   if (options.paper || options.releaseExact) {
@@ -114,11 +120,13 @@ async function open(options: SeparateOptions, results: Results): Promise<Opened>
   }
   if (folder === null) return { job: new Job(options, inference!, results), close: async () => undefined };
   const faces = await OnnxFaceDetector.open(FACES_MODEL, { threads });
-  const own = await LocalInference.open(folder, { threads, faces }).catch(async (error: unknown) => {
-    await faces.close();
-    throw error;
-  });
-  return { job: new Job(options, own, results), close: () => own.close() };
+  const own = await LocalInference.open(folder, { threads, faces, engine, strict: true }).catch(
+    async (error: unknown) => {
+      await faces.close();
+      throw error;
+    },
+  );
+  return { job: new Job(options, own, results, () => own.engines), close: () => own.close() };
 }
 
 let sessions = 0;
@@ -134,7 +142,12 @@ class Job {
   #hasPictures = false;
   #sound: MuxSound | null = null;
 
-  constructor(options: SeparateOptions, inference: Inference, results: Results) {
+  constructor(
+    options: SeparateOptions,
+    inference: Inference,
+    results: Results,
+    private readonly engines: () => EngineReport | null = () => null,
+  ) {
     this.#o = options;
     this.#inference = inference;
     this.#results = results;
@@ -263,11 +276,14 @@ class Job {
 
   report(): Omit<SeparateReport, "files"> {
     const { card } = this.#inference;
+    const engines = this.engines();
+    if (engines) this.#log.engine(engines);
     return {
       seconds: this.#sound!.samples / SAMPLE_RATE,
       samples: this.#sound!.samples,
       channels: this.#sound!.channels,
       model: `${card.name} ${card.version}`,
+      engine: engines?.label ?? null,
       steps: this.#steps,
       modes: this.#modes,
       engineMs: Math.round(this.#engineMs),

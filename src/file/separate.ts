@@ -39,7 +39,7 @@ export async function runSeparate({ json, ...options }: SeparateArguments): Prom
   }
 }
 
-function summary({ seconds, wallSeconds, modes, model }: SeparateReport): string {
+function summary({ seconds, wallSeconds, modes, model, engine }: SeparateReport): string {
   const total = Object.values(modes).reduce((a, b) => a + b, 0);
   const left = Object.entries(modes).filter(([mode]) => mode !== "separated");
   const reasons: Readonly<Record<string, string>> = CODES;
@@ -47,5 +47,5 @@ function summary({ seconds, wallSeconds, modes, model }: SeparateReport): string
     ([code, n]) => `  ${Math.round((100 * n) / total)} % left as it is: ${reasons[code] ?? code} [${code}]`,
   );
   const speed = (seconds / wallSeconds).toFixed(1);
-  return [`${seconds.toFixed(1)} s with model ${model}, ${speed} times real time`, ...lines].join("\n");
+  return [`${seconds.toFixed(1)} s with model ${model} on ${engine}, ${speed} times real time`, ...lines].join("\n");
 }

@@ -173,12 +173,14 @@ export class WindowJob {
   }
 
   report(): Omit<SeparateReport, "files"> {
-    const { card } = this.#model;
+    const { card, engines } = this.#model;
+    this.#log.engine(engines);
     return {
       seconds: this.#sound!.samples / SAMPLE_RATE,
       samples: this.#sound!.samples,
       channels: this.#sound!.channels,
       model: `${card.name} ${card.version}`,
+      engine: engines.label,
       steps: this.#windows,
       modes: this.#modes,
       engineMs: Math.round(this.#engineMs),

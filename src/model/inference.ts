@@ -45,6 +45,7 @@ export class InferenceError extends Error {
       | "SL_INFERENCE_STATE_LOST"
       | "SL_INFERENCE_LATE"
       | "SL_MODEL_INVALID"
+      | "SL_ENGINE_UNAVAILABLE"
       | "SL_INFERENCE_FAILED",
     message: string,
   ) {

@@ -1,6 +1,10 @@
 import type { ModelCard } from "./card.js";
 import { type LoadedModel, loadModel } from "./cards.js";
-import { OnnxEngine, type TensorMap, tensor } from "./engines/onnxruntime.js";
+import { type Engine, type EngineChoice, type TensorMap, tensor } from "./engines/engine.js";
+import type { EngineReport, GuardedEngine } from "./engines/guarded.js";
+import { OnnxEngine } from "./engines/onnxruntime.js";
+import { openEngine } from "./engines/select.js";
+import { stepTrial } from "./engines/trial-inputs.js";
 import {
   type Detection,
   type Inference,
@@ -21,6 +25,12 @@ export type LocalOptions = {
   readonly threads: number;
   /** Closed together with this object. Without one, detectFaces fails. */
   readonly faces?: FaceDetector;
+  /** For the step network; the voice encoder, run once in a while, stays on the CPU. Default `cpu`. */
+  readonly engine?: EngineChoice;
+  /** As in `openEngine`: a named engine that cannot be used is an error. */
+  readonly strict?: boolean;
+  /** Called when the engine failed and the CPU took over. */
+  readonly onFallback?: (report: EngineReport) => void;
 };
 
 /** The state of one track: tensors by name and the sample at which the next step must begin. */
@@ -54,8 +64,8 @@ export class LocalInference implements Inference {
 
   private constructor(
     model: LoadedModel,
-    private readonly engine: OnnxEngine,
-    private readonly voice: OnnxEngine | null,
+    private readonly engine: GuardedEngine,
+    private readonly voice: Engine | null,
     private readonly faces: FaceDetector | null,
   ) {
     this.card = model.card;
@@ -67,8 +77,12 @@ export class LocalInference implements Inference {
     const { card, folder } = loaded;
     const no = (what: string): InferenceError =>
       new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${what}`);
-    const engine = await OnnxEngine.open(loaded.step, options, `${folder}/${card.files.step}`);
-    let voice: OnnxEngine | null = null;
+    const what = `${folder}/${card.files.step}`;
+    const engine = await openEngine(loaded.step, { ...options, trial: stepTrial(card), what }).catch((e: unknown) => {
+      // A network that refuses the card's own tensors is not the network of this card.
+      throw e instanceof InferenceError && e.code === "SL_INFERENCE_FAILED" ? no(e.message) : e;
+    });
+    let voice: Engine | null = null;
     try {
       const inputs = ["samples", "crops", "has_picture", "memory", "has_memory", ...card.states.map((s) => s.name)];
       const outputs = ["gain", ...(card.gain === "ratio" ? ["rest"] : []), ...card.states.map((s) => `${s.name}_next`)];
@@ -91,6 +105,11 @@ export class LocalInference implements Inference {
       await voice?.close();
       throw e;
     }
+  }
+
+  /** Which engine runs the steps, and why no other. */
+  get engines(): EngineReport {
+    return this.engine.report;
   }
 
   step(request: StepRequest): Promise<StepResult> {

@@ -1,6 +1,7 @@
 import type { ConfigIssue } from "../config/error.js";
 import { redactUri } from "../config/secret.js";
 import type { DashboardEvent, DashboardState } from "../dashboard/api.js";
+import type { EngineReport } from "../model/engines/guarded.js";
 import type { ChannelStatus } from "../transport/ipc/messages.js";
 import type { ProcessInfo } from "./process.js";
 import type { Urls } from "./urls.js";
@@ -18,6 +19,8 @@ export type InferenceState = {
   readonly ready: boolean;
   readonly model: string;
   readonly engine: string | null;
+  /** Which engine runs and why the others do not; null until it is ready. */
+  readonly engines: EngineReport | null;
   readonly warmUpMs: number | null;
   readonly counters: Readonly<Record<string, number>>;
   readonly stepMs: { readonly p50: number; readonly p95: number } | null;

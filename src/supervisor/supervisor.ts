@@ -4,6 +4,8 @@ import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
+import type { EngineReport } from "../model/engines/guarded.js";
+import type { EngineName } from "../model/engines/names.js";
 import type {
   ChannelPatch,
   ChannelStatus,
@@ -54,10 +56,14 @@ type Inference = {
   readonly socket: string;
   readonly model: string;
   state: InferenceState;
+  /** Engine with which the process died; the next ones run on the CPU until the service restarts. */
+  crashed: EngineName | null;
 };
 
 /** An inference child loads and warms up networks first; a gateway only opens two ports. Milliseconds. */
 const START_TIMEOUT_MS = { gateway: 10_000, inference: 60_000, channel: 30_000 };
+/** Ends of an inference process that its engine may have caused: a crash, or a run that never returned. */
+const ENGINE_DEATHS: ReadonlySet<string> = new Set(["SL_PROCESS_EXITED", "SL_PROCESS_SILENT"]);
 /** All must be over within 3 s of SIGTERM: channels end their outputs first, then what they are joined to. Milliseconds. */
 const STOP_MS = { channels: 1300, rest: 900 };
 /** Blocked GStreamer pulls and bus polls hold one libuv thread each. */
@@ -311,22 +317,38 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
           modelDir: folder,
           facesModel: FACES_MODEL,
           threads: this.#config.inferenceThreads,
+          engine: inference.crashed === null ? this.#config.engine : "cpu",
         };
       },
       log: this.#childLog(processName),
       limits: this.#limits(START_TIMEOUT_MS.inference),
     });
     const model = this.#config.channels[name]!.model;
-    const idle = { ready: false, model, engine: null, warmUpMs: null, counters: {}, stepMs: null };
-    const inference: Inference = { process, socket, model, state: idle };
+    const idle = { ready: false, model, engine: null, engines: null, warmUpMs: null, counters: {}, stepMs: null };
+    const inference: Inference = { process, socket, model, state: idle, crashed: null };
     this.#inferences.set(folder, inference);
     process.on("state", (info) => {
-      if (info.state !== ProcessState.Running) inference.state = idle;
+      if (info.state !== ProcessState.Running) {
+        // Not with the same engine again: native code that took its process down would do so for ever.
+        const engine = inference.state.engines?.running ?? "cpu";
+        if (engine !== "cpu" && ENGINE_DEATHS.has(info.reason)) inference.crashed = engine;
+        inference.state = idle;
+      }
       this.#tellState();
     });
     process.on("message", (message) => {
       if (message.type === "ready")
-        inference.state = { ...inference.state, ready: true, engine: message.engine, warmUpMs: message.warmUpMs };
+        inference.state = {
+          ...inference.state,
+          ready: true,
+          engine: message.engine,
+          warmUpMs: message.warmUpMs,
+          engines: afterCrash(message.engines ?? null, inference.crashed),
+        };
+      if (message.type === "engines") {
+        inference.state = { ...inference.state, engine: message.engines.label, engines: message.engines };
+        this.#tellState();
+      }
       if (message.type === "status")
         inference.state = { ...inference.state, counters: message.counters, stepMs: message.stepMs };
     });
@@ -432,4 +454,12 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   #tell(event: ServerEvent): void {
     this.emit("event", event);
   }
+}
+
+/** The report of a child that was told to use the CPU, because with `crashed` the one before it died. */
+function afterCrash(report: EngineReport | null, crashed: EngineName | null): EngineReport | null {
+  if (report === null || crashed === null) return report;
+  const detail = "its process died while it ran";
+  const tries = report.tries.map((t) => (t.name === crashed ? { ...t, reason: "failed" as const, detail } : t));
+  return { ...report, code: "SL_ENGINE_FALLBACK", tries };
 }

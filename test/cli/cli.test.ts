@@ -168,6 +168,21 @@ test("doctor names everything, and each fault with its fix", async () => {
   for (const check of checks) assert.is(check.state === "ok", check.fix === null, JSON.stringify(check));
 });
 
+test("doctor says which engine would run and why the others would not; separate refuses one that is none", async () => {
+  const { out } = await run(["doctor", "--json"], { SIGHTLINE_ENGINE: "cuda", CUDA_VISIBLE_DEVICES: "" });
+  const { checks } = JSON.parse(out) as { checks: { area: string; name: string; state: string; detail: string }[] };
+  const of = (name: string) => checks.find((c) => c.area === "engine" && c.name === name);
+  assert.match(
+    of("engine: cuda")?.detail ?? "",
+    /onnxruntime-node 1\S+ cpu runs live in its place \[SL_ENGINE_FALLBACK\]/,
+  );
+  assert.is(of("engine: cuda")?.state, "warn");
+  assert.match(of("cuda")?.detail ?? "", /^not used \((not-installed|no-device|does-not-load|crashed)\): /);
+  assert.match(of("wasm")?.detail ?? "", /^not used \(not-asked\): /);
+  const bad = await run(["separate", "x.mp4", "--out", "x", "--engine", "abacus"]);
+  assert.is(bad.code, 2);
+});
+
 test("doctor without GStreamer says so and how to get it", async () => {
   const { code, out } = await run(["doctor"], { PATH: "/nonexistent" });
   assert.is(code, 1);

@@ -107,6 +107,7 @@ test("answers are those of the model in this process; ready comes after warming 
   await ready(child);
   const first = child.messages[0];
   assert.ok(first?.type === "ready" && first.engine.startsWith("onnxruntime") && first.warmUpMs > 0);
+  assert.is(first.engines?.running, "cpu");
   const far = remote(t);
   assert.ok(await far.whenConnected(5000));
   const near = await LocalInference.open(t.model, { threads: 1 });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { ChannelStatus } from "../../src/dashboard/api.js";
+import { metricsText } from "../../src/supervisor/http/metrics.js";
 import type { Service } from "../../src/supervisor/serve.js";
 import { serve } from "../../src/supervisor/serve.js";
 import type { ServerState } from "../../src/supervisor/state.js";
@@ -70,6 +71,22 @@ test("gateway, one inference child and one process per channel run and report", 
   assert.is(a.levels.outDb, -120, "JSON has no infinity");
   assert.equal(a.outputs[0]!.uri, "rtmp://example/app/[redacted]");
   assert.is(state.urls.channels.a?.publish, "rtmp://127.0.0.1:41935/live/KEY");
+});
+
+test("the inference process is started again on the CPU when it died with another engine, and the state says so", async () => {
+  const { supervisor } = await begin(HEAD + CHANNEL("a"));
+  const engines = () => supervisor.state().inference?.engines;
+  assert.is(engines()?.running, "cuda");
+  assert.is(engines()?.asked, "auto");
+  assert.is(engines()?.code, null);
+  process.kill(pid(supervisor.state(), "inference")!, "SIGKILL");
+  await until("ready again", () => engines()?.running === "cpu");
+  assert.is(engines()?.code, "SL_ENGINE_FALLBACK");
+  assert.is(engines()?.tries.find((t) => t.name === "cuda")?.reason, "failed");
+  const text = await metricsText(supervisor.state(), { clients: 0, dropped: 0 });
+  assert.match(text, /sightline_inference_engine\{model="live",engine="cpu",reason="running"\} 1/);
+  assert.match(text, /sightline_inference_engine\{model="live",engine="cuda",reason="failed"\} 0/);
+  assert.match(text, /sightline_inference_engine_fallback\{model="live"\} 1/);
 });
 
 test("a changed file restarts only the channel that changed; live settings restart none", async () => {

@@ -1,35 +1,63 @@
-import * as ort from "onnxruntime-node";
+import type { InferenceSession } from "onnxruntime-node";
 import { InferenceError } from "../inference.js";
+import {
+  type Engine,
+  EngineError,
+  type EngineMaker,
+  type EngineOptions,
+  type ModelSource,
+  messageOf,
+  type TensorMap,
+} from "./engine.js";
 
-export type TensorMap = Record<string, ort.Tensor>;
-export type EngineOptions = {
-  /** Threads inside one operator. 1 is best for the live model: more only wait for each other. */
-  readonly threads: number;
-};
+export { type EngineOptions, type TensorMap, tensor } from "./engine.js";
 
-/** Version of the engine, for logs and bench tables. */
-export const engineName = `onnxruntime-node ${ort.env.versions.node ?? ort.env.versions.common}`;
+/** Engines that are providers inside onnxruntime-node. */
+export type Provider = "cpu" | "webgpu" | "cuda" | "tensorrt";
+
+type Runtime = typeof import("onnxruntime-node");
+let loading: Promise<Runtime> | null = null;
+
+/** Loaded when first needed: where the native library does not load, other engines can still be used. */
+function runtime(provider: Provider): Promise<Runtime> {
+  loading ??= import("onnxruntime-node");
+  return loading.catch((e: unknown) => {
+    const missing = (e as { code?: unknown }).code === "ERR_MODULE_NOT_FOUND";
+    throw new EngineError(
+      provider,
+      missing ? "not-installed" : "does-not-load",
+      `onnxruntime-node: ${messageOf(e).split("\n")[0]}`,
+    );
+  });
+}
 
 /**
- * One model in onnxruntime on the CPU. `run` blocks the event loop while it computes although it answers with a promise (the
- * binding computes in setImmediate), so long models belong into a process of their own; runs of one engine follow each other.
+ * One model in onnxruntime-node. `run` blocks the event loop while it computes although it answers with a promise (the binding
+ * computes in setImmediate), so long models belong into a process of their own; runs of one engine follow each other.
  */
-export class OnnxEngine {
+export class OnnxEngine implements Engine {
   private closed = false;
 
   private constructor(
-    private readonly session: ort.InferenceSession,
-    private readonly label: string,
+    private readonly session: InferenceSession,
+    readonly name: Provider,
+    readonly label: string,
+    private readonly model: string,
   ) {}
 
-  /** `model`: a path or the file's bytes. Throws SL_MODEL_INVALID when the engine refuses it. */
+  /**
+   * @param what the model's name for messages
+   * @throws InferenceError SL_MODEL_INVALID when the CPU refuses the file; EngineError when the provider does
+   */
   static async open(
-    model: string | Uint8Array,
+    model: ModelSource,
     options: EngineOptions,
-    label = typeof model === "string" ? model : "model",
+    what = typeof model === "string" ? model : "model",
+    provider: Provider = "cpu",
   ): Promise<OnnxEngine> {
-    const settings: ort.InferenceSession.SessionOptions = {
-      executionProviders: ["cpu"],
+    const ort = await runtime(provider);
+    const settings: InferenceSession.SessionOptions = {
+      executionProviders: [provider],
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       executionMode: "sequential",
@@ -43,13 +71,17 @@ export class OnnxEngine {
         typeof model === "string"
           ? await ort.InferenceSession.create(model, settings)
           : await ort.InferenceSession.create(model, settings);
-      return new OnnxEngine(session, label);
+      return new OnnxEngine(session, provider, `${await OnnxEngine.version()} ${provider}`, what);
     } catch (e) {
-      throw new InferenceError(
-        "SL_MODEL_INVALID",
-        `${label}: the engine cannot load it: ${e instanceof Error ? e.message : String(e)}`,
-      );
+      if (provider !== "cpu") throw new EngineError(provider, "does-not-load", `${what}: ${messageOf(e)}`);
+      throw new InferenceError("SL_MODEL_INVALID", `${what}: the engine cannot load it: ${messageOf(e)}`);
     }
+  }
+
+  /** Package and version, for tables. */
+  static async version(): Promise<string> {
+    const { versions } = (await runtime("cpu")).env;
+    return `onnxruntime-node ${versions.node ?? versions.common}`;
   }
 
   get inputNames(): readonly string[] {
@@ -62,11 +94,11 @@ export class OnnxEngine {
 
   /** Throws SL_INFERENCE_FAILED when the engine refuses the inputs. */
   async run(inputs: TensorMap): Promise<TensorMap> {
-    if (this.closed) throw new InferenceError("SL_INFERENCE_FAILED", `${this.label}: the engine is closed`);
+    if (this.closed) throw new InferenceError("SL_INFERENCE_FAILED", `${this.model}: the engine is closed`);
     try {
       return (await this.session.run(inputs)) as TensorMap;
     } catch (e) {
-      throw new InferenceError("SL_INFERENCE_FAILED", `${this.label}: ${e instanceof Error ? e.message : String(e)}`);
+      throw new InferenceError("SL_INFERENCE_FAILED", `${this.model}: ${messageOf(e)}`);
     }
   }
 
@@ -77,8 +109,9 @@ export class OnnxEngine {
   }
 }
 
-export function tensor(data: Float32Array | Uint8Array, shape: readonly number[]): ort.Tensor {
-  return data instanceof Uint8Array
-    ? new ort.Tensor("uint8", data, [...shape])
-    : new ort.Tensor("float32", data, [...shape]);
-}
+/** onnxruntime on the processor: always there, and the measure for all others. */
+export const cpu: EngineMaker = {
+  name: "cpu",
+  missing: async () => null,
+  open: (model, options, what) => OnnxEngine.open(model, options, what),
+};

@@ -1,5 +1,5 @@
 import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
-import { engineName } from "../engines/onnxruntime.js";
+import type { EngineReport } from "../engines/guarded.js";
 import { OnnxFaceDetector } from "../faces/detector.js";
 import { LocalInference } from "../local-inference.js";
 import { InferenceServer } from "./child.js";
@@ -22,12 +22,20 @@ const logError = (message: string): void => say({ type: "log", level: "error", m
 
 async function configure(settings: Extract<ToInference, { type: "configure" }>): Promise<void> {
   const begin = performance.now();
-  const { threads } = settings;
+  const { threads, engine = "cpu" } = settings;
+  const onFallback = (engines: EngineReport): void => {
+    const detail = engines.tries.find((t) => t.reason === "failed")?.detail ?? "";
+    const fields = { code: "SL_ENGINE_FALLBACK", engine: engines.label, detail };
+    say({ type: "log", level: "error", message: "the engine failed; the CPU took over", fields });
+    say({ type: "engines", engines });
+  };
   const faces = await OnnxFaceDetector.open(settings.facesModel, { threads });
-  const inference = await LocalInference.open(settings.modelDir, { threads, faces }).catch(async (e: unknown) => {
-    await faces.close();
-    throw e;
-  });
+  const inference = await LocalInference.open(settings.modelDir, { threads, faces, engine, onFallback }).catch(
+    async (e: unknown) => {
+      await faces.close();
+      throw e;
+    },
+  );
   const server = new InferenceServer(inference, {
     onFault: (message) => say({ type: "log", level: "warn", message }),
   });
@@ -41,7 +49,13 @@ async function configure(settings: Extract<ToInference, { type: "configure" }>):
     await server.close();
     await inference.close();
   };
-  say({ type: "ready", engine: engineName, warmUpMs: Math.round(performance.now() - begin) });
+  const { engines } = inference;
+  const tries = Object.fromEntries(engines.tries.map((t) => [t.name, t.reason ?? "running"]));
+  const code = engines.code === null ? {} : { code: engines.code };
+  const fields = { ...code, engine: engines.label, asked: engines.asked, ...tries };
+  const warmUpMs = Math.round(performance.now() - begin);
+  say({ type: "ready", engine: engines.label, warmUpMs, engines });
+  say({ type: "log", level: engines.code === null ? "info" : "warn", message: "engine", fields });
 }
 
 async function end(code: number): Promise<void> {

@@ -47,6 +47,7 @@ const code = z.enum([
   "SL_INFERENCE_STATE_LOST",
   "SL_INFERENCE_LATE",
   "SL_MODEL_INVALID",
+  "SL_ENGINE_UNAVAILABLE",
   "SL_INFERENCE_FAILED",
 ]);
 const unit = z.number();

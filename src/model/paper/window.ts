@@ -1,6 +1,9 @@
 import type { WindowCard } from "../card.js";
 import type { LoadedWindow } from "../cards.js";
-import { OnnxEngine, type TensorMap, tensor } from "../engines/onnxruntime.js";
+import { type TensorMap, tensor } from "../engines/engine.js";
+import type { EngineReport, GuardedEngine } from "../engines/guarded.js";
+import { openEngine, type SelectOptions } from "../engines/select.js";
+import { windowTrial } from "../engines/trial-inputs.js";
 import { InferenceError } from "../inference.js";
 import { allFinite } from "../numbers.js";
 import { levelled } from "./scaling.js";
@@ -37,15 +40,21 @@ export type WindowResult = {
   readonly engineMs: number;
 };
 
+/** Nobody waits for a file as for a service: a large network may take its time to compile for a device. */
+const TRIAL_LIMIT_MS = 120_000;
+
 /** A network of Owens & Efros 2018 in the engine: whole windows in, spectra, map and logit out (spec section 5, steps 3 to 5). */
 export class PaperWindow {
   private constructor(
     readonly card: WindowCard,
-    private readonly engine: OnnxEngine,
+    private readonly engine: GuardedEngine,
   ) {}
 
   /** Throws SL_MODEL_INVALID when the card's constants are not those of this code, or the engine refuses the file. */
-  static async open({ folder, card, step }: LoadedWindow, options: { readonly threads: number }): Promise<PaperWindow> {
+  static async open(
+    { folder, card, step }: LoadedWindow,
+    options: Omit<SelectOptions, "trial" | "what">,
+  ): Promise<PaperWindow> {
     const { sampleRate, frameRate, stft, floorDb } = card.paper.constants;
     const said = [sampleRate, frameRate, stft.window, stft.step, stft.size, stft.bins, floorDb];
     const ours = [SAMPLE_RATE, FRAME_RATE, WINDOW, STEP, FFT_SIZE, BINS, FLOOR_DB];
@@ -54,7 +63,18 @@ export class PaperWindow {
         "SL_MODEL_INVALID",
         `${folder}: its constants are ${said.join(", ")} (rates, transform, floor); only ${ours.join(", ")} can be run`,
       );
-    return new PaperWindow(card, await OnnxEngine.open(step, options, folder));
+    const engine = await openEngine(step, {
+      limitMs: TRIAL_LIMIT_MS,
+      ...options,
+      trial: windowTrial(card),
+      what: folder,
+    });
+    return new PaperWindow(card, engine);
+  }
+
+  /** Which engine runs the windows, and why no other. */
+  get engines(): EngineReport {
+    return this.engine.report;
   }
 
   /** Whether it looks at pictures at all (`unet_pit` does not), and whether it separates (`shift` and `cam` do not). */

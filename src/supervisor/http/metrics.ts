@@ -54,6 +54,20 @@ export async function metricsText(state: ServerState, events: { clients: number;
       model,
       seconds(inference.warmUpMs),
     );
+    for (const t of inference.engines?.tries ?? [])
+      m.gauge(
+        "sightline_inference_engine",
+        "1 for the engine that runs; 0 with the reason for every other (docs/decisions/15-engines.md).",
+        { ...model, engine: t.name, reason: t.reason ?? "running" },
+        t.reason === null ? 1 : 0,
+      );
+    if (inference.engines)
+      m.gauge(
+        "sightline_inference_engine_fallback",
+        "1 while the CPU stands in for another engine (SL_ENGINE_FALLBACK).",
+        model,
+        inference.engines.code === null ? 0 : 1,
+      );
     m.quantiles("sightline_inference_step_seconds", "Time of a model step in the engine.", model, inference.stepMs);
     m.counters("sightline_inference", "of the inference process", model, inference.counters);
   }

@@ -1,4 +1,6 @@
 import type { ChannelConfig } from "../../config/schema.js";
+import type { EngineReport } from "../../model/engines/guarded.js";
+import type { EngineChoice } from "../../model/engines/names.js";
 import type { Face, Keep, Mode } from "../../pipeline/types.js";
 
 /**
@@ -98,10 +100,13 @@ export type FromGateway =
 
 /** Supervisor to inference and back. */
 export type ToInference =
-  | { type: "configure"; socket: string; modelDir: string; facesModel: string; threads: number }
+  | { type: "configure"; socket: string; modelDir: string; facesModel: string; threads: number; engine?: EngineChoice }
   | { type: "stop" };
 export type FromInference =
-  | { type: "ready"; engine: string; warmUpMs: number }
+  /** `engine`: label of the one that runs the steps. */
+  | { type: "ready"; engine: string; warmUpMs: number; engines?: EngineReport }
+  /** The engine failed while it ran and the CPU took over. */
+  | { type: "engines"; engines: EngineReport }
   | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 

@@ -1,0 +1,56 @@
+import type { ModelCard, WindowCard } from "../card.js";
+import { type TensorMap, tensor } from "./engine.js";
+
+/** Units of a trial's step: as long as those of a `balanced` channel. */
+const UNITS = 3;
+/** Loudest value of made-up sound. */
+const LEVEL = 0.1;
+
+/** Values in -1..1, always the same for a seed (linear congruence of C's rand). */
+function noise(seed: number, size: number): Float32Array {
+  let q = seed;
+  return Float32Array.from({ length: size }, () => {
+    q = (Math.imul(1103515245, q) + 12345) & 0x7fffffff;
+    return q / 2 ** 30 - 1;
+  });
+}
+
+const pixels = (seed: number, size: number): Uint8Array => Uint8Array.from(noise(seed, size), (v) => 127.5 + 127.5 * v);
+const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** One step of a streaming model from its initial state: noise seen and heard, with a voice memory. */
+export function stepTrial(card: ModelCard, units = UNITS): TensorMap {
+  const { side } = card.picture;
+  const one = tensor(Float32Array.of(1), [1, 1]);
+  return {
+    samples: tensor(
+      noise(1, units * card.unitSamples).map((v) => v * LEVEL),
+      [1, units * card.unitSamples],
+    ),
+    crops: tensor(pixels(2, units * side ** 2), [1, units, side, side]),
+    has_picture: one,
+    memory: tensor(noise(3, card.memorySize), [1, card.memorySize]),
+    has_memory: one,
+    ...Object.fromEntries(
+      card.states.map((s) => [s.name, tensor(new Float32Array(sizeOf(s.shape)).fill(s.init), s.shape)]),
+    ),
+  };
+}
+
+/** One window of a window model: noise in all inputs, within what they can be. */
+export function windowTrial(card: WindowCard): TensorMap {
+  const { inputs, constants } = card.paper;
+  const { floorDb } = constants;
+  return Object.fromEntries(
+    inputs.map(({ name, type, shape }, i) => {
+      const size = sizeOf(shape);
+      if (type === "uint8") return [name, tensor(pixels(i + 1, size), shape)];
+      const v = noise(i + 1, size);
+      const within =
+        name === "db"
+          ? v.map((x) => (floorDb * (1 - x)) / 2)
+          : v.map((x) => x * (name === "phase" ? Math.PI : constants.rms));
+      return [name, tensor(within, shape)];
+    }),
+  );
+}
