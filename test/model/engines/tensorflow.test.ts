@@ -16,7 +16,8 @@ const plainJs = await findTensorFlow(["@tensorflow/tfjs-core"]);
 
 test("in plain JavaScript: the shipped networks as onnxruntime", async () => {
   assert.match(plainJs.label, /^@tensorflow\/tfjs-core 4\.\S+ cpu$/);
-  for (const net of liveNets()) await equal(plainJs, net);
+  // The live network takes logarithms of sums over 1536 and 1920 samples, which plain JavaScript adds in another order: 1.5e-4.
+  for (const net of liveNets()) await equal(plainJs, net, 5e-4);
 });
 
 test("in plain JavaScript: the paper's alignment network in all three forms", async () => {
