@@ -109,7 +109,9 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
     await clean.view(`${base}/whep/main`);
     await input.view(`${base}/whep/main?stem=input`);
     await until(() => clean.connected && input.connected, 20_000, "the viewers' connections");
-    const inputs = await Promise.all([publisher.picture, publisher.sound].map((t) => udpSocket((p) => t.writeRtp(p))));
+    const inputs = await Promise.all(
+      (["picture", "sound"] as const).map((kind) => udpSocket((packet) => publisher.send(kind, packet))),
+    );
     const begun = performance.now();
     const program = run(
       "ffmpeg",

@@ -79,6 +79,8 @@ async function negotiate(pc: RTCPeerConnection, url: string, headers: Record<str
   return session;
 }
 
+const UNIX_TO_NTP_MS = 2_208_988_800_000;
+
 /** A WHIP publisher over werift; RTP packets (of ffmpeg, say) are given to `picture` and `sound`. */
 export class WhipClient {
   readonly pc = connection();
@@ -87,6 +89,8 @@ export class WhipClient {
   readonly senders: RTCRtpSender[] = [];
   keyFramesWanted = 0;
   session: Awaited<ReturnType<typeof post>> | null = null;
+  #beganMs: number | null = null;
+  readonly #first: { picture?: number; sound?: number } = {};
 
   constructor(tracks: { picture?: boolean; sound?: boolean } = {}) {
     for (const track of [tracks.picture === false ? null : this.picture, tracks.sound === false ? null : this.sound]) {
@@ -97,6 +101,21 @@ export class WhipClient {
       });
       this.senders.push(sender);
     }
+  }
+
+  /**
+   * One RTP packet of a track, as ffmpeg gave it. Sender reports say when it was captured, as those of OBS and browsers do: werift by itself
+   * says when it was sent, which on a busy machine is later. Both tracks begin at one moment.
+   */
+  send(kind: "picture" | "sound", packet: Buffer): void {
+    const ticks = packet.readUInt32BE(4);
+    this.#beganMs ??= Date.now();
+    this.#first[kind] ??= ticks;
+    this[kind].writeRtp(packet);
+    const ms = UNIX_TO_NTP_MS + this.#beganMs + ((ticks - this.#first[kind]!) | 0) / (kind === "picture" ? 90 : 48);
+    const ntp = (BigInt(Math.floor(ms / 1000)) << 32n) | BigInt(Math.floor((ms % 1000) * (2 ** 32 / 1000)));
+    const sender = this.senders[kind === "picture" ? 0 : 1] as unknown as { ntpTimestamp: bigint };
+    sender.ntpTimestamp = ntp;
   }
 
   get connected(): boolean {
