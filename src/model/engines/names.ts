@@ -24,7 +24,7 @@ export type EngineReason =
   | "timed-out"
   /** Its first window is not that of the CPU. */
   | "differs"
-  /** It works, but the CPU is faster with this model. */
+  /** It works, but the CPU (or what stands in for it) is faster with this model. */
   | "slower"
   /** It ran and failed, or gave numbers that are not finite where the CPU did not; or its process died while it ran. */
   | "failed";

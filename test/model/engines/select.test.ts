@@ -194,15 +194,18 @@ test("inputs that the CPU refuses as well are no fault of the engine", async () 
   await engine.close();
 });
 
-test("where the CPU's engine does not load the last resort is taken, unless the CPU was insisted on", async () => {
+test("where the CPU's engine does not load the quicker of the last resorts is taken, unless the CPU was insisted on", async () => {
   const broken: EngineMaker = {
     ...cpu,
     open: async () => {
       throw new EngineError("cpu", "does-not-load", "libonnxruntime.so.1: cannot open shared object file");
     },
   };
-  const engine = await choose({ wasm: {} }, { makers: { cpu: broken } as never });
+  const both = { tensorflow: {}, wasm: {} };
+  const engine = await choose(both, { makers: { cpu: broken } as never }, { tensorflow: 9, wasm: 3 });
   assert.is(engine.report.running, "wasm");
+  assert.is(engine.report.code, null);
+  assert.is(reasons(engine.report).tensorflow, "slower");
   assert.is(reasons(engine.report).cpu, "does-not-load");
   assert.is(engine.report.tries.at(-1)!.error, null, "not compared");
   await engine.run(trial);
