@@ -12,7 +12,8 @@ import {
   messageOf,
   type TensorMap,
 } from "./engine.js";
-import { type EngineReport, type EngineTry, GuardedEngine } from "./guarded.js";
+import { GuardedEngine } from "./guarded.js";
+import type { EngineReport, EngineTry } from "./names.js";
 import { type Trial, tryEngine } from "./trial.js";
 
 export type SelectOptions = {

@@ -10,7 +10,8 @@ import {
   type TensorMap,
   tensor,
 } from "../../../src/model/engines/engine.js";
-import type { EngineReport, GuardedEngine } from "../../../src/model/engines/guarded.js";
+import type { GuardedEngine } from "../../../src/model/engines/guarded.js";
+import type { EngineReport } from "../../../src/model/engines/names.js";
 import { cpu } from "../../../src/model/engines/onnxruntime.js";
 import { openEngine, type SelectOptions } from "../../../src/model/engines/select.js";
 import { tryEngine } from "../../../src/model/engines/trial.js";
