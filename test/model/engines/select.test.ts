@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { TOLERANCE } from "../../../src/model/engines/compare.js";
@@ -11,7 +11,7 @@ import {
   tensor,
 } from "../../../src/model/engines/engine.js";
 import type { GuardedEngine } from "../../../src/model/engines/guarded.js";
-import type { EngineReport } from "../../../src/model/engines/names.js";
+import { ENGINE_REASONS, ENGINES, type EngineReport } from "../../../src/model/engines/names.js";
 import { cpu } from "../../../src/model/engines/onnxruntime.js";
 import { openEngine, type SelectOptions } from "../../../src/model/engines/select.js";
 import { tryEngine } from "../../../src/model/engines/trial.js";
@@ -19,6 +19,7 @@ import { InferenceError } from "../../../src/model/inference.js";
 import { GraphBuilder } from "../../../src/model/onnx/graph-builder.js";
 import * as op from "../../../src/model/onnx/ops.js";
 import { noise } from "../noise.js";
+import { root } from "./support.js";
 
 const test = suite("choice of the engine");
 const threads = 1;
@@ -291,5 +292,12 @@ if (existsSync(SWIFTSHADER) && existsSync("/usr/lib/x86_64-linux-gnu/libvulkan.s
     await engine.close();
   });
 else console.log("skipped: WebGPU on software Vulkan (no SwiftShader)");
+
+test("every reason stands in the reference with its meaning, and no other", () => {
+  const page = readFileSync(`${root}docs/reference/engines.md`, "utf8");
+  const rows = page.slice(page.indexOf("| reason |")).matchAll(/^\| `([a-z-]+)` \| (.+) \|$/gm);
+  assert.equal(Object.fromEntries([...rows].map((m) => [m[1], m[2]])), ENGINE_REASONS);
+  for (const name of ENGINES) assert.match(page, new RegExp(`\\b${name}\\b`));
+});
 
 test.run();
