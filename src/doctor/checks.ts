@@ -6,7 +6,7 @@ import { ConfigError } from "../config/error.js";
 import { defaultConfig, type LoadedConfig, loadConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
 import { listModels, verifyModel } from "../model/cards.js";
-import type { EngineReport } from "../model/engines/guarded.js";
+import type { EngineReport } from "../model/engines/names.js";
 import {
   BUILT_IN_MODELS,
   FACES_MODEL,

@@ -1,4 +1,4 @@
-import type { EngineReport } from "../model/engines/guarded.js";
+import type { EngineReport } from "../model/engines/names.js";
 import { FileError, type FileWarning } from "./errors.js";
 import type { Progress } from "./progress.js";
 

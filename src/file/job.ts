@@ -5,7 +5,7 @@ import { HOP_UNITS } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { findModel, loadWindow, readCard } from "../model/cards.js";
 import type { EngineChoice } from "../model/engines/engine.js";
-import type { EngineReport } from "../model/engines/guarded.js";
+import type { EngineReport } from "../model/engines/names.js";
 import { OnnxFaceDetector } from "../model/faces/detector.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";

@@ -1,7 +1,8 @@
 import type { ModelCard } from "./card.js";
 import { type LoadedModel, loadModel } from "./cards.js";
 import { type Engine, type EngineChoice, type TensorMap, tensor } from "./engines/engine.js";
-import type { EngineReport, GuardedEngine } from "./engines/guarded.js";
+import type { GuardedEngine } from "./engines/guarded.js";
+import type { EngineReport } from "./engines/names.js";
 import { OnnxEngine } from "./engines/onnxruntime.js";
 import { openEngine } from "./engines/select.js";
 import { stepTrial } from "./engines/trial-inputs.js";

@@ -1,7 +1,7 @@
 import type { ConfigIssue } from "../config/error.js";
 import { redactUri } from "../config/secret.js";
 import type { DashboardEvent, DashboardState } from "../dashboard/api.js";
-import type { EngineReport } from "../model/engines/guarded.js";
+import type { EngineReport } from "../model/engines/names.js";
 import type { ChannelStatus } from "../transport/ipc/messages.js";
 import type { ProcessInfo } from "./process.js";
 import type { Urls } from "./urls.js";

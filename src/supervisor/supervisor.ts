@@ -4,8 +4,7 @@ import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
-import type { EngineReport } from "../model/engines/guarded.js";
-import type { EngineName } from "../model/engines/names.js";
+import type { EngineName, EngineReport } from "../model/engines/names.js";
 import type {
   ChannelPatch,
   ChannelStatus,

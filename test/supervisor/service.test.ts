@@ -89,6 +89,13 @@ test("the inference process is started again on the CPU when it died with anothe
   assert.match(text, /sightline_inference_engine_fallback\{model="live"\} 1/);
 });
 
+test("an engine that hands over to the CPU is seen in the state", async () => {
+  const { supervisor } = await begin(`${HEAD.replace("channels:", "engine: webgpu\nchannels:")}${CHANNEL("a")}`);
+  await until("the hand-over", () => supervisor.state().inference?.engines?.code === "SL_ENGINE_FALLBACK");
+  const { engine, engines, ready } = supervisor.state().inference!;
+  assert.equal([engine, engines?.running, ready], ["stand-in", "cpu", true]);
+});
+
 test("a changed file restarts only the channel that changed; live settings restart none", async () => {
   const { supervisor } = await begin(HEAD + CHANNEL("a") + CHANNEL("b") + CHANNEL("c"));
   const before = supervisor.state();

@@ -1,29 +1,7 @@
 import { InferenceError } from "../inference.js";
 import { notFinite } from "./compare.js";
-import type { Engine, EngineName, EngineReason, TensorMap } from "./engine.js";
-
-/** What became of one engine when the model was opened, or later. */
-export type EngineTry = {
-  readonly name: EngineName;
-  /** Null: this one runs. */
-  readonly reason: EngineReason | null;
-  readonly detail: string;
-  /** Milliseconds of opening and the first window, and of a window after it; null: it was not run. */
-  readonly warmUpMs: number | null;
-  readonly runMs: number | null;
-  /** Largest difference from the CPU's first window (compare.ts); null: not compared. */
-  readonly error: number | null;
-};
-
-/** Which engine runs and why the others do not: log, /api/state, /metrics, `sightline doctor`. */
-export type EngineReport = {
-  readonly asked: string;
-  readonly running: EngineName;
-  readonly label: string;
-  /** SL_ENGINE_FALLBACK: not the engine that was asked for or chosen; else null. */
-  readonly code: "SL_ENGINE_FALLBACK" | null;
-  readonly tries: readonly EngineTry[];
-};
+import type { Engine, EngineName, TensorMap } from "./engine.js";
+import type { EngineReport } from "./names.js";
 
 /**
  * An engine with the CPU behind it. When it fails, or gives numbers that are not finite, the same inputs go to the CPU: if that can do

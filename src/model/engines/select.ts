@@ -12,7 +12,8 @@ import {
   messageOf,
   type TensorMap,
 } from "./engine.js";
-import { type EngineReport, type EngineTry, GuardedEngine } from "./guarded.js";
+import { GuardedEngine } from "./guarded.js";
+import type { EngineReport, EngineTry } from "./names.js";
 import { type Trial, tryEngine } from "./trial.js";
 
 export type SelectOptions = {
@@ -34,7 +35,7 @@ export type SelectOptions = {
 };
 
 const TRIAL_LIMIT_MS = 12_000;
-/** Where the CPU's engine does not load, the first of these that does is taken, unchecked: there is nothing to check it by. */
+/** Where the CPU's engine does not load, the quickest of these is taken, unchecked: there is nothing to check it by. */
 const LAST_RESORTS = ["tensorflow", "wasm"] as const satisfies readonly EngineName[];
 
 /**
@@ -129,20 +130,35 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
     }
   }
 
+  /** The quickest of those that work. */
   async function lastResort(names: readonly EngineName[], first: EngineError): Promise<Engine> {
+    const passed: (Pick<Trial, "warmUpMs" | "runMs"> & { readonly name: EngineName })[] = [];
     for (const name of names) {
       try {
         const missing = await makers[name].missing(true);
         if (missing) throw missing;
-        const opened = await makers[name].open(model, { threads }, what);
-        note(name, null, `${opened.label}, not compared: the CPU's engine does not load`);
-        return opened;
+        const { warmUpMs, runMs } = await attempt(name, model, trial, { threads, limitMs });
+        passed.push({ name, warmUpMs, runMs });
       } catch (e) {
         if (!(e instanceof EngineError)) throw e;
         note(name, e.reason, e.detail);
       }
     }
-    throw first;
+    passed.sort((a, b) => a.runMs - b.runMs);
+    const best = passed[0];
+    if (!best) throw first;
+    const opened = await makers[best.name].open(model, { threads }, what);
+    for (const { name, ...measured } of passed)
+      if (name === best.name)
+        note(name, null, `${opened.label}, not compared: the CPU's engine does not load`, measured);
+      else
+        note(
+          name,
+          "slower",
+          `${measured.runMs.toFixed(1)} ms a window, ${best.name} ${best.runMs.toFixed(1)} ms`,
+          measured,
+        );
+    return opened;
   }
 }
 

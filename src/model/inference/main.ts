@@ -1,5 +1,5 @@
 import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
-import type { EngineReport } from "../engines/guarded.js";
+import type { EngineReport } from "../engines/names.js";
 import { OnnxFaceDetector } from "../faces/detector.js";
 import { LocalInference } from "../local-inference.js";
 import { InferenceServer } from "./child.js";

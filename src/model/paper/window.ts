@@ -1,7 +1,8 @@
 import type { WindowCard } from "../card.js";
 import type { LoadedWindow } from "../cards.js";
 import { type TensorMap, tensor } from "../engines/engine.js";
-import type { EngineReport, GuardedEngine } from "../engines/guarded.js";
+import type { GuardedEngine } from "../engines/guarded.js";
+import type { EngineReport } from "../engines/names.js";
 import { openEngine, type SelectOptions } from "../engines/select.js";
 import { windowTrial } from "../engines/trial-inputs.js";
 import { InferenceError } from "../inference.js";

@@ -57,7 +57,7 @@ export async function metricsText(state: ServerState, events: { clients: number;
     for (const t of inference.engines?.tries ?? [])
       m.gauge(
         "sightline_inference_engine",
-        "1 for the engine that runs; 0 with the reason for every other (docs/decisions/15-engines.md).",
+        "1 for the engine that runs; 0 with the reason for every other (docs/reference/engines.md).",
         { ...model, engine: t.name, reason: t.reason ?? "running" },
         t.reason === null ? 1 : 0,
       );

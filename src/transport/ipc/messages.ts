@@ -1,6 +1,5 @@
 import type { ChannelConfig } from "../../config/schema.js";
-import type { EngineReport } from "../../model/engines/guarded.js";
-import type { EngineChoice } from "../../model/engines/names.js";
+import type { EngineChoice, EngineReport } from "../../model/engines/names.js";
 import type { Face, Keep, Mode } from "../../pipeline/types.js";
 
 /**

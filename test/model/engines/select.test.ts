@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { TOLERANCE } from "../../../src/model/engines/compare.js";
@@ -10,7 +10,8 @@ import {
   type TensorMap,
   tensor,
 } from "../../../src/model/engines/engine.js";
-import type { EngineReport, GuardedEngine } from "../../../src/model/engines/guarded.js";
+import type { GuardedEngine } from "../../../src/model/engines/guarded.js";
+import { ENGINE_REASONS, ENGINES, type EngineReport } from "../../../src/model/engines/names.js";
 import { cpu } from "../../../src/model/engines/onnxruntime.js";
 import { openEngine, type SelectOptions } from "../../../src/model/engines/select.js";
 import { tryEngine } from "../../../src/model/engines/trial.js";
@@ -18,6 +19,7 @@ import { InferenceError } from "../../../src/model/inference.js";
 import { GraphBuilder } from "../../../src/model/onnx/graph-builder.js";
 import * as op from "../../../src/model/onnx/ops.js";
 import { noise } from "../noise.js";
+import { root } from "./support.js";
 
 const test = suite("choice of the engine");
 const threads = 1;
@@ -194,15 +196,18 @@ test("inputs that the CPU refuses as well are no fault of the engine", async () 
   await engine.close();
 });
 
-test("where the CPU's engine does not load the last resort is taken, unless the CPU was insisted on", async () => {
+test("where the CPU's engine does not load the quicker of the last resorts is taken, unless the CPU was insisted on", async () => {
   const broken: EngineMaker = {
     ...cpu,
     open: async () => {
       throw new EngineError("cpu", "does-not-load", "libonnxruntime.so.1: cannot open shared object file");
     },
   };
-  const engine = await choose({ wasm: {} }, { makers: { cpu: broken } as never });
+  const both = { tensorflow: {}, wasm: {} };
+  const engine = await choose(both, { makers: { cpu: broken } as never }, { tensorflow: 9, wasm: 3 });
   assert.is(engine.report.running, "wasm");
+  assert.is(engine.report.code, null);
+  assert.is(reasons(engine.report).tensorflow, "slower");
   assert.is(reasons(engine.report).cpu, "does-not-load");
   assert.is(engine.report.tries.at(-1)!.error, null, "not compared");
   await engine.run(trial);
@@ -287,5 +292,12 @@ if (existsSync(SWIFTSHADER) && existsSync("/usr/lib/x86_64-linux-gnu/libvulkan.s
     await engine.close();
   });
 else console.log("skipped: WebGPU on software Vulkan (no SwiftShader)");
+
+test("every reason stands in the reference with its meaning, and no other", () => {
+  const page = readFileSync(`${root}docs/reference/engines.md`, "utf8");
+  const rows = page.slice(page.indexOf("| reason |")).matchAll(/^\| `([a-z-]+)` \| (.+) \|$/gm);
+  assert.equal(Object.fromEntries([...rows].map((m) => [m[1], m[2]])), ENGINE_REASONS);
+  for (const name of ENGINES) assert.match(page, new RegExp(`\\b${name}\\b`));
+});
 
 test.run();
