@@ -96,6 +96,9 @@ export const CODES = {
   SL_FILE_TOOLS: "A GStreamer program that file mode runs is not installed.",
   SL_FILE_ENCODER: "No encoder for a result is installed.",
   SL_FILE_MUX: "A video could not be written; MP4 takes H.264 and H.265 without re-encoding.",
+  SL_MEDIA_INVALID: "The library was given sound or a picture that cannot be read as what it is said to be.",
+  SL_NATIVE_MISSING:
+    "An optional package with native code is needed for this and is not installed or cannot be loaded.",
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

@@ -1,5 +1,22 @@
-/** The library: everything between sound and pictures in and sound out, on arrays, without clock, files or sockets. */
+/**
+ * The library: everything between sound and pictures in and sound out, on arrays, without clock, files or sockets (`openModel` alone
+ * reads a model's files). Loads nothing native before `openModel`. docs/library.md has the guide.
+ */
 export { CODES, type Code } from "./codes.js";
+export { LibraryError } from "./library/errors.js";
+export {
+  type GainsOut,
+  type HighlightOut,
+  interleave,
+  type MediaIn,
+  type MediaOut,
+  type PictureIn,
+  type SoundIn,
+  type SoundOut,
+} from "./library/media.js";
+export { type OpenModelOptions, openModel } from "./library/model.js";
+export { type SeparateStreamOptions, separate, separateAll } from "./library/separate.js";
+export { SeparationSession, type SessionOptions } from "./library/session.js";
 export type { ModelCard } from "./model/card.js";
 export {
   type Detection,
@@ -8,6 +25,7 @@ export {
   type StepRequest,
   type StepResult,
 } from "./model/inference.js";
+export { MissingPackageError } from "./optional.js";
 export {
   Attribution,
   type AttributionInput,

@@ -1,4 +1,4 @@
-import { createRequire } from "node:module";
+import { loadOptional } from "../../optional.js";
 
 /**
  * The typed face of gstreamer-superficial 1.7.4, only what is used. Its traps are kept in one place (`pipeline.ts`):
@@ -34,8 +34,14 @@ type Native = { readonly Pipeline: new (launch: string) => NativePipeline };
 
 let loaded: Native | undefined;
 
-/** Loads the addon (and so GStreamer) at the first use, in one thread per process only: its constructor is a C++ static. */
+/**
+ * Loads the addon (and so GStreamer) at the first use, in one thread per process only: its constructor is a C++ static.
+ * @throws MissingPackageError
+ */
 export function loadNative(): Native {
-  loaded ??= createRequire(import.meta.url)("gstreamer-superficial") as Native;
+  loaded ??= loadOptional<Native>(
+    "gstreamer-superficial",
+    "live channels (`sightline doctor` says what else is missing)",
+  );
   return loaded;
 }

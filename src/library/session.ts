@@ -1,0 +1,265 @@
+import { HOP_UNITS } from "../channel/latency.js";
+import { StepCutter } from "../channel/step-cutter.js";
+import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
+import { FaceFollower } from "../model/faces/follower.js";
+import type { Inference } from "../model/inference.js";
+import type { AttributionPolicy } from "../pipeline/attribution.js";
+import type { Controls } from "../pipeline/controls.js";
+import { Separator } from "../pipeline/separator.js";
+import { AudioTimeline } from "../pipeline/timeline.js";
+import { SAMPLE_RATE } from "../pipeline/types.js";
+import { LibraryError } from "./errors.js";
+import { alignedI420 } from "./i420.js";
+import type { MediaIn, MediaOut, PictureIn, SoundIn } from "./media.js";
+import { StreamResampler } from "./stream-resampler.js";
+
+export type SessionOptions = {
+  /** An open model with a face detector (`openModel`); stays open, and may serve several sessions. */
+  readonly model: Inference;
+  /** Which voice is kept, how strongly, how far. */
+  readonly controls?: Partial<Controls>;
+  /** Which faces count, and what happens when nobody is visible or the visible are silent. */
+  readonly policy?: Partial<AttributionPolicy>;
+  /** Model units (40 ms for the shipped model) a step. Default 4, as a `balanced` channel. */
+  readonly hopUnits?: number;
+  /** Whether what is taken away is wanted too (it costs little). Default false. */
+  readonly removed?: boolean;
+  /** A step whose pictures have not come waits for them until so much more sound is there. Default 1000 ms, at most 5000. */
+  readonly pictureWaitMs?: number;
+};
+
+/** Pictures from before the first sound that are kept for it. */
+const MAX_EARLY_PICTURES = 64;
+/** As in a channel: sound that waits longer than this leaves as it is. */
+const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
+const MAX_CHANNELS = 8;
+
+let sessions = 0;
+
+/**
+ * Sound and pictures in, separated sound, gains and highlights out: timeline, faces, steps and stitching of the channels, driven by the
+ * media's own times and nothing else. The same input gives the same output, however fast or slow it comes. One call at a time.
+ */
+export class SeparationSession {
+  readonly #o: Required<Pick<SessionOptions, "hopUnits" | "removed" | "pictureWaitMs">> & SessionOptions;
+  readonly #name = `library-${process.pid}-${++sessions}`;
+  readonly #timeline = new AudioTimeline();
+  readonly #follower: FaceFollower;
+  readonly #early: PictureIn[] = [];
+  readonly #failures = new Set<string>();
+  #resampler: StreamResampler | null = null;
+  #resampledFromMs = 0;
+  #resampledSamples = 0;
+  #core: { readonly separator: Separator; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
+  #sawPicture = false;
+  #closed = false;
+  readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
+
+  constructor(options: SessionOptions) {
+    const { hopUnits = HOP_UNITS.balanced, removed = false, pictureWaitMs = 1000 } = options;
+    if (!Number.isInteger(hopUnits) || hopUnits < 1 || hopUnits > 25)
+      throw new RangeError(`hopUnits must be a whole number from 1 to 25, not ${hopUnits}`);
+    if (!(pictureWaitMs >= 0 && pictureWaitMs <= 5000))
+      throw new RangeError(`pictureWaitMs must be a number from 0 to 5000, not ${pictureWaitMs}`);
+    this.#o = { ...options, hopUnits, removed, pictureWaitMs };
+    const { card } = options.model;
+    this.#follower = new FaceFollower({
+      inference: options.model,
+      side: card.picture.side,
+      unitSamples: card.unitSamples,
+    });
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    const overdue = this.#core?.cutter.overdue ?? 0;
+    return { ...this.#counts, ...this.#follower.counters, steps_pictures_overdue: overdue };
+  }
+
+  /** From the next block on, ramped. Throws RangeError on values out of range. */
+  setControls(patch: Partial<Controls>): void {
+    if (this.#core === null) Object.assign(this.#o, { controls: { ...this.#o.controls, ...patch } });
+    else this.#core.separator.setControls(patch);
+  }
+
+  /**
+   * What can be told after this piece. Pieces come in order of time, sound and pictures interleaved (`interleave`).
+   * @throws LibraryError SL_MEDIA_INVALID; RangeError from the timeline for blocks that are too long
+   */
+  async take(piece: MediaIn): Promise<MediaOut[]> {
+    if (this.#closed) throw new LibraryError("the session has ended; make a new one");
+    const out: MediaOut[] = [];
+    if (piece.kind === "sound") await this.#sound(piece, out);
+    else if (piece.kind === "picture") await this.#picture(piece);
+    else throw new LibraryError(`kind ${JSON.stringify((piece as { kind: unknown }).kind)}; allowed: sound, picture`);
+    await this.#steps(out);
+    return out;
+  }
+
+  /** No more comes: the rest, up to the last sample that went in. Ends the session. */
+  async finish(): Promise<MediaOut[]> {
+    const out: MediaOut[] = [];
+    if (this.#core !== null && !this.#closed) {
+      const { separator } = this.#core;
+      separator.finish();
+      for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
+      this.#render(separator.pushedSamples, out);
+    }
+    this.close();
+    return out;
+  }
+
+  /** Frees the model's states of this session. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#early.length = 0;
+    this.#o.model.forget(this.#name);
+  }
+
+  async #sound(sound: SoundIn, out: MediaOut[]): Promise<void> {
+    checkSound(sound);
+    this.#counts.sounds += 1;
+    const { blocks, events } = this.#timeline.push(this.#at48k(sound));
+    if (events.some((e) => e.type === "discontinuity")) this.#follower.reset();
+    for (const block of blocks) {
+      this.#core ??= this.#begin(block.channels.length);
+      const { separator } = this.#core;
+      const over =
+        separator.pushedSamples + block.channels[0]!.length - separator.renderedSamples - MAX_WAITING_SAMPLES;
+      if (over > 0) {
+        this.#counts.sound_forced_out += over;
+        this.#render(separator.renderedSamples + over, out);
+      }
+      separator.pushAudio(block);
+    }
+    for (const picture of this.#early.splice(0)) await this.#picture(picture);
+  }
+
+  /** Resampled where needed; a change of rate or channels begins a new stretch. */
+  #at48k({ ptsMs, channels, sampleRate = SAMPLE_RATE }: SoundIn): { ptsNs: bigint; channels: readonly Float32Array[] } {
+    if (sampleRate === SAMPLE_RATE) {
+      this.#resampler = null;
+      return { ptsNs: nanoseconds(ptsMs), channels };
+    }
+    const expectedMs = this.#resampledFromMs + (1000 * this.#resampledSamples) / sampleRate;
+    const continues = this.#resampler?.rate === sampleRate && Math.abs(ptsMs - expectedMs) < 20;
+    if (!continues || this.#resampler === null || this.#resampler.channels !== channels.length) {
+      this.#resampler = new StreamResampler(sampleRate, channels.length);
+      this.#resampledFromMs = ptsMs;
+      this.#resampledSamples = 0;
+    }
+    const atMs = this.#resampledFromMs + (1000 * this.#resampler.given) / SAMPLE_RATE;
+    this.#resampledSamples += channels[0]!.length;
+    return { ptsNs: nanoseconds(atMs), channels: this.#resampler.push(channels) };
+  }
+
+  async #picture(picture: PictureIn): Promise<void> {
+    if (!Number.isFinite(picture.ptsMs)) throw new LibraryError(`a picture at ${picture.ptsMs} ms`);
+    const aligned = alignedI420(picture.data, picture.width, picture.height, picture.rotation);
+    const atSample = this.#timeline.toSample(nanoseconds(picture.ptsMs));
+    if (atSample === null) {
+      this.#early.push({ ...picture, ...aligned, rotation: 0 });
+      if (this.#early.length > MAX_EARLY_PICTURES) {
+        this.#early.shift();
+        this.#counts.early_pictures_dropped += 1;
+      }
+      return;
+    }
+    this.#sawPicture = true;
+    this.#follower.push({ atSample, ...aligned, fullRange: picture.fullRange ?? false });
+    // Detections are waited for, so that the same input gives the same output.
+    await this.#follower.settle();
+  }
+
+  #begin(channels: number) {
+    const { model, controls = {}, policy = {}, hopUnits, pictureWaitMs } = this.#o;
+    const { unitSamples } = model.card;
+    const separator = new Separator({ model: model.card, channels, controls });
+    const runner = new StepRunner({ inference: model, session: this.#name, faces: this.#follower, separator, policy });
+    const cutter = new StepCutter({
+      separator,
+      unitSamples,
+      hopUnits,
+      decidedUnit: () => this.#follower.decidedUnit,
+      hasPictures: () => true,
+      overdueMs: pictureWaitMs,
+    });
+    return { separator, runner, cutter };
+  }
+
+  /** The cutter's clock is the sound that has come. */
+  #nextStep(last: boolean): ReturnType<StepCutter["next"]> {
+    const { separator, cutter } = this.#core!;
+    return last ? separator.nextStep(this.#o.hopUnits) : cutter.next((1000 * separator.pushedSamples) / SAMPLE_RATE);
+  }
+
+  async #steps(out: MediaOut[]): Promise<void> {
+    if (this.#core === null) return;
+    for (let step = this.#nextStep(false); step !== null; step = this.#nextStep(false)) await this.#run(step, out);
+  }
+
+  async #run(step: NonNullable<ReturnType<StepCutter["next"]>>, out: MediaOut[]): Promise<void> {
+    const { separator, runner } = this.#core!;
+    const outcome = await runner.run(step);
+    this.#counts.steps += 1;
+    const { failure, layout, decision } = outcome;
+    if (failure !== null) {
+      this.#counts.steps_failed += 1;
+      this.#failures.add(failure);
+      separator.bypassFrom(layout.atSample - layout.hopSamples, failure);
+    } else {
+      for (const code of this.#failures) separator.separateFrom(layout.atSample, code);
+      this.#failures.clear();
+    }
+    if (decision?.gains != null)
+      out.push({ kind: "gains", ptsMs: this.#ptsMs(decision.gains.atSample), gains: decision.gains });
+    out.push(this.#highlight(step.atSample, outcome));
+    // A failed step gives no gains to wait for: its sound leaves as it is.
+    const untouchedUntil = layout.atSample + (layout.frames - 1) * layout.hopSamples;
+    this.#render(failure === null ? separator.gainsUntil : untouchedUntil, out);
+  }
+
+  #highlight(atSample: number, { decision, failure, faces }: StepOutcome): MediaOut {
+    const reason = failure ?? this.#reason(decision?.reason ?? null);
+    const mode = decision?.gains != null ? "separated" : "bypass";
+    return { kind: "highlight", ptsMs: this.#ptsMs(atSample), atSample, mode, reason, faces };
+  }
+
+  /** "Frozen" means something else to somebody who has sent no picture at all. */
+  #reason(reason: string | null): string | null {
+    return reason === "SL_PICTURE_FROZEN" && !this.#sawPicture ? "SL_NO_VIDEO" : reason;
+  }
+
+  #render(until: number, out: MediaOut[]): void {
+    const { separator } = this.#core!;
+    const rendered = separator.render(until, { removed: this.#o.removed });
+    if (rendered === null) return;
+    const { atSample, channels } = rendered.kept;
+    const { mode, reason } = separator.mode;
+    out.push({
+      kind: "sound",
+      ptsMs: this.#ptsMs(atSample),
+      atSample,
+      kept: channels,
+      removed: rendered.removed?.channels ?? null,
+      mode,
+      reason: this.#reason(reason),
+    });
+  }
+
+  #ptsMs(sample: number): number {
+    return Number(this.#timeline.toPtsNs(sample)) / 1e6;
+  }
+}
+
+function checkSound({ ptsMs, channels }: SoundIn): void {
+  const no = (what: string): LibraryError => new LibraryError(`sound at ${ptsMs} ms: ${what}`);
+  if (!Number.isFinite(ptsMs)) throw no("ptsMs must be a number of milliseconds");
+  if (!Array.isArray(channels) || channels.length < 1 || channels.length > MAX_CHANNELS)
+    throw no(`channels must be an array of 1 to ${MAX_CHANNELS} Float32Arrays`);
+  for (const channel of channels as readonly unknown[])
+    if (!(channel instanceof Float32Array) || channel.length !== channels[0]!.length)
+      throw no("channels must be Float32Arrays of equal length (planar, -1..1)");
+}
+
+const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));

@@ -1,0 +1,86 @@
+import fc from "fast-check";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { alignedI420, packedBytes } from "../../src/library/i420.js";
+import { StreamResampler } from "../../src/library/stream-resampler.js";
+import { planesOf } from "../../src/model/faces/i420.js";
+import { loadOptional, MissingPackageError } from "../../src/optional.js";
+
+const test = suite("library: parts");
+
+const tone = (rate: number, seconds: number): Float32Array =>
+  Float32Array.from({ length: rate * seconds }, (_, n) => Math.sin((2 * Math.PI * 440 * n) / rate));
+
+test("resampling does not depend on how the sound is cut, and does not move it", () => {
+  for (const rate of [8000, 16_000, 44_100, 96_000]) {
+    const input = tone(rate, 0.2);
+    const once = new StreamResampler(rate, 1).push([input])[0]!;
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 0, max: 700 }), { maxLength: 30 }), (cuts) => {
+        const pieces = new StreamResampler(rate, 1);
+        const out: number[] = [];
+        let at = 0;
+        for (const cut of [...cuts, input.length]) {
+          out.push(...pieces.push([input.subarray(at, at + cut)])[0]!);
+          at = Math.min(input.length, at + cut);
+        }
+        assert.equal(Float32Array.from(out), once);
+      }),
+      { numRuns: 20 },
+    );
+    // Away from the edges the tone is the same tone.
+    const ideal = tone(48_000, 0.2);
+    const margin = Math.ceil((40 * 48_000) / Math.min(rate, 48_000));
+    let worst = 0;
+    for (let n = margin; n < once.length - margin; n++) worst = Math.max(worst, Math.abs(once[n]! - ideal[n]!));
+    assert.ok(worst < 1e-3, `${rate} Hz: ${worst}`);
+    assert.ok(once.length > 9600 - 2 * margin, `${once.length} samples`);
+  }
+});
+
+test("pictures of any size keep every pixel; turning four times by 90 degrees is nothing", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 13 }), fc.integer({ min: 1, max: 13 }), (width, height) => {
+      const data = Uint8Array.from({ length: packedBytes(width, height) }, (_, i) => (i * 37) & 255);
+      const { data: out } = alignedI420(data, width, height);
+      const { yStride, uvStride, uOffset, vOffset } = planesOf(width, height);
+      const [w, h] = [(width + 1) >> 1, (height + 1) >> 1];
+      for (let y = 0; y < height; y++)
+        assert.equal(out.slice(y * yStride, y * yStride + width), data.slice(y * width, (y + 1) * width));
+      for (const [offset, begin] of [
+        [uOffset, width * height],
+        [vOffset, width * height + w * h],
+      ] as const)
+        for (let y = 0; y < h; y++)
+          assert.equal(
+            out.slice(offset + y * uvStride, offset + y * uvStride + w),
+            data.slice(begin + y * w, begin + (y + 1) * w),
+          );
+      let turned = alignedI420(data, width, height, 90);
+      assert.equal([turned.width, turned.height], [height, width]);
+      // The upper left corner goes to the upper right.
+      assert.is(turned.data[height - 1], data[0]);
+      for (let i = 0; i < 3; i++) turned = alignedI420(turned.data, turned.width, turned.height, 90);
+      assert.equal(turned.data, out);
+      const half = alignedI420(data, width, height, 180);
+      assert.equal(alignedI420(half.data, width, height, 180).data, out);
+      const left = alignedI420(data, width, height, 270);
+      assert.equal(alignedI420(left.data, left.width, left.height, 90).data, out);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test("a package that is not there is named, with the command that helps", () => {
+  try {
+    loadOptional("no-such-package-here", "this test");
+    assert.unreachable();
+  } catch (error) {
+    assert.instance(error, MissingPackageError);
+    const { code, message } = error as MissingPackageError;
+    assert.is(code, "SL_NATIVE_MISSING");
+    assert.match(message, /needed for this test .*npm install no-such-package-here/s);
+  }
+});
+
+test.run();
