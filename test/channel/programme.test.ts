@@ -86,7 +86,8 @@ test("publisher to player and files: pictures bit by bit, sound without a gap, l
   assert.is(source.length, 120);
   for (const file of [flv, mp4, mkv]) assert.equal(videoHashes(file), source, file);
   assert.is(videoHashes(ts).length, source.length, "a transport stream holds another form of the same units");
-  const seen = videoHashes(played);
+  // The player was broken off: what it wrote last may be cut.
+  const seen = videoHashes(played).slice(0, -1);
   assert.ok(seen.length > 60, `the player got ${seen.length} pictures`);
   assert.equal(seen, source.slice(source.indexOf(seen[0]!)).slice(0, seen.length));
 
