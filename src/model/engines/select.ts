@@ -68,9 +68,10 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
   try {
     reference = await makers.cpu.open(model, { threads }, what);
   } catch (e) {
-    if (!(e instanceof EngineError) || (strict && asked === "cpu")) throw e;
-    note("cpu", e.reason, e.detail);
     const named = LAST_RESORTS.find((name) => name === asked);
+    // The other named engines live in the package that does not load: they cannot be used either.
+    if (!(e instanceof EngineError) || (strict && asked !== "auto" && !named)) throw e;
+    note("cpu", e.reason, e.detail);
     const engine = await lastResort(named ? [named] : LAST_RESORTS, e);
     return guarded(engine, null, asked === "auto" || asked === engine.name ? null : "SL_ENGINE_FALLBACK");
   }

@@ -196,7 +196,7 @@ test("inputs that the CPU refuses as well are no fault of the engine", async () 
   await engine.close();
 });
 
-test("where the CPU's engine does not load the quicker of the last resorts is taken, unless the CPU was insisted on", async () => {
+test("where the CPU's engine does not load the quicker of the last resorts is taken, unless another was insisted on", async () => {
   const broken: EngineMaker = {
     ...cpu,
     open: async () => {
@@ -212,10 +212,11 @@ test("where the CPU's engine does not load the quicker of the last resorts is ta
   assert.is(engine.report.tries.at(-1)!.error, null, "not compared");
   await engine.run(trial);
   await engine.close();
-  await choose({ wasm: {} }, { engine: "cpu", strict: true, makers: { cpu: broken } as never }).then(
-    () => assert.unreachable(),
-    (e) => assert.is(e.code, "SL_ENGINE_UNAVAILABLE"),
-  );
+  for (const asked of ["cpu", "cuda"] as const)
+    await choose({ wasm: {} }, { engine: asked, strict: true, makers: { cpu: broken } as never }).then(
+      () => assert.unreachable(`${asked} was replaced`),
+      (e) => assert.is(e.code, "SL_ENGINE_UNAVAILABLE"),
+    );
 });
 
 test("a damaged file is the model's fault, whatever engine is asked for", async () => {
