@@ -4,6 +4,9 @@ import { BACK_OFF, BackOff, type BackOffOptions } from "./backoff.js";
 import { forkChild, isMessage, type Message, ProcessStartError, type Run, residentBytes, untilReady } from "./fork.js";
 import { childFields, type Log } from "./log.js";
 
+/** Messages kept that come before `ready` was passed on; a child that says more by then has gone wrong. */
+const MAX_EARLY = 100;
+
 export const ProcessState = {
   Stopped: "stopped",
   Starting: "starting",
@@ -218,6 +221,7 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       const run = forkChild(this.name, entry, env ?? {}, log);
       run.child.on("message", (message) => this.#receive(run.child, message));
       this.#run = run;
+      this.#early = [];
       this.#setState(ProcessState.Starting, "SL_PROCESS_START");
       if (configure) this.send(configure());
       let readyAt: number | null = null;
@@ -230,6 +234,9 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
         stopChecks = this.#watch(run);
         resolveFirst(ready);
         this.#safeEmit(() => this.emit("message", ready));
+        const early = this.#early ?? [];
+        this.#early = null;
+        for (const message of early) this.#safeEmit(() => this.emit("message", message));
       } catch (error) {
         rejectFirst(error as Error);
         if ((error as ProcessStartError).code === "SL_PROCESS_START_TIMEOUT") this.kill("SL_PROCESS_START_TIMEOUT");
@@ -258,8 +265,16 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       return;
     }
     if (message.type === "status") this.#lastStatusAt = performance.now();
-    this.#safeEmit(() => this.emit("message", message as unknown as From));
+    const own = message as unknown as From;
+    if (this.#early === null) this.#safeEmit(() => this.emit("message", own));
+    else if (this.#early.length < MAX_EARLY) this.#early.push(own);
   }
+
+  /**
+   * What came before `ready` was passed on, in its order; null once it was. `ready` is awaited, so a message in the same read of the pipe
+   * (an engine that fails in its first run) would overtake it, and the older news would stay in the state.
+   */
+  #early: From[] | null = null;
 
   #lastStatusAt = 0;
 

@@ -61,6 +61,18 @@ test("start resolves with the ready message, status messages follow, the output 
   assert.is(own?.process, undefined, "a child cannot forge the name of a process");
 });
 
+test("ready is passed on before what came with it, and nothing of that is lost", async () => {
+  const { managed } = make([{ start: "ready", act: "hasty" }]);
+  const seen: From[] = [];
+  managed.on("message", (m) => seen.push(m));
+  await managed.start();
+  await until("three messages", () => seen.length >= 3);
+  assert.equal(
+    seen.slice(0, 3).map((m) => (m.type === "status" ? m.pid : m.type)),
+    ["ready", 1, 2],
+  );
+});
+
 test("a child that ends before ready rejects the start, is started anew, and gets the newest settings", async () => {
   const { managed, states } = make([{ start: "exit" }, { start: "ready" }]);
   assert.is((await rejection(managed.start())).code, "SL_PROCESS_EXITED");
