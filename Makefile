@@ -57,6 +57,8 @@ $(STAMPS)/node: scripts/node-setup.sh
 node_modules/.stamp: package.json package-lock.json | $(STAMPS)/apt-run $(STAMPS)/node
 	@if [ -d .work/node/include ] && [ -z "$${npm_config_nodedir:-}" ]; then export npm_config_nodedir="$(CURDIR)/.work/node"; fi; \
 	  npm ci --no-audit --no-fund
+	@test -e node_modules/gstreamer-superficial/build/Release/gstreamer-superficial.node \
+	  || { echo "the GStreamer addon (an optional dependency of npm's) was not built; npm ci --foreground-scripts shows why" >&2; exit 1; }
 	@touch $@
 
 dist/.stamp: node_modules/.stamp $(SOURCES) package.json tsconfig.json

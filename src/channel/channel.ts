@@ -4,7 +4,6 @@ import {
   interval,
   map,
   merge,
-  mergeMap,
   type Observable,
   Subject,
   type Subscription,
@@ -25,9 +24,9 @@ import { type LatencyPlan, latencyPlan } from "./latency.js";
 import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
 import { highlightNote } from "./note.js";
-import { type JoinCounter, latestJoined, monotonic, through } from "./operators.js";
+import { type JoinCounter, monotonic, through } from "./operators.js";
 import { Outputs } from "./output/outputs.js";
-import { NO_CARD, Separation } from "./separation.js";
+import { NO_CARD, Separation, stepsOf } from "./separation.js";
 import { Rolling, StageTimes } from "./stats.js";
 import type { StepOutcome } from "./step-runner.js";
 import { type OutputUnit, releaseKeyMs } from "./units.js";
@@ -161,16 +160,7 @@ export class Channel {
       this.#pictures$.pipe(tap((picture) => separation.takePicture(picture))),
       interval(TICK_MS).pipe(tap(() => this.#tellChange())),
     ).pipe(this.#guarded("sound and pictures"));
-    const outcomes$ = changes$.pipe(
-      tap(() => separation.renderDue()),
-      mergeMap(() => separation.dueSteps()),
-      latestJoined(
-        this.#seams.steps,
-        (waiting, next) => separation.joined(waiting, next),
-        (step) => separation.runStep(step),
-      ),
-      this.#guarded("a model step"),
-    );
+    const outcomes$ = changes$.pipe(stepsOf(separation, this.#seams.steps), this.#guarded("a model step"));
 
     const video$ = this.#video$.pipe(pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.video }));
     const aac$ = this.#rendered$.pipe(

@@ -36,10 +36,15 @@ export type LatencyPlan = {
 
 const ms = (samples: number): number => Math.round((samples / SAMPLE_RATE) * 10_000) / 10;
 
-export function latencyPlan(profile: Profile, card: Pick<ModelCard, "unitSamples" | "guardSamples">): LatencyPlan {
+/** @param encoder `none`: the sound leaves as it is rendered (a track of a conference) */
+export function latencyPlan(
+  profile: Profile,
+  card: Pick<ModelCard, "unitSamples" | "guardSamples">,
+  encoder: "aac" | "none" = "aac",
+): LatencyPlan {
   const hopUnits = HOP_UNITS[profile];
-  const encoder = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples));
-  const encodeMs = ms(encoder + AAC_FRAME_SAMPLES) + RENDER_BLOCK_MS;
+  const aacSamples = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples)) + AAC_FRAME_SAMPLES;
+  const encodeMs = (encoder === "aac" ? ms(aacSamples) : 0) + RENDER_BLOCK_MS;
   const parts = {
     captureDecode: CAPTURE_DECODE_MS[profile],
     hop: ms(hopUnits * card.unitSamples),

@@ -1,6 +1,9 @@
 import { ArrivalClock } from "./arrival-clock.js";
 import { Epoch, type Track } from "./epoch.js";
-import type { SourceUnit } from "./units.js";
+import type { SoundUnit, VideoUnit } from "./units.js";
+
+/** What the clock must know of a unit. */
+type Timed = Pick<VideoUnit, "kind" | "ptsMs" | "dtsMs"> | Pick<SoundUnit, "kind" | "ptsMs">;
 
 /** A track that sent nothing for so long no longer says when things leave. */
 const ABSENT_MS = 3000;
@@ -24,7 +27,7 @@ export class MediaClock {
   }
 
   /** The source's times to media time; notes the arrival. */
-  place<T extends SourceUnit>(unit: T, nowMs: number): T {
+  place<T extends Timed>(unit: T, nowMs: number): T {
     const rawMs = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
     const offset = this.epoch.offsetFor(unit.kind, rawMs, nowMs);
     const track = this.#tracks[unit.kind];

@@ -1,3 +1,4 @@
+import { mergeMap, type OperatorFunction, pipe, tap } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
 import type { ModelCard } from "../model/card.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -11,6 +12,7 @@ import type { DecodedPicture, DecodedSound } from "./decode.js";
 import type { LatencyPlan } from "./latency.js";
 import type { Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
+import { type JoinCounter, latestJoined } from "./operators.js";
 import type { StageTimes } from "./stats.js";
 import { StepCutter } from "./step-cutter.js";
 import { joinSteps, type StepOutcome, StepRunner } from "./step-runner.js";
@@ -82,6 +84,16 @@ export class Separation {
       inference === null
         ? null
         : new FaceFollower({ inference, side: inference.card.picture.side, unitSamples: inference.card.unitSamples });
+  }
+
+  /** Name under which the inference keeps the state of our faces. */
+  get #session(): string {
+    return `${this.#o.name}-${process.pid}`;
+  }
+
+  /** Lets the inference forget our faces; for who keeps it open. */
+  close(): void {
+    this.#o.inference?.forget(this.#session);
   }
 
   get settings(): Readonly<Required<ChannelPatch>> {
@@ -174,7 +186,7 @@ export class Separation {
   }
 
   #begin(channels: number): Core {
-    const { inference, config, name, noModel, geometry, plan, clock } = this.#o;
+    const { inference, config, noModel, geometry, plan, clock } = this.#o;
     const { bypass, ...controls } = this.#settings;
     const separator = new Separator({ model: geometry, channels, controls });
     if (bypass) separator.bypassFrom(0, "SL_BYPASS_OPERATOR");
@@ -194,7 +206,7 @@ export class Separation {
     });
     const { region, whenNobodyVisible, whenVisibleSilent } = config;
     const policy = { region: region ?? null, whenNobodyVisible, whenVisibleSilent };
-    const session = `${name}-${process.pid}`;
+    const session = this.#session;
     return { separator, cutter, runner: new StepRunner({ inference, session, faces: follower, separator, policy }) };
   }
 
@@ -279,6 +291,19 @@ export class Separation {
     if (bypass) separator.bypassFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
     else separator.separateFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
   }
+}
+
+/** At every change (sound, picture, tick): what must leave is rendered, and the steps that are due are run, one at a time. */
+export function stepsOf(separation: Separation, counter: JoinCounter): OperatorFunction<unknown, StepOutcome> {
+  return pipe(
+    tap(() => separation.renderDue()),
+    mergeMap(() => separation.dueSteps()),
+    latestJoined(
+      counter,
+      (waiting, next) => separation.joined(waiting, next),
+      (step) => separation.runStep(step),
+    ),
+  );
 }
 
 const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));

@@ -178,7 +178,7 @@ async function addon(): Promise<Check[]> {
       detail: good ? "native addon loads" : `native addon does not load: ${lastLine(error ?? out)}`,
       fix: good
         ? null
-        : `${apt("g++", "make", "python3", "pkg-config", "libgstreamer1.0-dev", "libgstreamer-plugins-base1.0-dev")} && npm rebuild gstreamer-superficial`,
+        : `${apt("g++", "make", "python3", "pkg-config", "libgstreamer1.0-dev", "libgstreamer-plugins-base1.0-dev")} && npm install --no-save gstreamer-superficial`,
     },
   ];
 }

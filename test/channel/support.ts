@@ -41,9 +41,15 @@ export async function openGateway(): Promise<TestGateway> {
 
 export type Program = { readonly child: ChildProcess; readonly exited: Promise<number | null> };
 
-/** A program without inherited pipes, ended with SIGKILL after `limitMs`. */
-export function run(command: string, args: readonly string[], limitMs: number): Program {
-  const child = spawn(command, args, { stdio: ["ignore", "ignore", "inherit"] });
+/** A program without inherited pipes, ended with SIGKILL after `limitMs`. @param onText gets what it prints on stdout */
+export function run(
+  command: string,
+  args: readonly string[],
+  limitMs: number,
+  onText: ((text: string) => void) | null = null,
+): Program {
+  const child = spawn(command, args, { stdio: ["ignore", onText === null ? "ignore" : "pipe", "inherit"] });
+  if (onText !== null) child.stdout?.setEncoding("utf8").on("data", onText);
   const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
   const exited = new Promise<number | null>((resolve) => {
     child.once("exit", (code) => {

@@ -1,23 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { hasChromium, launchChromium } from "../browser/chromium.js";
 import { FakeServer, state, status } from "./fake-server.js";
 
-const CHROMIUM = "/usr/bin/chromium";
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-];
 /** Limit of each wait for something to appear. */
 const LIMIT_MS = 15_000;
 /** Run in the page; as text, since the tests are compiled without the browser's types. */
@@ -25,28 +13,17 @@ const MUTED = `[...document.querySelectorAll("video")].map((video) => video.mute
 
 const suiteOfPage = suite("dashboard page");
 let browser: Browser | null = null;
-const profile = mkdtempSync(join(tmpdir(), "sightline-page-"));
+let close = async (): Promise<void> => {};
 
 suiteOfPage.before(async () => {
   // Compiled tests come with a compiled page; sources run against what their page compiles to now.
   if (process.argv[1]!.endsWith(".ts"))
     execFileSync("npm", ["run", "--silent", "build:page"], { stdio: "ignore", timeout: 120_000 });
-  browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    args: FLAGS,
-    headless: true,
-    timeout: 60_000,
-    env: { ...process.env, HOME: profile },
-  });
+  ({ browser, close } = await launchChromium());
 });
-suiteOfPage.after(async () => {
-  await browser?.close();
-  rmSync(profile, { recursive: true, force: true });
-});
+suiteOfPage.after(() => close());
 
-const missing = !existsSync(CHROMIUM);
-if (missing) console.log(`${CHROMIUM} is not there: the page's tests are skipped`);
-const test = missing ? suiteOfPage.skip : suiteOfPage;
+const test = hasChromium() ? suiteOfPage : suiteOfPage.skip;
 
 type Shown = { page: Page; server: FakeServer; faults: string[] };
 

@@ -1,30 +1,15 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { chromium } from "playwright-core";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
+import { hasChromium, launchChromium, WEBRTC_FLAGS } from "../browser/chromium.js";
 import { openGateway, until } from "../channel/support.js";
 import { withThreads } from "../gst/threads.js";
 
 withThreads();
 const test = suite("WHIP and WHEP with Chromium");
-const CHROMIUM = "/usr/bin/chromium";
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-  "--disable-features=WebRtcHideLocalIpsWithMdns",
-];
 /** Frames that the player must show. */
 const FRAMES = 40;
 test.after(() => stopAllPipelines());
@@ -110,10 +95,7 @@ const PUBLISH_AND_PLAY = `async ([whip, whep, frames]) => {
 }`;
 
 test("a page publishes by WHIP and plays by WHEP; latency printed", async () => {
-  if (!existsSync(CHROMIUM)) {
-    console.log("skipped: /usr/bin/chromium is not installed");
-    return;
-  }
+  if (!hasChromium()) return;
   const gateway = await openGateway();
   const link = new GatewayLink(gateway.socket, "main");
   const channel = new Channel({
@@ -125,14 +107,7 @@ test("a page publishes by WHIP and plays by WHEP; latency printed", async () => 
   });
   channel.start();
   link.open();
-  const profile = mkdtempSync(join(tmpdir(), "sightline-whip-"));
-  const browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    args: FLAGS,
-    headless: true,
-    timeout: 60_000,
-    env: { ...process.env, HOME: profile },
-  });
+  const { browser, close } = await launchChromium(WEBRTC_FLAGS);
   try {
     const page = await browser.newPage();
     const base = `http://127.0.0.1:${gateway.mediaPort}`;
@@ -155,8 +130,7 @@ test("a page publishes by WHIP and plays by WHEP; latency printed", async () => 
       "both sessions to be freed after the page has closed them",
     );
   } finally {
-    await browser.close();
-    rmSync(profile, { recursive: true, force: true });
+    await close();
     await channel.close();
     link.close();
     await gateway.close();
