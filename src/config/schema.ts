@@ -104,7 +104,10 @@ export const config = z.strictObject({
         .array(z.string().regex(IP, { error: "an IP address" }))
         .max(8)
         .default([])
-        .meta({ about: "IP addresses that WebRTC peers are told; none: those of `media`" }),
+        .meta({
+          about:
+            "IP addresses that WebRTC peers are told; none: those of `media`. A browser page that uses a camera never reaches 127.0.0.1",
+        }),
       ports: portRange().default("").meta({
         about: "UDP ports for WebRTC; empty: any free one",
         allowed: "FIRST-LAST or empty",

@@ -16,11 +16,16 @@ const FLAGS = [
   "--disable-sync",
   "--autoplay-policy=no-user-gesture-required",
 ];
-/** WebRTC without mDNS, and a camera and a microphone that need no permission. */
-export const WEBRTC_FLAGS = [
-  "--disable-features=WebRtcHideLocalIpsWithMdns",
+/** WebRTC without mDNS. */
+export const WEBRTC_FLAGS = ["--disable-features=WebRtcHideLocalIpsWithMdns"];
+/**
+ * A camera and a microphone that need no permission. A page that may use them gets a socket for each network and, like in a user's browser,
+ * none for the loopback; a peer that is on 127.0.0.1 only is then out of reach unless it is allowed.
+ */
+export const DEVICE_FLAGS = [
   "--use-fake-ui-for-media-stream",
   "--use-fake-device-for-media-stream",
+  "--allow-loopback-in-peer-connection",
 ];
 
 /** False, with a line that says so: tests that need a browser are skipped. */

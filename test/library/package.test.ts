@@ -68,7 +68,7 @@ test("holds what it promises and nothing of the workshop", () => {
     assert.ok(existsSync(join(installed, path)), path);
   for (const path of ["src", "test", "train", "bench", "dist/test", "dist/bench"])
     assert.not.ok(existsSync(join(installed, path)), path);
-  assert.equal(Object.keys(manifest.optionalDependencies), ["@roamhq/wrtc", "gstreamer-superficial"]);
+  for (const name of ["@roamhq/wrtc", "gstreamer-superficial"]) assert.ok(name in manifest.optionalDependencies, name);
 });
 
 test("types of both entries are found by a strict project, without its skipLibCheck", () => {

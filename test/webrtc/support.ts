@@ -71,11 +71,14 @@ export async function post(
   };
 }
 
-async function negotiate(pc: RTCPeerConnection, url: string, headers: Record<string, string> = {}) {
+/** A line between a peer and the gateway (LossyRelay): the peer is told its address in place of the gateway's. */
+type Line = { rewrite(sdp: string): string };
+
+async function negotiate(pc: RTCPeerConnection, url: string, headers: Record<string, string> = {}, line?: Line) {
   await pc.setLocalDescription(await pc.createOffer());
   const session = await post(url, pc.localDescription!.sdp, headers);
   if (session.response.status !== 201) throw new Error(`${session.response.status}: ${session.sdp}`);
-  await pc.setRemoteDescription({ type: "answer", sdp: session.sdp });
+  await pc.setRemoteDescription({ type: "answer", sdp: line ? line.rewrite(session.sdp) : session.sdp });
   return session;
 }
 
@@ -123,8 +126,8 @@ export class WhipClient {
   }
 
   /** @throws Error when the answer is not 201 */
-  async publish(url: string, headers: Record<string, string> = {}): Promise<void> {
-    this.session = await negotiate(this.pc, url, headers);
+  async publish(url: string, headers: Record<string, string> = {}, line?: Line): Promise<void> {
+    this.session = await negotiate(this.pc, url, headers, line);
   }
 
   close(): Promise<void> {
@@ -136,10 +139,10 @@ export class WhipClient {
  * A connected publisher. As real clients do, it tries again: with both ends in one process that is just starting and gets no time, werift's
  * DTLS handshake can stall on its own retransmissions.
  */
-export async function connectedPublisher(url: string): Promise<WhipClient> {
+export async function connectedPublisher(url: string, line?: Line): Promise<WhipClient> {
   for (let attempt = 1; ; attempt++) {
     const client = new WhipClient();
-    await client.publish(url);
+    await client.publish(url, {}, line);
     const end = performance.now() + 6000;
     while (!client.connected && performance.now() < end) await new Promise((done) => setTimeout(done, 20));
     if (client.connected) return client;
