@@ -3,8 +3,8 @@ import type { AudioBlock } from "../pipeline/types.js";
 import { GstError, type GstFault } from "../transport/gst/pipeline.js";
 import { OpusEncoder } from "./encode.js";
 
-/** The sounds that WHEP viewers can choose: the cleaned programme, or what came in, at the same delay. */
-export type Stem = "clean" | "input";
+/** The sounds that WHEP viewers can choose, all at the same delay: the cleaned programme, what came in, or what was taken away from it. */
+export type Stem = "clean" | "input" | "removed";
 /** One Opus packet of a stem; its sound begins at `atSample` of the timeline. */
 export type StemFrame = { readonly stem: Stem; readonly atSample: number; readonly data: Buffer };
 
@@ -33,7 +33,7 @@ export class ViewerSound {
 
   /** The separator must render what it removed as well. */
   get needsRemoved(): boolean {
-    return this.#wanted.has("input");
+    return this.#wanted.has("input") || this.#wanted.has("removed");
   }
 
   want(stems: readonly Stem[]): void {
@@ -42,7 +42,9 @@ export class ViewerSound {
 
   push({ kept, removed }: Rendered): void {
     if (this.#wanted.has("clean")) this.#encoder("clean")?.push(kept);
-    if (this.#wanted.has("input") && removed !== null) this.#encoder("input")?.push(sum(kept, removed));
+    if (removed === null) return;
+    if (this.#wanted.has("removed")) this.#encoder("removed")?.push(removed);
+    if (this.#wanted.has("input")) this.#encoder("input")?.push(sum(kept, removed));
   }
 
   close(): void {

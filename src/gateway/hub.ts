@@ -24,8 +24,8 @@ export interface PublisherPeer {
 }
 
 /** Which sound a WHEP viewer hears; the pictures are the same. */
-export type Stem = "clean" | "input";
-export const STEMS: readonly Stem[] = ["clean", "input"];
+export type Stem = "clean" | "input" | "removed";
+export const STEMS: readonly Stem[] = ["clean", "input", "removed"];
 
 /** A WHEP viewer: pictures and notes come as tags of the cleaned programme, sound as Opus. */
 export interface Viewer extends Sink {

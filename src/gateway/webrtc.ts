@@ -146,8 +146,12 @@ export class WebRtcEndpoints {
 
   async #view(request: IncomingMessage, response: ServerResponse, name: string | null, stem: string): Promise<void> {
     if (name === null || !CHANNEL.test(name))
-      throw new HttpProblem(404, "SL_STREAM_UNKNOWN", "ask for /whep/CHANNEL, with ?stem=clean or ?stem=input");
-    if (!STEMS.includes(stem as Stem)) throw new HttpProblem(400, "SL_HTTP_INVALID", "stem is clean or input");
+      throw new HttpProblem(
+        404,
+        "SL_STREAM_UNKNOWN",
+        "ask for /whep/CHANNEL, with ?stem=clean, ?stem=input or ?stem=removed",
+      );
+    if (!STEMS.includes(stem as Stem)) throw new HttpProblem(400, "SL_HTTP_INVALID", `stem is ${STEMS.join(", ")}`);
     const viewable = this.context.hub.viewable(name);
     if (isRefusal(viewable)) throw refused(viewable);
     this.#assertRoomForViewer();

@@ -7,7 +7,7 @@ export type ChannelUrls = {
   readonly publish: string | null;
   /** WHIP for a publisher, KEY stands for the stream key. null when the channel fetches its input. */
   readonly whip: string | null;
-  /** WHEP of the cleaned programme; `?stem=input` for the sound as it came in. */
+  /** WHEP of the cleaned programme; `?stem=input` for the sound as it came in, `?stem=removed` for what was taken away. */
   readonly whep: string;
   /** RTMP of the cleaned programme. */
   readonly play: string;

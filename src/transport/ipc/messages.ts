@@ -115,7 +115,7 @@ export type ChannelToGateway =
   /** One FLV tag of the channel's cleaned programme; payload = tag body. tagType 8 sound, 9 picture, 18 script data. */
   | { t: "out"; tagType: 8 | 9 | 18; timestampMs: number }
   /** One Opus packet for WHEP viewers; payload = packet. timeMs: on the timeline of `out`, 0 to 2^32, may have a fraction. */
-  | { t: "opus"; stem: "clean" | "input"; timeMs: number }
+  | { t: "opus"; stem: "clean" | "input" | "removed"; timeMs: number }
   | { t: "outEnd" };
 
 /** Gateway -> channel. */
@@ -124,6 +124,6 @@ export type GatewayToChannel =
   /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
   | { t: "refused"; code: string; detail: string }
   /** The stems whose sound WHEP viewers want as Opus from now on; a fresh connection begins with none. */
-  | { t: "wanted"; stems: readonly ("clean" | "input")[] }
+  | { t: "wanted"; stems: readonly ("clean" | "input" | "removed")[] }
   /** One FLV tag as published; payload = tag body. */
   | { t: "tag"; tagType: 8 | 9 | 18; timestampMs: number };

@@ -1,0 +1,200 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { RealFft } from "../src/pipeline/fft.js";
+import { DEVICE_FLAGS, launchChromium, WEBRTC_FLAGS } from "../test/browser/chromium.js";
+import { BssEval } from "./quality/bss-eval.js";
+import { BROWSER_PAGE, type BrowserRun } from "./support/browser-page.js";
+import { DEMO_CLIP, ROOT } from "./support/clip.js";
+import { machine, mean, median, percentile, printTable, type Row, row } from "./support/numbers.js";
+import { Product, shippedModels } from "./support/product.js";
+import { clipFolder } from "./support/session.js";
+
+/**
+ * Headless Chromium publishes a talking head from files as its camera and microphone by WHIP, and plays what comes back by WHEP:
+ * glass-to-glass and mouth-to-ear latency, lip-sync, and how far the off-screen voice is taken out of what the page plays.
+ *
+ *     npx tsx bench/browser.ts [--seconds 40]
+ *
+ * Exit status 1: a promise was broken.
+ */
+const { values: args } = parseArgs({ options: { seconds: { type: "string", default: "40" } } });
+const seconds = Number(args.seconds);
+if (!(seconds >= 20 && seconds <= 300)) throw new RangeError("--seconds: 20 to 300");
+/** Flash and beep come so far apart that latency cannot be taken for another one. */
+const PERIOD = 3;
+const RATE = 16_000;
+
+const folder = clipFolder();
+const ffmpeg = (path: string, ...args: string[]): string => {
+  if (!existsSync(path)) {
+    const part = path.replace(/(\.\w+)$/, ".part$1");
+    execFileSync("ffmpeg", ["-v", "error", "-nostdin", "-y", ...args, part], { timeout: 240_000 });
+    renameSync(part, path);
+  }
+  return path;
+};
+const patch = "x=0:y=0:w=80:h=45:t=fill";
+const camera = ffmpeg(
+  join(folder, "camera.y4m"),
+  ...["-i", DEMO_CLIP, "-an", "-t", "24", "-vf"],
+  `fps=30,scale=640:360:flags=bilinear,drawbox=${patch}:color=black,drawbox=${patch}:color=white:enable='lt(mod(n,${30 * PERIOD}),3)',format=yuv420p`,
+);
+const talk = ffmpeg(
+  join(folder, "microphone-talk.wav"),
+  ...["-i", DEMO_CLIP, "-vn", "-t", "24", "-ac", "1", "-ar", "48000"],
+);
+const beep = ffmpeg(
+  join(folder, "microphone-beep.wav"),
+  ...["-i", talk, "-filter_complex"],
+  `[0:a]asetnsamples=480,volume='if(gt(mod(t,${PERIOD}),${PERIOD - 0.06})+lt(mod(t,${PERIOD}),0.09),0,0.25)':eval=frame[t];` +
+    `aevalsrc='if(lt(mod(t,${PERIOD}),0.05),0.6*sin(2*PI*1000*t),0)':s=48000:c=mono:d=24[b];[t][b]amix=inputs=2:normalize=0[a]`,
+  ...["-map", "[a]", "-ac", "1", "-ar", "48000"],
+);
+
+const { models, what } = await shippedModels(folder);
+const product = await Product.start({
+  models,
+  channels: {
+    bypass: { key: "bypass", profile: "low", bypass: true },
+    low: { key: "low", profile: "low", strengthPercent: 0 },
+    balanced: { key: "balanced", profile: "balanced", strengthPercent: 0 },
+    clean: { key: "clean", profile: "balanced" },
+  },
+});
+const rows: Row[] = [];
+try {
+  await product.ready();
+  const own = await inBrowser(beep, ["", "", seconds, false]);
+  const bypass = await through("bypass", beep, false);
+  const low = await through("low", beep, false);
+  const balanced = await through("balanced", beep, false);
+  const base = report("two peers without Sightline", own, null, null);
+  const around = report("channel bypassed", bypass, "bypass", base);
+  report("channel `low`", low, "low", around);
+  report("channel `balanced`", balanced, "balanced", around);
+  await cleaned();
+  console.log(`${machine()}; Chromium, 640x360 at 30 a second, ${seconds} s each, model ${what}`);
+  process.exitCode = printTable("Browser to browser", rows);
+} finally {
+  await product.stop();
+}
+
+async function inBrowser(microphone: string, order: readonly unknown[]): Promise<BrowserRun> {
+  const files = [`--use-file-for-fake-video-capture=${camera}`, `--use-file-for-fake-audio-capture=${microphone}`];
+  const { browser, close } = await launchChromium([...WEBRTC_FLAGS, ...DEVICE_FLAGS, ...files]);
+  try {
+    const page = await browser.newPage();
+    // Camera and worklets want a secure origin: 127.0.0.1 is one.
+    await page.goto(`http://127.0.0.1:${product.ports.http}/healthz`);
+    return (await page.evaluate(`(${BROWSER_PAGE})(${JSON.stringify(order)})`)) as BrowserRun;
+  } finally {
+    await close();
+  }
+}
+
+function through(channel: string, microphone: string, record: boolean): Promise<BrowserRun> {
+  const base = `http://127.0.0.1:${product.ports.media}`;
+  return inBrowser(microphone, [`${base}/whip/${channel}`, `${base}/whep/${channel}`, seconds, record]);
+}
+
+/** Distances from each event before to the next one after; null where none comes within a period. */
+function delays(before: readonly number[], after: readonly number[]): { atMs: number; ms: number }[] {
+  return before.flatMap((from) => {
+    const to = after.find((t) => t >= from);
+    return to === undefined || to - from >= 1000 * PERIOD - 200 ? [] : [{ atMs: from, ms: to - from }];
+  });
+}
+
+/** @returns the lip-sync error that was added on the way */
+function report(name: string, run: BrowserRun, channel: string | null, base: number | null): number {
+  // The first seconds are left out: jitter buffers and the channel's clock find their place.
+  const settled = <T>(list: readonly T[]): T[] => list.slice(Math.ceil(8 / PERIOD));
+  const glass = settled(delays(run.before.flashes, run.after.flashes)).map((d) => d.ms);
+  const ear = settled(delays(run.before.beeps, run.after.beeps)).map((d) => d.ms);
+  const ms = (v: number): string => `${v.toFixed(0)} ms`;
+  const enough = glass.length >= seconds / PERIOD / 3 && ear.length >= seconds / PERIOD / 3;
+  const added = median(ear) - median(glass);
+  rows.push(
+    row(
+      `${name}: glass to glass p50 / p95, mouth to ear p50 / p95`,
+      `${[median(glass), percentile(glass, 0.95), median(ear), percentile(ear, 0.95)].map(ms).join(" / ")} (${run.codec} ${run.width}, ${run.frames} pictures, ${run.lost} packets lost, ${(run.concealed / 48).toFixed(0)} ms of sound made up)`,
+      "",
+      enough ? null : false,
+    ),
+    row(
+      `${name}: lip-sync error end to end (sound late: +)`,
+      `${added.toFixed(1)} ms${base === null ? "" : `; ${(added - base).toFixed(1)} ms more than ${channel === "bypass" ? "without Sightline" : "bypassed"}`}`,
+      base === null ? "" : "within 40 ms",
+      base === null ? null : Math.abs(added) < 40,
+    ),
+  );
+  return added;
+}
+
+/** What the page plays of a channel that separates, against what it would have played: both by the two voices that were mixed. */
+async function cleaned(): Promise<void> {
+  const run = await through("clean", talk, true);
+  const voices = ["on-screen", "off-screen"].map((name) => read(join(ROOT, "demo", `${name}.flac`)));
+  const clip = voices[0]!.map((v, i) => v + voices[1]![i]!);
+  const scores = (text: string): number[] => {
+    const heard = resample(Buffer.from(text, "base64"));
+    const out: number[] = [];
+    // Piece by piece: the browser's jitter buffer may stretch the sound a little in between.
+    const length = 5 * RATE;
+    for (let at = 8 * RATE; at + length <= heard.length; at += length) {
+      const piece = heard.slice(at, at + length);
+      const shift = offsetIn(clip, piece);
+      const parts = voices.map((v) => Float32Array.from({ length }, (_, i) => v[(shift + i) % v.length]!));
+      if (parts.every((p) => p.some((x) => x !== 0))) out.push(new BssEval(parts).score(piece, 0).sir);
+    }
+    return out;
+  };
+  const [input, clean] = [scores(run.input!), scores(run.clean!)];
+  const gain = mean(clean) - mean(input);
+  rows.push(
+    row(
+      "off-screen voice against the on-screen one (SIR) in what the page plays, `?stem=input` / cleaned",
+      `${mean(input).toFixed(1)} / ${mean(clean).toFixed(1)} dB, mean of ${clean.length} pieces of 5 s`,
+      "at least 3 dB better",
+      clean.length >= 2 && gain >= 3,
+    ),
+  );
+}
+
+function read(path: string): Float32Array {
+  const bytes = execFileSync("ffmpeg", ["-v", "error", "-i", path, "-ac", "1", "-ar", `${RATE}`, "-f", "f32le", "-"], {
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+}
+
+function resample(pcm: Buffer): Float32Array {
+  const from = ["-f", "s16le", "-ar", "48000", "-ac", "1", "-i", "-"];
+  const bytes = execFileSync("ffmpeg", ["-v", "error", ...from, "-ac", "1", "-ar", `${RATE}`, "-f", "f32le", "-"], {
+    input: pcm,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+}
+
+/** Where in a clip that goes round and round the piece begins, a filter's few taps early: the peak of the circular cross-correlation. */
+function offsetIn(clip: Float32Array, piece: Float32Array): number {
+  const fft = new RealFft(2 ** Math.ceil(Math.log2(clip.length + piece.length)));
+  const [round, heard] = [new Float64Array(fft.size), new Float64Array(fft.size)];
+  for (let i = 0; i < clip.length + piece.length; i++) round[i] = clip[i % clip.length]!;
+  heard.set(piece);
+  const [A, B] = [new Float64Array(2 * fft.bins), new Float64Array(2 * fft.bins)];
+  fft.forward(round, A);
+  fft.forward(heard, B);
+  for (let k = 0; k < 2 * fft.bins; k += 2) {
+    const [re, im] = [A[k]! * B[k]! + A[k + 1]! * B[k + 1]!, A[k + 1]! * B[k]! - A[k]! * B[k + 1]!];
+    [A[k], A[k + 1]] = [re, im];
+  }
+  const found = new Float64Array(fft.size);
+  fft.inverse(A, found);
+  let best = 0;
+  for (let i = 1; i < clip.length; i++) if (found[i]! > found[best]!) best = i;
+  return (best + clip.length + 32) % clip.length;
+}

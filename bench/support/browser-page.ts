@@ -1,0 +1,140 @@
+/**
+ * Runs in a page of Chromium: publishes camera and microphone by WHIP and plays what comes back by WHEP. Both, what is captured and what
+ * is played, go through the same two detectors (a white patch in the upper left corner, a beep louder than 0.3), so that what the
+ * detectors themselves add falls out of the differences. Sound is read from WebAudio, after the browser's jitter buffer and lip-sync.
+ *
+ * Argument: [WHIP address, WHEP address, seconds, record]; gives `BrowserRun`. With WHIP address "" the page sends to itself: two peers
+ * without Sightline between them.
+ */
+export const BROWSER_PAGE = `async ([whip, whep, seconds, record]) => {
+  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+  const audio = new AudioContext({ sampleRate: 48000 });
+  const worklet = \`registerProcessor("ear", class extends AudioWorkletProcessor {
+    constructor({ processorOptions }) { super(); this.loudAt = -1e9; this.keep = processorOptions.keep; this.kept = []; }
+    process([[x]]) {
+      if (!x) return true;
+      for (let i = 0; i < x.length; i++) {
+        if (Math.abs(x[i]) < 0.3) continue;
+        const at = currentFrame + i;
+        if (at - this.loudAt > 24000) this.port.postMessage({ beepMs: at / 48 });
+        this.loudAt = at;
+      }
+      if (this.keep) {
+        this.kept.push(x.slice());
+        if (this.kept.length === 375) { this.port.postMessage({ from: currentFrame + 128 - 48000, sound: this.kept }); this.kept = []; }
+      }
+      return true;
+    }
+  });\`;
+  await audio.audioWorklet.addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })));
+  const watch = (stream, keep) => {
+    const seen = { flashes: [], beeps: [], sounds: [], frames: 0 };
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = stream;
+    document.body.append(video);
+    void video.play();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [8, 8];
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
+    let white = true;
+    const onFrame = (now, meta) => {
+      seen.frames++;
+      const { videoWidth: w, videoHeight: h } = video;
+      paint.drawImage(video, w / 32, h / 32, w / 16, h / 16, 0, 0, 8, 8);
+      const light = paint.getImageData(4, 4, 1, 1).data[1] > 128;
+      if (light && !white) seen.flashes.push(meta.presentationTime ?? now);
+      white = light;
+      video.requestVideoFrameCallback(onFrame);
+    };
+    video.requestVideoFrameCallback(onFrame);
+    const ear = new AudioWorkletNode(audio, "ear", { processorOptions: { keep }, channelCount: 1, channelCountMode: "explicit" });
+    ear.port.onmessage = ({ data }) => {
+      if (data.beepMs !== undefined) seen.beeps.push(data.beepMs);
+      else seen.sounds.push(data.sound);
+    };
+    audio.createMediaStreamSource(stream).connect(ear).connect(audio.destination);
+    return seen;
+  };
+  const connected = (pc) => new Promise((done, failed) => {
+    const look = () => {
+      if (pc.connectionState === "connected") done();
+      if (pc.connectionState === "failed") failed(new Error("no connection"));
+    };
+    pc.onconnectionstatechange = look;
+    look();
+  });
+  const post = async (pc, url) => {
+    await pc.setLocalDescription();
+    const body = pc.localDescription.sdp;
+    const answer = await fetch(url, { method: "POST", body, headers: { "Content-Type": "application/sdp" } });
+    if (answer.status !== 201) throw new Error(answer.status + " " + (await answer.text()));
+    await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    await connected(pc);
+  };
+  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
+  const own = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360, frameRate: 30 }, audio: plain });
+  const before = watch(own, false);
+  const publisher = new RTCPeerConnection();
+  for (const track of own.getTracks()) publisher.addTransceiver(track, { direction: "sendonly", streams: [own] });
+  const viewers = [];
+  const view = async (url, keep) => {
+    const pc = new RTCPeerConnection();
+    const stream = new MediaStream();
+    pc.ontrack = ({ track }) => stream.addTrack(track);
+    viewers.push(pc);
+    if (url !== "") {
+      for (const kind of ["video", "audio"]) pc.addTransceiver(kind, { direction: "recvonly" });
+      await post(pc, url);
+    } else {
+      publisher.onicecandidate = ({ candidate }) => candidate && pc.addIceCandidate(candidate);
+      pc.onicecandidate = ({ candidate }) => candidate && publisher.addIceCandidate(candidate);
+      await publisher.setLocalDescription();
+      await pc.setRemoteDescription(publisher.localDescription);
+      await pc.setLocalDescription();
+      await publisher.setRemoteDescription(pc.localDescription);
+      await connected(pc);
+    }
+    return watch(stream, keep);
+  };
+  if (whip !== "") await post(publisher, whip);
+  const after = await view(whep, record);
+  const input = record ? await view(whep + "?stem=input", true) : null;
+  await sleep(seconds * 1000);
+  const stats = { codec: "", lost: 0, concealed: 0, width: 0 };
+  for (const stat of (await viewers[0].getStats()).values()) {
+    if (stat.type === "codec" && stat.mimeType.startsWith("video/")) stats.codec = stat.mimeType.slice(6);
+    if (stat.type !== "inbound-rtp") continue;
+    stats.lost += stat.packetsLost;
+    if (stat.kind === "audio") stats.concealed = stat.concealedSamples;
+    else stats.width = stat.frameWidth;
+  }
+  for (const pc of [publisher, ...viewers]) pc.close();
+  const text = (sounds) => {
+    const bytes = new Uint8Array(Int16Array.from(sounds.flat().flatMap((x) => Array.from(x, (v) => Math.round(32767 * Math.max(-1, Math.min(1, v)))))).buffer);
+    let out = "";
+    for (let i = 0; i < bytes.length; i += 32768) out += String.fromCharCode(...bytes.subarray(i, i + 32768));
+    return btoa(out);
+  };
+  const result = { before: { flashes: before.flashes, beeps: before.beeps }, after: { flashes: after.flashes, beeps: after.beeps }, frames: after.frames, ...stats };
+  if (record) Object.assign(result, { clean: text(after.sounds), input: text(input.sounds) });
+  return result;
+}`;
+
+type Events = { readonly flashes: readonly number[]; readonly beeps: readonly number[] };
+export type BrowserRun = {
+  /** Milliseconds; pictures on the page's clock, sound on that of its AudioContext. */
+  readonly before: Events;
+  readonly after: Events;
+  /** Pictures that were shown. */
+  readonly frames: number;
+  /** Of the video that was played. */
+  readonly codec: string;
+  readonly width: number;
+  readonly lost: number;
+  /** Samples that the browser made up. */
+  readonly concealed: number;
+  /** With `record`: 16-bit sound, 48 kHz mono, base64. */
+  readonly clean?: string;
+  readonly input?: string;
+};
