@@ -100,8 +100,8 @@ try {
   const rows: Row[] = [
     row("datagrams that the line passed / lost", `${relay.counters.passed} / ${relay.counters.lost}`),
     row(
-      "gateway: RTP packets / NACKs / lost / late / units dropped / clock jumps",
-      ["packets", "nacks", "packets_lost", "packets_late", "units_dropped", "clock_jumps"]
+      "gateway: RTP packets / asked for again / came then / lost / late / pictures dropped / clock jumps",
+      ["packets", "nacks", "packets_recovered", "packets_lost", "packets_late", "units_dropped", "clock_jumps"]
         .map((name) => gate[`whip_${name}_total`] ?? 0)
         .join(" / "),
     ),

@@ -36,6 +36,7 @@ const NAMES = [
   "whip_packets_lost_total",
   "whip_packets_malformed_total",
   "whip_nacks_total",
+  "whip_packets_recovered_total",
   "whip_units_dropped_total",
   "whip_clock_jumps_total",
   "viewers_total",

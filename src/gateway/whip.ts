@@ -1,8 +1,16 @@
-import { type MediaStreamTrack, type RTCRtpReceiver, RtcpSrPacket, type RtpPacket } from "werift";
+import {
+  GenericNack,
+  type MediaStreamTrack,
+  type RTCRtpReceiver,
+  RtcpSrPacket,
+  RtcpTransportLayerFeedback,
+  type RtpPacket,
+} from "werift";
 import { opusHeadTag, opusTag } from "../transport/flv/audio.js";
 import { avcFrameTag, avcSequenceTag } from "../transport/flv/video.js";
 import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
 import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
+import { NackSchedule } from "../transport/webrtc/nack.js";
 import { MAX_OPUS_BYTES, OPUS_PRE_SKIP, opusDurationMs, opusHead } from "../transport/webrtc/opus.js";
 import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
 import { TrackClock, type TrackKind } from "../transport/webrtc/track-clock.js";
@@ -11,8 +19,10 @@ import type { CounterName } from "./report.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { WebRtcPeer } from "./webrtc-peer.js";
 
-/** Time for two NACKs and their answers over a bad line; sound has none and only waits for what was overtaken. */
+/** Time for three NACKs and their answers over a bad line; sound has none and only waits for what was overtaken. */
 const WAIT = { picture: { maxWaitMs: 150, maxPackets: 1024 }, sound: { maxWaitMs: 60, maxPackets: 32 } } as const;
+/** Packets on a line with jitter overtake each other: what is missing for less is not asked for. */
+const NACK = { graceMs: 15, maxWaitMs: WAIT.picture.maxWaitMs, maxMissing: 256 };
 /** Times begin here, so that a picture which the sender reports move back stays above zero. */
 const BEGIN_MS = 1000;
 /** Steps back in the pictures' times that say the encoder makes B-frames. */
@@ -32,6 +42,7 @@ export class WhipPublisher implements PublisherPeer {
     picture: new ReorderBuffer(WAIT.picture),
     sound: new ReorderBuffer(WAIT.sound),
   };
+  readonly #nack = new NackSchedule(NACK);
   readonly #units = new H264Depacketizer();
   /** Counts that were added to the gateway's already. */
   readonly #told = new Map<CounterName, number>();
@@ -62,13 +73,13 @@ export class WhipPublisher implements PublisherPeer {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
       const media = { kind, track, receiver };
       if (kind === "picture") this.#picture = media;
+      withoutNack(receiver);
       track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
       receiver.onRtcp.subscribe((packet) => {
         if (!(packet instanceof RtcpSrPacket) || packet.ssrc !== track.ssrc) return;
         const { ntpTimestamp, rtpTimestamp } = packet.senderInfo;
         this.#clock.report(kind, ntpTimestamp, rtpTimestamp);
       });
-      receiver.onPacketLost.subscribe((nack) => this.context.counters.add("whip_nacks_total", nack.lost.length));
     });
   }
 
@@ -96,6 +107,7 @@ export class WhipPublisher implements PublisherPeer {
       return;
     }
     for (const kind of ["picture", "sound"] as const) this.#take(kind, this.#order[kind].poll(time));
+    this.#askAgain(time);
     if (this.#picture !== null && this.#units.needsKey) this.#keyFrameDue = true;
     this.#askForKeyFrame();
     this.#tellCounts();
@@ -109,6 +121,8 @@ export class WhipPublisher implements PublisherPeer {
     this.#lastMediaMs = time;
     this.context.counters.add("whip_packets_total");
     const order = this.#order[kind];
+    if (kind === "picture") this.#nack.push(packet.header.sequenceNumber, time);
+    this.#askAgain(time);
     this.#take(kind, order.poll(time));
     this.#take(kind, order.push(packet.header.sequenceNumber, packet, time));
   }
@@ -168,6 +182,16 @@ export class WhipPublisher implements PublisherPeer {
     this.#publication?.push(avcSequenceTag(avcC, flvTime(this.#lastPicture?.atMs ?? 0)));
   }
 
+  #askAgain(time: number): void {
+    const lost = this.#nack.due(time);
+    if (lost.length === 0 || this.#picture === null || !this.#peer?.connected) return;
+    const { receiver, track } = this.#picture;
+    if (track.ssrc === undefined || !receiver.nackEnabled) return;
+    const feedback = new GenericNack({ senderSsrc: receiver.rtcpSsrc, mediaSourceSsrc: track.ssrc, lost });
+    // A request that cannot be sent is like one that is lost.
+    void receiver.dtlsTransport.sendRtcp([new RtcpTransportLayerFeedback({ feedback })]).catch(() => {});
+  }
+
   #askForKeyFrame(): void {
     const time = this.context.now();
     if (!this.#keyFrameDue || this.#picture === null || !this.#peer?.connected) return;
@@ -188,9 +212,19 @@ export class WhipPublisher implements PublisherPeer {
     const { picture, sound } = this.#order;
     tell("whip_packets_lost_total", picture.counters.lost + sound.counters.lost);
     tell("whip_packets_late_total", picture.counters.late + sound.counters.late);
+    tell("whip_nacks_total", this.#nack.counters.asked);
+    tell("whip_packets_recovered_total", this.#nack.counters.answered);
     tell("whip_units_dropped_total", this.#units.counters.units_dropped);
     tell("whip_clock_jumps_total", this.#clock.counters.clock_jumps + this.#clock.counters.clock_leaps);
   }
 }
 
 const flvTime = (atMs: number): number => Math.max(0, Math.round(atMs + BEGIN_MS)) % 2 ** 32;
+
+/**
+ * werift 0.24.4 asks for packets by itself: every 5 ms, for 55 ms, and not at all for the next 65536 packets when one is missing where the
+ * numbers wrap. `NackSchedule` does it instead.
+ */
+function withoutNack(receiver: RTCRtpReceiver): void {
+  (receiver as unknown as { nack: { addPacket: () => void } }).nack.addPacket = () => {};
+}
