@@ -87,12 +87,13 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record]) => {
       for (const kind of ["video", "audio"]) pc.addTransceiver(kind, { direction: "recvonly" });
       await post(pc, url);
     } else {
-      publisher.onicecandidate = ({ candidate }) => candidate && pc.addIceCandidate(candidate);
-      pc.onicecandidate = ({ candidate }) => candidate && publisher.addIceCandidate(candidate);
-      await publisher.setLocalDescription();
-      await pc.setRemoteDescription(publisher.localDescription);
-      await pc.setLocalDescription();
-      await publisher.setRemoteDescription(pc.localDescription);
+      const gathered = async (from) => {
+        await from.setLocalDescription();
+        while (from.iceGatheringState !== "complete") await sleep(20);
+        return from.localDescription;
+      };
+      await pc.setRemoteDescription(await gathered(publisher));
+      await publisher.setRemoteDescription(await gathered(pc));
       await connected(pc);
     }
     return watch(stream, keep);

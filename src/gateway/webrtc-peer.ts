@@ -19,11 +19,14 @@ import { announce, attributes, type Offer, withCredentials } from "../transport/
 import { datagramKind, isAuthenticRequest } from "../transport/webrtc/stun.js";
 import type { PeerContext } from "./rtmp-peer.js";
 
-/** What werift has and does not tell in its types: the sockets of an ICE transport. */
+/** What werift has and does not tell in its types: the sockets and pairs of an ICE transport. */
 type StackSocket = {
   datagramReceived(data: Buffer, address: readonly [string, number]): void;
   readonly transport?: { readonly socket?: { on(event: "error", listener: () => void): void } };
 };
+
+type Pair = { readonly protocol: StackSocket; readonly remoteAddr: readonly [string, number]; nominated: boolean };
+type Ice = { readonly protocols: readonly StackSocket[]; readonly checkList: readonly Pair[]; nominated?: Pair };
 
 export type PeerEvents = {
   readonly onConnected: () => void;
@@ -160,13 +163,16 @@ export class WebRtcPeer {
 
   #guardSockets(): void {
     for (const { connection } of this.#pc.iceTransports) {
-      for (const socket of (connection as unknown as { readonly protocols: readonly StackSocket[] }).protocols) {
+      const ice = connection as unknown as Ice;
+      for (const socket of ice.protocols) {
         if (this.#guarded.has(socket)) continue;
         this.#guarded.add(socket);
         const pass = socket.datagramReceived.bind(socket);
         socket.datagramReceived = (data, address) => {
-          if (this.#lets(data, address)) pass(data, address);
-          else this.#context.counters.add("webrtc_datagrams_refused_total");
+          if (this.#lets(data, address)) {
+            if (datagramKind(data) !== "stun") follow(ice, socket, address);
+            pass(data, address);
+          } else this.#context.counters.add("webrtc_datagrams_refused_total");
         };
         // A peer that is not reachable any more: without a listener that would end the process.
         socket.transport?.socket?.on("error", () => {});
@@ -205,6 +211,22 @@ export class WebRtcPeer {
     this.#datagrams = 0;
     this.#dataMessages = 0;
   }
+}
+
+/**
+ * Makes the pair over which the peer sends the one over which it is sent to. A peer with several networks nominates more than one pair
+ * (libwebrtc does towards ICE lite agents) and uses the best that works; werift stays with the first, which may lead nowhere. The address
+ * has passed an authenticated check before.
+ */
+function follow(ice: Ice, socket: StackSocket, [host, port]: readonly [string, number]): void {
+  const now = ice.nominated;
+  const is = (pair: Pair): boolean =>
+    pair.protocol === socket && pair.remoteAddr[0] === host && pair.remoteAddr[1] === port;
+  if (now === undefined || is(now)) return;
+  const pair = ice.checkList.find(is);
+  if (pair === undefined) return;
+  pair.nominated = true;
+  ice.nominated = pair;
 }
 
 /** What peers are told: the configured addresses; else where the HTTP listener can be reached. */

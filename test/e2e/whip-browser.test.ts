@@ -4,7 +4,7 @@ import { Channel } from "../../src/channel/channel.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
-import { hasChromium, launchChromium, WEBRTC_FLAGS } from "../browser/chromium.js";
+import { DEVICE_FLAGS, hasChromium, launchChromium, WEBRTC_FLAGS } from "../browser/chromium.js";
 import { openGateway, until } from "../channel/support.js";
 import { withThreads } from "../gst/threads.js";
 
@@ -94,7 +94,12 @@ const PUBLISH_AND_PLAY = `async ([whip, whep, frames]) => {
   return seen;
 }`;
 
-test("a page publishes by WHIP and plays by WHEP; latency printed", async () => {
+test("a page publishes by WHIP and plays by WHEP; latency printed", () => publishAndPlay([]));
+
+// It has a socket for each network, nominates several pairs of addresses, and not all of them work.
+test("a page that may use a camera does", () => publishAndPlay(DEVICE_FLAGS));
+
+async function publishAndPlay(flags: readonly string[]): Promise<void> {
   if (!hasChromium()) return;
   const gateway = await openGateway();
   const link = new GatewayLink(gateway.socket, "main");
@@ -107,7 +112,7 @@ test("a page publishes by WHIP and plays by WHEP; latency printed", async () => 
   });
   channel.start();
   link.open();
-  const { browser, close } = await launchChromium(WEBRTC_FLAGS);
+  const { browser, close } = await launchChromium([...WEBRTC_FLAGS, ...flags]);
   try {
     const page = await browser.newPage();
     const base = `http://127.0.0.1:${gateway.mediaPort}`;
@@ -135,6 +140,6 @@ test("a page publishes by WHIP and plays by WHEP; latency printed", async () => 
     link.close();
     await gateway.close();
   }
-});
+}
 
 test.run();
