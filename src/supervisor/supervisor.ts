@@ -4,21 +4,19 @@ import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
-import type { EngineName, EngineReport } from "../model/engines/names.js";
 import type {
   ChannelPatch,
   ChannelStatus,
   FromChannel,
   FromGateway,
-  FromInference,
   ToChannel,
   ToGateway,
-  ToInference,
 } from "../transport/ipc/messages.js";
+import { InferenceProcess } from "./inference-process.js";
 import type { Log } from "./log.js";
-import { FACES_MODEL, modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
+import { modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
 import { ManagedProcess, type ProcessInfo, type ProcessLimits, ProcessState } from "./process.js";
-import { type GatewayState, type InferenceState, type ServerEvent, type ServerState, shownStatus } from "./state.js";
+import { type GatewayState, type ServerEvent, type ServerState, shownStatus } from "./state.js";
 import { type Urls, urlsOf } from "./urls.js";
 
 /** JavaScript files of the children. */
@@ -50,19 +48,8 @@ type Channel = {
   operator: ChannelPatch;
 };
 type Adopted = Pick<ManagedProcess<never, never>, "name" | "info" | "stop" | "retire" | "kill" | "log">;
-type Inference = {
-  readonly process: ManagedProcess<ToInference, FromInference>;
-  readonly socket: string;
-  readonly model: string;
-  state: InferenceState;
-  /** Engine with which the process died; the next ones run on the CPU until the service restarts. */
-  crashed: EngineName | null;
-};
-
 /** An inference child loads and warms up networks first; a gateway only opens two ports. Milliseconds. */
 const START_TIMEOUT_MS = { gateway: 10_000, inference: 60_000, channel: 30_000 };
-/** Ends of an inference process that its engine may have caused: a crash, or a run that never returned. */
-const ENGINE_DEATHS: ReadonlySet<string> = new Set(["SL_PROCESS_EXITED", "SL_PROCESS_SILENT"]);
 /** All must be over within 3 s of SIGTERM: channels end their outputs first, then what they are joined to. Milliseconds. */
 const STOP_MS = { channels: 1300, rest: 900 };
 /** Blocked GStreamer pulls and bus polls hold one libuv thread each. */
@@ -78,7 +65,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   readonly #sockets: SocketFolder;
   readonly #channels = new Map<string, Channel>();
   /** By model folder. */
-  readonly #inferences = new Map<string, Inference>();
+  readonly #inferences = new Map<string, InferenceProcess>();
   readonly #gateway: ManagedProcess<ToGateway, FromGateway>;
   readonly #gatewaySocket: string;
   #config: LoadedConfig;
@@ -303,55 +290,19 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
     if (this.#inferences.has(folder)) return [];
     const number = ++this.#inferenceCount;
     const processName = this.#inferences.size === 0 ? "inference" : `inference-${number}`;
-    const socketName = `inference-${number}`;
-    const socket = this.#sockets.socket(socketName);
-    const process = new ManagedProcess<ToInference, FromInference>({
+    const inference = new InferenceProcess({
       name: processName,
       entry: this.#entries.inference,
-      configure: () => {
-        this.#sockets.socket(socketName);
-        return {
-          type: "configure",
-          socket,
-          modelDir: folder,
-          facesModel: FACES_MODEL,
-          threads: this.#config.inferenceThreads,
-          engine: inference.crashed === null ? this.#config.engine : "cpu",
-        };
-      },
+      model: this.#config.channels[name]!.model,
+      folder,
+      socket: () => this.#sockets.socket(`inference-${number}`),
+      settings: () => ({ threads: this.#config.inferenceThreads, engine: this.#config.engine }),
       log: this.#childLog(processName),
       limits: this.#limits(START_TIMEOUT_MS.inference),
+      onChange: () => this.#tellState(),
     });
-    const model = this.#config.channels[name]!.model;
-    const idle = { ready: false, model, engine: null, engines: null, warmUpMs: null, counters: {}, stepMs: null };
-    const inference: Inference = { process, socket, model, state: idle, crashed: null };
     this.#inferences.set(folder, inference);
-    process.on("state", (info) => {
-      if (info.state !== ProcessState.Running) {
-        // Not with the same engine again: native code that took its process down would do so for ever.
-        const engine = inference.state.engines?.running ?? "cpu";
-        if (engine !== "cpu" && ENGINE_DEATHS.has(info.reason)) inference.crashed = engine;
-        inference.state = idle;
-      }
-      this.#tellState();
-    });
-    process.on("message", (message) => {
-      if (message.type === "ready")
-        inference.state = {
-          ...inference.state,
-          ready: true,
-          engine: message.engine,
-          warmUpMs: message.warmUpMs,
-          engines: afterCrash(message.engines ?? null, inference.crashed),
-        };
-      if (message.type === "engines") {
-        inference.state = { ...inference.state, engine: message.engines.label, engines: message.engines };
-        this.#tellState();
-      }
-      if (message.type === "status")
-        inference.state = { ...inference.state, counters: message.counters, stepMs: message.stepMs };
-    });
-    return [process.start()];
+    return [inference.process.start()];
   }
 
   #onGatewayState(info: ProcessInfo): void {
@@ -453,12 +404,4 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   #tell(event: ServerEvent): void {
     this.emit("event", event);
   }
-}
-
-/** The report of a child that was told to use the CPU, because with `crashed` the one before it died. */
-function afterCrash(report: EngineReport | null, crashed: EngineName | null): EngineReport | null {
-  if (report === null || crashed === null) return report;
-  const detail = "its process died while it ran";
-  const tries = report.tries.map((t) => (t.name === crashed ? { ...t, reason: "failed" as const, detail } : t));
-  return { ...report, code: "SL_ENGINE_FALLBACK", tries };
 }

@@ -81,7 +81,7 @@ test("the inference process is started again on the CPU when it died with anothe
   assert.is(engines()?.code, null);
   process.kill(pid(supervisor.state(), "inference")!, "SIGKILL");
   await until("ready again", () => engines()?.running === "cpu");
-  assert.is(engines()?.code, "SL_ENGINE_FALLBACK");
+  assert.equal([engines()?.code, engines()?.asked], ["SL_ENGINE_FALLBACK", "auto"]);
   assert.is(engines()?.tries.find((t) => t.name === "cuda")?.reason, "failed");
   const text = await metricsText(supervisor.state(), { clients: 0, dropped: 0 });
   assert.match(text, /sightline_inference_engine\{model="live",engine="cpu",reason="running"\} 1/);
