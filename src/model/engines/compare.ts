@@ -5,10 +5,13 @@ import type { TensorMap } from "./engine.js";
  * differ by about 1e-6 to 1e-5; a wrong kernel by far more than this.
  */
 export const TOLERANCE = 1e-3;
-/** Outputs that are all but zero are compared by this instead. */
-const LEAST_SCALE = 1e-6;
+/**
+ * An output whose largest value is below this is measured by this instead: gains, beliefs and states are of the size of 1, and a small
+ * difference of two of them (`confidence`) has the error of the two.
+ */
+const LEAST_SCALE = 0.01;
 
-/** Largest difference of any output, as a part of the largest value of that output; infinite when names, sizes or finiteness differ. */
+/** Largest difference of any output, as a part of the largest value of that output (or of 0.01); infinite when names, sizes or finiteness differ. */
 export function largestError(got: TensorMap, want: TensorMap): number {
   let worst = 0;
   for (const [name, { data }] of Object.entries(want)) {

@@ -16,7 +16,7 @@ if (native instanceof Error) console.log(`skipped: tfjs-node (${native.message})
 else {
   test("tfjs-node: the shipped networks and the paper's whole network in all three forms", async () => {
     assert.is(native.tf.getBackend(), "tensorflow");
-    for (const net of liveNets()) await equal(native, net, 5e-4);
+    for (const net of liveNets()) await equal(native, net);
     for (const form of ["training", "folded", "unfolded"] as const) await equal(native, paperNet(form));
   });
 
