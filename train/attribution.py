@@ -51,6 +51,8 @@ class Attributor(nn.Module):
     FOLLOW = 0.98  # of the mean level, a picture
     FLOOR = 1e-5
     LATELY = 0.92  # of whether the lips spoke, a picture
+    SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
+    PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
 
     def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class Attributor(nn.Module):
     def state(self, b: int) -> State:
         h = self.cfg.hidden
         return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, 2), torch.zeros(2 * b, self.cfg.bands, 4), torch.zeros(2 * b, h, 3),
-                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, 2), torch.zeros(b, 1)]
+                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, 2), torch.zeros(b, 1), torch.zeros(b, 2)]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
@@ -86,10 +88,17 @@ class Attributor(nn.Module):
         x = torch.cat([past, self.drop(self.v0(v)).transpose(1, 2)], 2)
         return self.q2(F.gelu(self.q1(x)).transpose(1, 2)).float().squeeze(-1)
 
-    def hear(self, M: Tensor, P: Tensor) -> Tensor:
-        """Masks (B, 2, 2 U, bins) and the mixture's power (B, 4 U, 257) -> log mel of both voices (2 B, 4 U, bands)."""
-        share = (M**2 @ self.between).repeat_interleave(2, 2)
-        return torch.log((share * P.unsqueeze(1)).flatten(0, 1) @ self.bank + self.FLOOR)
+    def hear(self, M: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks (B, 2, 2 U, bins) and the mixture's power (B, 4 U, 257) -> log mel of both voices (2 B, 4 U, bands); their energy (B, U, 2)."""
+        heard = (M**2 @ self.between).repeat_interleave(2, 2) * P.unsqueeze(1)
+        energy = heard.sum(-1).unflatten(2, (-1, self.PER)).sum(-1).transpose(1, 2)
+        return torch.log(heard.flatten(0, 1) @ self.bank + self.FLOOR), energy
+
+    def absence(self, energy: Tensor) -> Tensor:
+        """Energies (B, U, 2), gathered -> what speaks against each voice, 0 or less: one that is next to nothing beside the other is what the
+        separator left over of it, looks like it, and must not share its belief. A voice alone then passes whole."""
+        share = (energy + 1e-6) / (energy.sum(-1, keepdim=True) + 2e-6)
+        return self.ABSENT_WEIGHT * torch.log(share / self.PRESENT).clamp_max(0)
 
     def voices(self, level: Tensor, past: State) -> tuple[Tensor, State]:
         """level (N, 4 U, bands) -> rows (N, U, hidden), four pictures late."""
@@ -117,19 +126,24 @@ class Attributor(nn.Module):
         return fade * (before[:, None] + torch.cumsum(e / fade, 1))
 
     def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
-        """v (B, U, vdim), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> belief (B, U, 3) in voice 0, voice 1, neither; openness
-        (B, U) of the lips; state. Without a picture nothing is added and nothing forgotten, and the lips count as speaking."""
+        """v (B, U, vdim), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be wanted,
+        or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
+        nothing is added and nothing forgotten, and the lips count as speaking."""
         B = len(v)
         lips, s1 = self.lips(v, st[:2])
-        voices, s2 = self.voices(self.hear(M, P), st[2:7])
+        level, energy = self.hear(M, P)
+        voices, s2 = self.voices(level, st[2:7])
         p, s = self.vectors(lips, voices.unflatten(0, (B, 2)))
         e = self.scale * ((p * s).sum(-1) - self.fit).transpose(1, 2) * has_v[:, :, None]
         total = self.gather(e, 1 - (1 - self.keeping) * has_v, st[7])
         now = self.talk(v, st[0])
         lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[8])
+        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[9])
         speaks = torch.sigmoid(torch.maximum(now, lately[..., 0]) + self.open)  # opens at once, closes in half a second
-        belief = torch.cat([total, self.neither.expand(B, total.shape[1], 1)], -1).softmax(-1)
-        return belief, 1 - (1 - speaks) * has_v, [*s1, *s2, total[:, -1], lately[:, -1]]
+        open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
+        belief, sure = (torch.cat([x, self.neither.expand(B, x.shape[1], 1)], -1).softmax(-1) for x in (total + self.absence(present), total))
+        weights = belief[..., :2] * (1 - (1 - open_) * has_v)[..., None]
+        return weights, (sure[..., 0] - sure[..., 1]).abs(), [*s1, *s2, total[:, -1], lately[:, -1], present[:, -1]]
 
 
 class Attributed(nn.Module):
@@ -152,8 +166,7 @@ class Attributed(nn.Module):
     def weights(self, x: Tensor, M: Tensor, v: Tensor, has_v: Tensor) -> Tensor:
         """Sound (B, n) and masks of U pictures -> how far each voice is believed to be wanted, (B, U, 2)."""
         U = v.shape[1]
-        belief, speaks, _ = self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, self.att.state(len(v)))
-        return belief[..., :2] * speaks[..., None]
+        return self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, self.att.state(len(v)))[0]
 
     def heard(self, x: Tensor, pictures: int) -> Tensor:
         """(B, n) -> powers (B, 4 U, 257)."""

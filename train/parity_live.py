@@ -73,17 +73,16 @@ def put(net: nn.Module, prefix: str, have: dict[str, Tensor] | None) -> dict[str
 
 def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Masks of the wanted voice and the rest as a stream, and the confidence of each picture: the masks belong to the sound `ahead` frames before the newest."""
-    at, beliefs, weights, st = 0, [], [], net.att.state(1)
+    at, sure, weights, st = 0, [], [], net.att.state(1)
     late = 3 * net.sep.cfg.ahead * net.sep.cfg.hop
     P = power(spectrum(torch.cat([torch.zeros(1, late + 768), x], 1), 512, net.att.HOP, False))[:, : 2 * M.shape[2]]
     for s, v in zip(SEGMENTS, seen):
         n = s["units"] * net.att.frames
-        belief, speaks, st = net.att.step(v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), st)
-        beliefs.append(belief)
-        weights.append(belief[..., :2] * speaks[..., None])
+        w, confidence, st = net.att.step(v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), st)
+        weights.append(w)
+        sure.append(confidence)
         at += n
-    belief = torch.cat(beliefs, 1)[0]
-    return net.mixed(M, torch.cat(weights, 1))[0], (belief[:, 0] - belief[:, 1]).abs()
+    return net.mixed(M, torch.cat(weights, 1))[0], torch.cat(sure, 1)[0]
 
 
 @torch.no_grad()
@@ -143,8 +142,7 @@ def main() -> None:
     start, v = x[:, : n * UNIT], stu(crops[:, :n])
     if blind:
         masks, P = net.blind(spectrum(start, nfft, hop, True)), power(spectrum(start, 512, net.att.HOP, True))[:, : 4 * n]
-        belief, speaks, _ = net.att.step(v, masks[:, :, : 2 * n], P, one, net.att.state(1))
-        whole = net.mixed(masks, belief[..., :2] * speaks[..., None])[0]
+        whole = net.mixed(masks, net.att.step(v, masks[:, :, : 2 * n], P, one, net.att.state(1))[0])[0]
     else:
         whole = net.masks(spectrum(start, nfft, hop, True), v, one, mem, one)[0]
     first = (nfft // 2 - (nfft - hop)) // hop - ahead

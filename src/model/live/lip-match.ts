@@ -18,6 +18,12 @@ const FOLLOW = 0.98;
 /** Of whether the lips spoke, a picture; and the size of the layer that tells it. */
 const LATELY = 0.92;
 const TALK = 32;
+/** Probabilities of speaking lips at which nothing and all of the voice passes. */
+const SHUT = 0.5;
+const OPEN = 0.9;
+/** Share of the sound below which a voice counts as absent, and how much that counts. */
+const PRESENT = 0.1;
+const ABSENT_WEIGHT = 2;
 
 /** What the blind separator gave: masks (1, T, bins) each, no one knows whose; `samples` (1, U * 1920): the sound of the step. */
 export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly samples: Value };
@@ -30,7 +36,7 @@ export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly sa
  * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. A voice
  * memory is not used yet.
  *
- * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the beliefs in the two voices are
+ * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the evidence holds the two voices
  */
 export function attribute(
   l: Layers,
@@ -42,7 +48,8 @@ export function attribute(
 ): { gain: Value; rest: Value; confidence: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
-  const heard = voices(l, a, levels(l, a, clock, both, samples));
+  const { level, energy } = levels(l, a, clock, both, samples);
+  const heard = voices(l, a, level);
   const seen = lips(l, c, a, features);
   const found = op.mul(g, evidence(l, a, seen.rows, heard), hasPicture);
   // What is left after a picture; all of it where there is none.
@@ -52,12 +59,14 @@ export function attribute(
 
   // (2, U, 1) and "neither" -> shares of belief, the same for all frames of a unit.
   const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), scalar(l, "att.neither"));
-  const belief = op.softmax(g, op.concat(g, [total, neither], 0), 0);
+  const belief = op.softmax(g, op.concat(g, [op.add(g, total, absence(l, energy)), neither], 0), 0);
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
   const wanted = op.mul(g, op.slice(g, belief, 0, 0, 2), speaks);
   const weight = op.reshape(g, op.mul(g, wanted, ones), [2, -1, 1]);
   const gain = sumOfTwo(l, op.mul(g, weight, both));
-  const apart = op.sub(g, op.slice(g, belief, 0, 0, 1), op.slice(g, belief, 0, 1, 2));
+  // What lips have shown, without the absence: a voice that is alone is not known to be this face's.
+  const sure = op.softmax(g, op.concat(g, [total, neither], 0), 0);
+  const apart = op.sub(g, op.slice(g, sure, 0, 0, 1), op.slice(g, sure, 0, 1, 2));
   return {
     gain,
     rest: op.sub(g, sumOfTwo(l, both), gain),
@@ -85,7 +94,21 @@ function openness(l: Layers, now: Value, hasPicture: Value): Value {
   const z = op.reshape(g, now, [1, -1, 1]);
   const lately = fadingSum(l, op.mul(g, z, 1 - LATELY), g.scalar(Math.log(LATELY)), "lips_lately");
   const speaks = op.unary(g, "Sigmoid", op.add(g, op.binary(g, "Max", z, lately), scalar(l, "att.open")));
-  return op.add(g, op.mul(g, op.add(g, speaks, -1), hasPicture), 1);
+  const wide = op.mul(g, op.add(g, speaks, -SHUT), 1 / (OPEN - SHUT));
+  const open = op.binary(g, "Min", op.binary(g, "Max", wide, 0), 1);
+  return op.add(g, op.mul(g, op.add(g, open, -1), hasPicture), 1);
+}
+
+/**
+ * Energies (2, U, 1) of the two voices -> what speaks against each, 0 or less: one that is next to nothing beside the other is what the
+ * separator left over of it, looks like it, and must not share its belief. A voice alone then passes whole.
+ */
+function absence(l: Layers, energy: Value): Value {
+  const g = l.g;
+  const present = fadingSum(l, energy, g.scalar(Math.log(FOLLOW)), "presence");
+  const share = op.div(g, op.add(g, present, 1e-6), op.add(g, sumOfTwo(l, present), 2e-6));
+  const below = op.binary(g, "Min", op.unary(g, "Log", op.mul(g, share, 1 / PRESENT)), 0);
+  return op.mul(g, below, ABSENT_WEIGHT);
 }
 
 /** Features (U, vdim) -> rows (U, hidden), four pictures late; logit (U, 1) of speaking lips, not late. */
@@ -102,11 +125,18 @@ function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value): 
 }
 
 /**
- * Masks (2, T, bins) and the step's sound -> log mel (2, 4 U, bands) of the two voices, 100 frames a second: the mixture's power in 32 ms
+ * Masks (2, T, bins) and the step's sound -> log mel (2, 4 U, bands) of the two voices, 100 frames a second, and their energies
+ * (2, U, 1): the mixture's power in 32 ms
  * windows (as the synchrony head was trained) under the masks. The windows lie where the masks do, in the past; the sound up to
  * there is kept.
  */
-function levels(l: Layers, a: AttributionConfig, clock: Clock, masks: Value, samples: Value): Value {
+function levels(
+  l: Layers,
+  a: AttributionConfig,
+  clock: Clock,
+  masks: Value,
+  samples: Value,
+): { level: Value; energy: Value } {
   const g = l.g;
   const past = WINDOW / 2 - clock.firstFrameOffset;
   const all = op.concat(g, [l.state("heard_sound", [1, past]), samples], 1);
@@ -115,8 +145,11 @@ function levels(l: Layers, a: AttributionConfig, clock: Clock, masks: Value, sam
   const share = op.matMul(g, op.mul(g, masks, masks), g.constant(betweenBins(clock.bins, BINS), [clock.bins, BINS]));
   const perMask = PER_PICTURE / clock.frames;
   const heard = op.mul(g, op.reshape(g, share, [2, -1, 1, BINS]), op.reshape(g, power, [1, -1, perMask, BINS]));
+  const perUnit = PER_PICTURE * BINS;
+  const energy = op.mul(g, op.reduceMean(g, op.reshape(g, heard, [2, -1, perUnit]), [2]), perUnit);
   const bank = g.constant(melBank(BINS, a.bands, 50, 7600), [BINS, a.bands]);
-  return op.unary(g, "Log", op.add(g, op.matMul(g, op.reshape(g, heard, [2, -1, BINS]), bank), FLOOR));
+  const level = op.unary(g, "Log", op.add(g, op.matMul(g, op.reshape(g, heard, [2, -1, BINS]), bank), FLOOR));
+  return { level, energy };
 }
 
 /** Levels (2, 4 U, bands), taken against a mean that follows in about 2 s -> rows (2, U, hidden), four pictures late. */
