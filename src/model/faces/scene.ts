@@ -50,7 +50,8 @@ export class SceneWatch {
         cells,
         rects,
         fine: rects.map((r) => cellMeans(picture, r, FINE, FINE)),
-        atSample: picture.atSample,
+        // Of the first picture nobody knows yet that it moves; what stands still shows nothing, so it counts as still.
+        atSample: picture.atSample - (this.#reference === null ? FROZEN_AFTER_SAMPLES : 0),
       };
     } else if (this.#reference.rects.length === 0 && mouths.length > 0) {
       // A face was found in a picture that stands still: from now on its mouth counts too.
