@@ -2,7 +2,7 @@
 export const CODES = {
   SL_MODEL_LATE: "The model's gains did not arrive in time; the sound is left as it is until they do.",
   SL_NO_FACE: "No face that counts as on-screen is visible; the sound is left as it is.",
-  SL_PICTURE_FROZEN: "The picture has not changed for a second; the sound is left as it is.",
+  SL_PICTURE_FROZEN: "The picture has not changed for a second, or not yet at all; the sound is left as it is.",
   SL_BYPASS_OPERATOR: "An operator switched the separation off.",
   SL_INFERENCE_DOWN: "The inference process does not answer; the sound is left as it is until it is back.",
   SL_VISIBLE_SILENT: "The visible people are silent and the channel is set to keep the sound then.",

@@ -4,6 +4,7 @@ import { aacSequenceTag, readAudio } from "../../src/transport/flv/audio.js";
 import { readScript } from "../../src/transport/flv/script.js";
 import { FlvReader, type FlvTag, flvHeader, flvTag, flvTagParts, PICTURE, SOUND } from "../../src/transport/flv/tag.js";
 import { avcSequenceTag, readVideo } from "../../src/transport/flv/video.js";
+import { type Row, row } from "./numbers.js";
 
 /** `arrivedMs`: performance.now() of this process, the same clock for every taker. */
 export type TakenPicture = {
@@ -191,4 +192,10 @@ export function oddSteps(sounds: readonly TakenSound[]): number[] {
     if (step < 21 || step > 22) odd.push(step);
   }
   return odd;
+}
+
+/** The promise that no AAC frame is missing or too much, as a row of a table. */
+export function stepsRow(sounds: readonly TakenSound[]): Row {
+  const odd = oddSteps(sounds).length;
+  return row("AAC steps other than 21 or 22 ms", `${odd}`, "0", odd === 0);
 }
