@@ -1,9 +1,10 @@
 """Which of two separated voices belongs to the face: beside a separator that knows nothing of pictures.
 
 "Separate, attribute, remember": the separator (stage `separate`, trained on sound alone) gives two voices without names. Here each is
-compared with the lips by the synchrony head (stage `student`), and what was seen is added up over seconds. Live, what the comparison needs
+compared with the lips by the synchrony head (stage `student`; its voice side goes on learning on separated voices, listening.py), for nine
+offsets between sound and picture, and what was seen is added up over seconds. Live, what the comparison needs
 comes about 0.2 s later than the masks; as it decides between voices, not between sounds, that costs no latency. Whether the lips speak at
-all is told at once by a small layer of its own, the one thing that stage `attribute` trains.
+all is told at once by a small layer of its own, which stage `attribute` trains.
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ class AttributionConfig:
     hidden: int = 96
     dim: int = 64  # of the vectors that lips and voice are compared by
     bands: int = 40
+    lags: int = 4  # pictures that the sound may be early or late by
 
 
 def between_bins(of: int, to: int) -> Tensor:
@@ -44,7 +46,9 @@ class Attributor(nn.Module):
     """Picture features and two separated voices -> weights over (voice 0, voice 1, neither), one row per picture.
 
     Both sides have the shape of the synchrony head (net.py), frame by frame, so that its weights are the start. What it hears of a voice is
-    the mixture's power at 100 frames a second under that voice's mask; levels are taken against a mean that follows.
+    the mixture's power at 100 frames a second under that voice's mask, and beside it that of the other one, which leaks into it; levels are
+    taken against a mean that follows. Lips give vectors of length 1, voices give shorter ones where they are unsure.
+    Feeds have the sound up to some 200 ms early or late: the evidence is kept for each offset, and belief is shared over voices and offsets.
     """
 
     WINDOW, HOP, PER = 512, 160, 4  # the head's spectrum, its frames a picture
@@ -52,6 +56,7 @@ class Attributor(nn.Module):
     FLOOR = 1e-5
     LATELY = 0.92  # of whether the lips spoke, a picture
     SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
+    LAG_COST = 0.5  # of belief, for every picture of offset
     PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
 
     def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
@@ -61,20 +66,21 @@ class Attributor(nn.Module):
             raise ValueError(f"attribution wants two mask frames a picture, not {self.frames}")
         h = cfg.hidden
         self.v0, self.v1, self.v2 = nn.LayerNorm(sep.vdim), nn.Conv1d(sep.vdim, h, 5), nn.Conv1d(h, h, 5)
-        self.a1, self.a2, self.a3 = nn.Conv1d(cfg.bands, h, 5, 2), nn.Conv1d(h, h, 5, 2), nn.Conv1d(h, h, 5)
+        self.a1, self.a2, self.a3 = nn.Conv1d(2 * cfg.bands, h, 5, 2), nn.Conv1d(h, h, 5, 2), nn.Conv1d(h, h, 5)
         self.vo, self.ao = nn.Linear(h, cfg.dim), nn.Linear(h, cfg.dim)
         self.q1, self.q2 = nn.Conv1d(sep.vdim, 32, 5), nn.Linear(32, 1)
         # Chosen on validation people (calibrate.py), not trained: on the people on camera the head knows too well what it sees.
-        for name, value in dict(scale=0.25, fit=0.1, neither=-3.0, keeping=0.99, open=1.0).items():
+        for name, value in dict(scale=0.5, fit=0.1, neither=-3.0, keeping=0.996, open=1.0).items():
             self.register_buffer(name, torch.tensor(value))
         self.drop = nn.Dropout(drop)
         self.register_buffer("bank", mel_bank(cfg.bands), persistent=False)
         self.register_buffer("between", between_bins(sep.nfft // 2 + 1, self.WINDOW // 2 + 1), persistent=False)
 
     def state(self, b: int) -> State:
-        h = self.cfg.hidden
-        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, 2), torch.zeros(2 * b, self.cfg.bands, 4), torch.zeros(2 * b, h, 3),
-                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, 2), torch.zeros(b, 1), torch.zeros(b, 2)]
+        h, c = self.cfg.hidden, self.cfg
+        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, 2), torch.zeros(2 * b, c.bands, 4), torch.zeros(2 * b, h, 3),
+                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim),
+                torch.zeros(b, 2 * (2 * c.lags + 1)), torch.zeros(b, 1), torch.zeros(b, 2)]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
@@ -101,7 +107,7 @@ class Attributor(nn.Module):
         return self.ABSENT_WEIGHT * torch.log(share / self.PRESENT).clamp_max(0)
 
     def voices(self, level: Tensor, past: State) -> tuple[Tensor, State]:
-        """level (N, 4 U, bands) -> rows (N, U, hidden), four pictures late."""
+        """level (N, 4 U, bands), the two voices of a mixture one after the other -> rows (N, U, hidden), four pictures late."""
         N, T, K = level.shape
         unit = level.reshape(N, T // self.PER, self.PER * K).mean(-1)
         fade = self.FOLLOW ** torch.arange(1, unit.shape[1] + 1, device=level.device)[None, :, None]
@@ -109,7 +115,8 @@ class Attributor(nn.Module):
         sums = fade * (past[0][:, None] + torch.cumsum(torch.stack([unit * counts, counts], -1) / fade, 1))
         mean = (sums[..., 0] / (sums[..., 1] + 1e-6)).repeat_interleave(self.PER, 1)
         x = torch.cat([past[1], ((level - mean[..., None]) / 2.5).transpose(1, 2)], 2)
-        y = torch.cat([past[2], F.gelu(self.a1(self.drop(x)))], 2)
+        both = torch.cat([x, x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)], 1)  # the own voice first
+        y = torch.cat([past[2], F.gelu(self.a1(self.drop(both)))], 2)
         a = F.gelu(self.a2(y))
         z = torch.cat([past[3], a], 2)
         mid = z[:, :, 2:-2]  # the row that a3 is centred on
@@ -117,8 +124,22 @@ class Attributor(nn.Module):
         return b[:, :, :-1].transpose(1, 2), [sums[:, -1], x[:, :, -4:], y[:, :, -3:], z[:, :, -4:], b[:, :, -1:]]
 
     def vectors(self, lips: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, U, dim) and (B, 2, U, dim), of length 1."""
-        return F.normalize(self.vo(lips).float(), dim=-1).unsqueeze(1), F.normalize(self.ao(voices).float(), dim=-1)
+        """(B, U, dim), of length 1, and (B, 2, U, dim)."""
+        return F.normalize(self.vo(lips).float(), dim=-1), self.ao(voices).float()
+
+    def compare(self, p: Tensor, s: Tensor, past: State) -> tuple[Tensor, State]:
+        """Vectors of lips (B, U, dim) and voices (B, 2, U, dim) -> how well they fit (B, U, lags of voice 0, lags of voice 1), from the
+        sound earliest to the sound latest: the later of the two meets what the other one was before."""
+        n, U = self.cfg.lags, p.shape[1]
+        p, s = torch.cat([past[0], p], 1), torch.cat([past[1], s], 2)
+        fit = [(p[:, None, n - max(0, k) :][:, :, :U] * s[:, :, n + min(0, k) :][:, :, :U]).sum(-1) for k in range(-n, n + 1)]
+        return torch.stack(fit, 2).flatten(1, 2).transpose(1, 2), [p[:, U:], s[:, :, U:]]
+
+    def believe(self, total: Tensor) -> Tensor:
+        """Evidence (B, U, 2 * lags) -> belief in voice 0, voice 1 and neither (B, U, 3), whatever the offset."""
+        cost = -self.LAG_COST * torch.arange(-self.cfg.lags, self.cfg.lags + 1, device=total.device).abs()
+        z = (total.unflatten(-1, (2, -1)) + cost - cost.logsumexp(0)).logsumexp(-1)
+        return torch.cat([z, self.neither.expand(*z.shape[:2], 1)], -1).softmax(-1)
 
     def gather(self, e: Tensor, keep: Tensor, before: Tensor) -> Tensor:
         """Adds up (B, U, n) with `before` (B, n); after a picture `keep` (B, 1) of it is left."""
@@ -133,17 +154,17 @@ class Attributor(nn.Module):
         lips, s1 = self.lips(v, st[:2])
         level, energy = self.hear(M, P)
         voices, s2 = self.voices(level, st[2:7])
-        p, s = self.vectors(lips, voices.unflatten(0, (B, 2)))
-        e = self.scale * ((p * s).sum(-1) - self.fit).transpose(1, 2) * has_v[:, :, None]
-        total = self.gather(e, 1 - (1 - self.keeping) * has_v, st[7])
+        fits, s3 = self.compare(*self.vectors(lips, voices.unflatten(0, (B, 2))), st[7:9])
+        total = self.gather(self.scale * (fits - self.fit) * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[9])
         now = self.talk(v, st[0])
-        lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[8])
-        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[9])
+        lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[10])
+        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[11])
         speaks = torch.sigmoid(torch.maximum(now, lately[..., 0]) + self.open)  # opens at once, closes in half a second
         open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
-        belief, sure = (torch.cat([x, self.neither.expand(B, x.shape[1], 1)], -1).softmax(-1) for x in (total + self.absence(present), total))
+        absent = self.absence(present).repeat_interleave(2 * self.cfg.lags + 1, -1)
+        belief, sure = self.believe(total + absent), self.believe(total)
         weights = belief[..., :2] * (1 - (1 - open_) * has_v)[..., None]
-        return weights, (sure[..., 0] - sure[..., 1]).abs(), [*s1, *s2, total[:, -1], lately[:, -1], present[:, -1]]
+        return weights, (sure[..., 0] - sure[..., 1]).abs(), [*s1, *s2, *s3, total[:, -1], lately[:, -1], present[:, -1]]
 
 
 class Attributed(nn.Module):

@@ -103,7 +103,7 @@ def main() -> None:
     clock = dict(nfft=512, hop=128, ahead=9) if kind == "dual" else dict(nfft=640, hop=320, ahead=4)
     c = dict(side=a.side, widths=[4, 6, 8, 8], hidden=16, vdim=12, vhidden=10, edim=8, voiceHidden=128, separator=dict(kind=kind, **size, **clock))
     if blind:
-        c["attribution"] = dict(hidden=12, dim=8, bands=16)
+        c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2)
     if a.weights:
         have, notes = read_tensors(a.weights)
         c = json.loads(notes["config"])

@@ -1,4 +1,4 @@
-"""Stages that learn to separate: `separate` (sound alone), `condition` (told picture and memory), `attribute` (whose voice is it)."""
+"""Stages that learn to separate: `separate` (sound alone), `condition` (told picture and memory), `listen` and `attribute` (whose voice is it)."""
 from __future__ import annotations
 
 import argparse
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 import attribution
 import data
 import evaluate
+import listening
 from checkpoints import load, load_parts, meta_of
 from data import Pack
 from loop import Loop, amp, has_bf16
 from metrics import pair_loss
 from mix import MixConfig, Mixer
-from net import PRESETS, Model, SepConfig, stft
+from net import PRESETS, Model, SepConfig, SyncHead, stft
 from pictures import student_features
 
 
@@ -95,18 +96,41 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
         f.write(text + "\n")
 
 
+def stage_listen(a: argparse.Namespace, dev: torch.device) -> None:
+    """How separated voices look to the synchrony head of --lips; --init: separate.pt, or a whole live.pt to go on from."""
+    pack = data.load_pack(a.pack, dev, student=student_features(a))
+    if a.init is None:
+        raise SystemExit("listen: --init separate.pt is needed, the separator whose voices are to be told apart")
+    mx = Mixer(pack, pack.train, "train", listening.mixtures(a.seconds), a.seed)
+    net, head = attributed(a, pack, dev), SyncHead().to(dev).eval().requires_grad_(False)
+    load_parts(a.lips or a.out / "student.pt", head, ("",), "head.")
+    if "attribution" not in meta_of(a.init):
+        listening.begin(net, head)
+    net.att.drop.p = 0.1  # there are many voices: little is learnt by heart
+    for part in (net.att.a1, net.att.a2, net.att.a3, net.att.ao):
+        part.requires_grad_(True)
+    Loop(a, "listen", net, dict(stage="listen", features=a.features, **net.meta()), lambda _: listening.loss_of(net, head, mx, a.batch),
+         lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-3).run()
+
+
+def attributed(a: argparse.Namespace, pack: Pack, dev: torch.device) -> attribution.Attributed:
+    """The whole of it, nothing to be trained yet; of several checkpoints the later ones win."""
+    cfg = replace(SepConfig(**meta_of(a.init)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
+    net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
+    whole = "attribution" in meta_of(a.init)
+    for path, parts in ((None if whole else a.lips or a.out / "student.pt", ("att",)), (a.init, ("sep", "att", "enc")), (a.voice, ("enc",))):
+        if path:
+            load_parts(path, net, parts)
+    return net.requires_grad_(False)
+
+
 def stage_attribute(a: argparse.Namespace, dev: torch.device) -> None:
-    """The separator of --init and the student's head stay as they are; what is trained is whether lips speak at all."""
+    """What --init has stays as it is (listen.pt, or a separator alone); what is trained is whether lips speak at all."""
     pack = data.load_pack(a.pack, dev, student=student_features(a))
     mx = Mixer(pack, pack.train, "train", attribution.training_mix(a.seconds), a.seed)
     if a.init is None:
         raise SystemExit("attribute: --init separate.pt is needed, the separator whose voices are to be told apart")
-    cfg = replace(SepConfig(**meta_of(a.init)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
-    net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
-    for path, parts in ((a.init, ("sep", "att", "enc")), (a.lips or a.out / "student.pt", ("att",)), (a.voice, ("enc",))):  # the later ones win
-        if path:
-            load_parts(path, net, parts)
-    net.requires_grad_(False)
+    net = attributed(a, pack, dev)
     for part in (net.att.q1, net.att.q2):
         part.requires_grad_(True)
     Loop(a, "attribute", net, dict(stage="attribute", features=a.features, **net.meta()), lambda _: attribution.loss_of(net, mx, a.batch, a.feature_noise),

@@ -1,7 +1,8 @@
-"""Training: python train.py --stage sync|student|separate|condition|attribute --pack PACK --out DIR --minutes N [--resume]
+"""Training: python train.py --stage sync|student|separate|condition|listen|attribute --pack PACK --out DIR --minutes N [--resume]
 
 Every stage writes DIR/STAGE.pt (weights and sizes), DIR/STAGE.opt.pt (optimiser, for --resume) and adds to DIR/log.txt.
-Order for what ships: student, separate, attribute (--init separate.pt --lips student.pt --features student); then calibrate.py.
+Order for what ships: student, separate, listen (--init separate.pt --lips student.pt --features student), attribute (--init listen.pt
+--features student); then calibrate.py.
 The other road: student, separate, condition (--init separate.pt --features teacher|student).
 """
 from __future__ import annotations
@@ -17,12 +18,12 @@ import torch
 from loop import keep_memory
 from net import PRESETS
 from pictures import stage_student, stage_sync
-from separation import stage_attribute, stage_condition, stage_separate
+from separation import stage_attribute, stage_condition, stage_listen, stage_separate
 
 
 def main() -> None:
     p = argparse.ArgumentParser()
-    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition", "attribute"])
+    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition", "listen", "attribute"])
     p.add_argument("--pack", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=2)
@@ -66,11 +67,11 @@ def main() -> None:
     a.seed += int(time.time()) % 10007 * a.resume
     a.out.mkdir(parents=True, exist_ok=True)
     if not a.batch:
-        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "attribute": 64 if gpu else 12}[a.stage]
-    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3, "attribute": 1e-3}[a.stage]
+        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "listen": 64 if gpu else 12, "attribute": 64 if gpu else 12}[a.stage]
+    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3, "listen": 2e-3, "attribute": 1e-3}[a.stage]
     a.lr_end = a.lr / 25 if a.lr_end < 0 else a.lr_end
     print(f"{a.stage} on {dev} {torch.cuda.get_device_name() if gpu else os.cpu_count()}, torch {torch.__version__}, python {sys.version.split()[0]}", flush=True)
-    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition, "attribute": stage_attribute}[a.stage](a, dev)
+    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition, "listen": stage_listen, "attribute": stage_attribute}[a.stage](a, dev)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     norm("att.v0", c.vdim);
     conv("att.v1", [h, c.vdim, 5]);
     conv("att.v2", [h, h, 5]);
-    conv("att.a1", [h, bands, 5]);
+    conv("att.a1", [h, 2 * bands, 5]);
     conv("att.a2", [h, h, 5]);
     conv("att.a3", [h, h, 5]);
     for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);

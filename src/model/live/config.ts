@@ -36,11 +36,13 @@ const separatorConfig = z
     if (wrong !== null) context.addIssue({ code: "custom", message: wrong });
   });
 
-/** `hidden`: size of its layers; `dim`: of the vectors that lips and voices are compared by; `bands`: mel bands of a voice. */
+/** `hidden`: size of its layers; `dim`: of the vectors that lips and voices are compared by; `bands`: mel bands of a voice;
+ * `lags`: pictures that its sound may be early or late by. */
 const attributionConfig = z.strictObject({
   hidden: z.int().positive(),
   dim: z.int().positive(),
   bands: z.int().min(8).max(128),
+  lags: z.int().min(1).max(12),
 });
 export type AttributionConfig = z.infer<typeof attributionConfig>;
 

@@ -21,6 +21,8 @@ const TALK = 32;
 /** Probabilities of speaking lips at which nothing and all of the voice passes. */
 const SHUT = 0.5;
 const OPEN = 0.9;
+/** Of belief, for every picture that sound and picture are apart. */
+const LAG_COST = 0.5;
 /** Share of the sound below which a voice counts as absent, and how much that counts. */
 const PRESENT = 0.1;
 const ABSENT_WEIGHT = 2;
@@ -29,9 +31,10 @@ const ABSENT_WEIGHT = 2;
 export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly samples: Value };
 
 /**
- * Whose voice is the one that belongs to the face? Both separated voices are compared with the lips as the synchrony head does; what
- * each picture says is added up over seconds (state `evidence`), and the masks are mixed as far as each voice is believed to be the
- * wanted one ("neither" is possible) and the lips are believed to speak at all. Evidence is about what was seen and heard four pictures
+ * Whose voice is the one that belongs to the face? Both separated voices are compared with the lips as the synchrony head does, for each
+ * offset up to `lags` pictures between sound and picture (feeds have them); what each picture says is added up over seconds (state
+ * `evidence`), and the masks are mixed as far as each voice is believed to be the wanted one, whatever the offset ("neither" is
+ * possible), and the lips are believed to speak at all. Evidence is about what was seen and heard four pictures
  * before, so the comparison needs no look-ahead and adds no latency; whether lips speak is told at once. While there is no picture
  * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. A voice
  * memory is not used yet.
@@ -56,16 +59,14 @@ export function attribute(
   const keep = op.add(g, op.mul(g, hasPicture, scalar(l, "att.keeping") - 1), 1);
   const total = fadingSum(l, found, op.unary(g, "Log", keep), "evidence");
   const speaks = openness(l, seen.logit, hasPicture);
-
-  // (2, U, 1) and "neither" -> shares of belief, the same for all frames of a unit.
-  const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), scalar(l, "att.neither"));
-  const belief = op.softmax(g, op.concat(g, [op.add(g, total, absence(l, energy)), neither], 0), 0);
+  const absent = op.concat(g, new Array<Value>(2 * a.lags + 1).fill(absence(l, energy)), 0);
+  const belief = believe(l, a, op.add(g, total, absent));
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
-  const wanted = op.mul(g, op.slice(g, belief, 0, 0, 2), speaks);
+  const wanted = op.mul(g, belief, speaks);
   const weight = op.reshape(g, op.mul(g, wanted, ones), [2, -1, 1]);
   const gain = sumOfTwo(l, op.mul(g, weight, both));
   // What lips have shown, without the absence: a voice that is alone is not known to be this face's.
-  const sure = op.softmax(g, op.concat(g, [total, neither], 0), 0);
+  const sure = believe(l, a, total);
   const apart = op.sub(g, op.slice(g, sure, 0, 0, 1), op.slice(g, sure, 0, 1, 2));
   return {
     gain,
@@ -79,13 +80,41 @@ const scalar = (l: Layers, name: string): number => l.raw(name, [])[0]!;
 /** x (2, ...) -> (1, ...). */
 const sumOfTwo = (l: Layers, x: Value): Value => op.add(l.g, op.slice(l.g, x, 0, 0, 1), op.slice(l.g, x, 0, 1, 2));
 
-/** What one picture adds for each voice: lips (U, hidden), voices (2, U, hidden) -> (2, U, 1). */
+/**
+ * What one picture adds: lips (U, hidden), voices (2, U, hidden) -> (2 * offsets, U, 1), both voices for each offset, from the sound
+ * earliest to the sound latest. The later of the two meets what the other one was before, so no offset needs look-ahead.
+ */
 function evidence(l: Layers, a: AttributionConfig, seen: Value, heard: Value): Value {
   const g = l.g;
-  const lipsVector = op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim));
-  const voiceVector = op.unitRows(g, l.linear(heard, "att.ao", a.hidden, a.dim));
-  const cosine = op.mul(g, op.reduceMean(g, op.mul(g, lipsVector, voiceVector), [2]), a.dim);
-  return op.mul(g, op.add(g, cosine, -scalar(l, "att.fit")), scalar(l, "att.scale"));
+  const unit = op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim));
+  const lipsVector = withPast(l, op.reshape(g, unit, [1, -1, a.dim]), [1, a.lags, a.dim], "lips_before", 1);
+  const voiceVector = withPast(l, l.linear(heard, "att.ao", a.hidden, a.dim), [2, a.lags, a.dim], "voices_before", 1);
+  /** Rows that stood `back` pictures before the newest ones. */
+  const before = (x: Value, back: number): Value => op.slice(g, x, 1, a.lags - back, back === 0 ? undefined : -back);
+  const fits = offsets(a).map((k) =>
+    op.reduceMean(g, op.mul(g, before(lipsVector, Math.max(0, k)), before(voiceVector, Math.max(0, -k))), [2]),
+  );
+  const fit = op.mul(g, op.concat(g, fits, 0), a.dim);
+  return op.mul(g, op.add(g, fit, -scalar(l, "att.fit")), scalar(l, "att.scale"));
+}
+
+/** Pictures that the sound may be late by. */
+const offsets = (a: AttributionConfig): number[] => Array.from({ length: 2 * a.lags + 1 }, (_, i) => i - a.lags);
+
+/** Evidence (2 * offsets, U, 1) -> belief (2, U, 1) in each voice; what is missing to 1 is the belief in neither. */
+function believe(l: Layers, a: AttributionConfig, total: Value): Value {
+  const g = l.g;
+  const costs = offsets(a).map((k) => -LAG_COST * Math.abs(k));
+  const all = Math.log(costs.reduce((sum, cost) => sum + Math.exp(cost), 0));
+  const prior = g.constant(Float32Array.from(costs.flatMap((cost) => [cost - all, cost - all])), [
+    2 * costs.length,
+    1,
+    1,
+  ]);
+  const neither = op.add(g, op.mul(g, op.slice(g, total, 0, 0, 1), 0), scalar(l, "att.neither"));
+  const shares = op.softmax(g, op.concat(g, [op.add(g, total, prior), neither], 0), 0);
+  const byOffset = op.reshape(g, op.slice(g, shares, 0, 0, -1), [costs.length, 2, -1, 1]);
+  return op.reshape(g, op.mul(g, op.reduceMean(g, byOffset, [0]), costs.length), [2, -1, 1]);
 }
 
 /** Logit (U, 1) of "these lips speak now" -> (1, U, 1), 0..1: opens at once, closes in about half a second; 1 without a picture. */
@@ -171,22 +200,20 @@ function voices(l: Layers, a: AttributionConfig, level: Value): Value {
   const { hidden: h } = a;
   // Of the four new frames a picture, the newest is not needed yet: the window of the last row ends one before it.
   const x = withPast(l, op.transpose(g, flat, [0, 2, 1]), [2, a.bands, 4], "voice_past");
-  const y = withPast(
-    l,
-    op.gelu(g, conv(l, op.slice(g, x, 2, 0, -1), "att.a1", [h, a.bands, 5], 2)),
-    [2, h, 3],
-    "voice_past2",
-  );
+  // The other voice, which leaks into it, is heard beside it.
+  const other = op.concat(g, [op.slice(g, x, 0, 1, 2), op.slice(g, x, 0, 0, 1)], 0);
+  const beside = op.slice(g, op.concat(g, [x, other], 1), 2, 0, -1);
+  const y = withPast(l, op.gelu(g, conv(l, beside, "att.a1", [h, 2 * a.bands, 5], 2)), [2, h, 3], "voice_past2");
   const z = withPast(l, op.gelu(g, conv(l, y, "att.a2", [h, h, 5], 2)), [2, h, 4], "voice_past3");
   const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, conv(l, z, "att.a3", [h, h, 5], 1)));
   const late = withPast(l, rows, [2, h, 1], "voice_late");
   return op.transpose(g, op.slice(g, late, 2, 0, -1), [0, 2, 1]);
 }
 
-/** The newest of x (2, C, T) behind the last ones, which are the state `kept` of this shape. */
-function withPast(l: Layers, x: Value, shape: readonly [number, number, number], kept: string): Value {
-  const all = op.concat(l.g, [l.state(kept, shape), x], 2);
-  l.keep(kept, op.slice(l.g, all, 2, -shape[2]));
+/** The newest of x, time along `axis`, behind the last ones, which are the state `kept` of this shape. */
+function withPast(l: Layers, x: Value, shape: readonly [number, number, number], kept: string, axis = 2): Value {
+  const all = op.concat(l.g, [l.state(kept, shape), x], axis);
+  l.keep(kept, op.slice(l.g, all, axis, -shape[axis]!));
   return all;
 }
 
