@@ -1,4 +1,4 @@
-import { cp, readFile } from "node:fs/promises";
+import { cp, readFile, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { defineCommand } from "citty";
 import { filesOf, verifyModel } from "../model/cards.js";
@@ -101,7 +101,11 @@ async function importPaper({
 }
 
 const build = command({
-  meta: { name: "build", description: "Makes a live model from trained weights (train/export_weights.py)" },
+  meta: {
+    name: "build",
+    description:
+      "Makes a model from trained weights: a live one (train/export_weights.py) or a network of the paper (train/paper)",
+  },
   args: {
     weights: { type: "string", description: "safetensors file", valueHint: "FILE", required: true },
     out: { type: "string", description: "model folder to write", valueHint: "DIR", required: true },
@@ -110,18 +114,58 @@ const build = command({
   },
   async run({ args }) {
     const { buildLive } = await import("../model/live/build.js");
+    const { buildPaper, isPaper } = await import("../model/paper/build.js");
     const { readWeights } = await import("../model/weights.js");
     const weights = readWeights(await readFile(args.weights), args.weights);
-    const card = await buildLive(
-      weights,
-      { name: args.name ?? basename(resolve(args.out)), version: args.release },
-      args.out,
-    );
+    const meta = { name: args.name ?? basename(resolve(args.out)), version: args.release };
+    const card = isPaper(weights)
+      ? await buildPaper(args.weights, args.out, meta)
+      : await buildLive(weights, meta, args.out);
     console.log(`${card.name} ${card.version}: ${(card.parameters / 1e6).toFixed(2)} M parameters, ${args.out}`);
+  },
+});
+
+const number = (option: string, text: string): number => {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new UsageError(`--${option} ${text}: is not a number`);
+  return value;
+};
+
+const graph = command({
+  meta: {
+    name: "graph",
+    description: "Writes a network of the paper in its training form as ONNX, all weights 0, for train/paper",
+  },
+  args: {
+    preset: {
+      type: "string",
+      description: "full, unet_pit, shift, cam, action ...",
+      valueHint: "PRESET",
+      required: true,
+    },
+    out: { type: "string", description: "file to write", valueHint: "FILE", required: true },
+    width: { type: "string", description: "factor of the channels: 1, 0.5 ... 0.03125", valueHint: "W", default: "1" },
+    image: { type: "string", description: "side of the pictures", valueHint: "PX", default: "224" },
+    frames: { type: "string", description: "pictures of a window (default: the preset's)", valueHint: "N" },
+    classes: { type: "string", description: "classes of action to tell apart", valueHint: "N", default: "0" },
+  },
+  async run({ args }) {
+    const { presetNames } = await import("../model/checkpoint/match.js");
+    const { trainingGraph } = await import("../model/paper/training.js");
+    const preset = presetNames.find((p) => p === args.preset);
+    if (!preset) throw new UsageError(`--preset ${args.preset}: allowed are ${presetNames.join(", ")}`);
+    const bytes = trainingGraph(preset, {
+      width: number("width", args.width),
+      image: number("image", args.image),
+      classes: number("classes", args.classes),
+      ...(args.frames !== undefined && { frames: number("frames", args.frames) }),
+    });
+    await writeFile(args.out, bytes);
+    console.log(`${args.out}: ${preset}, ${(bytes.length / 1e6).toFixed(1)} MB`);
   },
 });
 
 export const modelCommand = defineCommand({
   meta: { name: "model", description: "Shows, imports and builds models" },
-  subCommands: { info: infoCommand, import: importModel, build },
+  subCommands: { info: infoCommand, import: importModel, build, graph },
 });

@@ -78,7 +78,7 @@ export const windowCard = z.strictObject({
     }),
     inputs: z.array(port),
     outputs: z.array(port),
-    /** Where the weights come from: file name of the prefix, training steps (null: not in the file), SHA-256 of its index. */
+    /** Where the weights come from: file name (of the prefix), training steps (null: not in the file), SHA-256 of its index, or of a safetensors file. */
     checkpoint: z.strictObject({ name: z.string(), step: z.int().nullable(), indexSha256: z.string() }),
   }),
   files: z.strictObject({ step: z.string() }),

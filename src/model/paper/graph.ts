@@ -1,6 +1,6 @@
 import { type Dim, dim } from "../onnx/dims.js";
 import { type ElementType, GraphBuilder, type Value } from "../onnx/graph-builder.js";
-import { activation, alignment } from "./heads.js";
+import { actions, activation, alignment } from "./heads.js";
 import { type Form, type Level, PaperLayers } from "./layers.js";
 import { type PresetName, presets } from "./presets.js";
 import { type WindowSizes, windowSizes } from "./sizes.js";
@@ -23,6 +23,8 @@ export type PaperOptions = {
   readonly pixels?: "uint8" | "float32";
   /** Also give the trunk's three scales. Default false. */
   readonly scales?: boolean;
+  /** Also tell so many classes of action apart (a preset with a trunk). Default 0. */
+  readonly classes?: number;
 };
 
 /** -1 in a shape is the free batch of the training form. */
@@ -38,8 +40,11 @@ export type PaperGraph = {
   readonly parameters: number;
   /** Multiply-adds of the convolutions of one window. */
   readonly macs: number;
-  /** The ONNX file (opset 17, float32). Only now the source is asked. Throws SL_MODEL_INVALID for variables that do not fit. */
-  write(): Uint8Array<ArrayBuffer>;
+  /**
+   * The ONNX file (opset 17, float32); `notes` stand in it beside preset and form. Only now the source is asked. Throws
+   * SL_MODEL_INVALID for variables that do not fit.
+   */
+  write(notes?: Readonly<Record<string, string>>): Uint8Array<ArrayBuffer>;
   /** The same file one tensor after another, for whoever streams it to a disk. */
   pieces(): Generator<Uint8Array>;
 };
@@ -55,8 +60,8 @@ const info = (v: Value): TensorInfo => ({
  *
  * in: video (B, F, side, side, 3) 0..255; samples (B, N, 2) float32, the stereo mixture at 21 kHz; db and phase (B, S, 1025) float32,
  * the mixture's spectrum (spectrum.ts), S a multiple of 128.
- * out: fg_db, fg_phase, bg_db, bg_phase (B, S, 1025); logit (B, 1); cam (B, T, h, w); and if asked for scale0, scale1, scale2
- * (B, C, T, h, w), in the unfolded form (T, C, h, w).
+ * out: fg_db, fg_phase, bg_db, bg_phase (B, S, 1025); logit (B, 1); cam (B, T, h, w); and if asked for classes (B, classes), scale0,
+ * scale1, scale2 (B, C, T, h, w), in the unfolded form (T, C, h, w).
  *
  * B is 1, in the training form any number. Throws RangeError for sizes that the network does not take.
  */
@@ -65,7 +70,7 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
   const form = options.form ?? "folded";
   const sizes = windowSizes(preset, options);
   const g = new GraphBuilder(`paper_${name}`);
-  const l = new PaperLayers(g, paperRows(preset, options.width ?? 1), source, form);
+  const l = new PaperLayers(g, paperRows(preset, options.width ?? 1, options.classes), source, form);
   const batch: Dim = form === "training" ? dim(1) : 1;
   const inputs: Value[] = [];
   const outputs: Value[] = [];
@@ -96,6 +101,7 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
   if (scales) {
     output("logit", alignment(l, scales[2]));
     output("cam", activation(l, scales[2]));
+    if (options.classes) output("classes", actions(l, scales[2], options.classes));
     if (options.scales) for (const [i, scale] of scales.entries()) output(`scale${i}`, scale);
   }
   return {
@@ -105,7 +111,7 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
     levels: l.levels,
     parameters: g.parameters,
     macs: g.macs.perUnit + g.macs.fixed,
-    write: () => g.finish({ preset: name, form }),
+    write: (notes = {}) => g.finish({ preset: name, form, ...notes }),
     pieces: () => g.pieces({ preset: name, form }),
   };
 }

@@ -12,7 +12,9 @@ export type PresetName =
   | "unet_pit"
   | "shift"
   | "shift_lowfps"
-  | "cam";
+  | "cam"
+  | "action"
+  | "action-no-audio";
 
 export type Preset = {
   readonly parts: { readonly trunk: boolean; readonly unet: boolean };
@@ -52,6 +54,9 @@ const alignment: Preset = {
   checkpoint: null,
 };
 
+/** Recognition of actions (section 4.7); its classes are an option of the graph, for they are the data's. */
+const action: Preset = { ...alignment, seconds: 2.56, gamma: true };
+
 /** Where two presets are equal here, they differ in training only (section 1.2). */
 export const presets: Readonly<Record<PresetName, Preset>> = {
   full: { ...separation, checkpoint: "sep/full/net.tf-160000" },
@@ -64,4 +69,6 @@ export const presets: Readonly<Record<PresetName, Preset>> = {
   shift: { ...alignment, checkpoint: "shift/net.tf-650000" },
   shift_lowfps: { ...alignment, frames: "every-fourth" },
   cam: { ...alignment, fineCam: true, checkpoint: "cam/net.tf-675000" },
+  action,
+  "action-no-audio": { ...action, sound: "none" },
 };

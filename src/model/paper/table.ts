@@ -47,8 +47,8 @@ const UNET_EPSILON = 1e-5;
 
 type Kernel = readonly number[];
 
-/** Rows of trunk, fusion and alignment head. */
-export function trunkRows(preset: Preset, width: number): Row[] {
+/** Rows of trunk, fusion and alignment head, and of the head that tells `classes` of action apart, if there are any. */
+export function trunkRows(preset: Preset, width: number, classes = 0): Row[] {
   const c = channelsAt(width);
   const { gamma } = preset;
   const norm = (scope: string, channels: number, renorm: boolean): NormRow => ({
@@ -99,6 +99,7 @@ export function trunkRows(preset: Preset, width: number): Row[] {
     ...block("im/conv5_1", [3, 3, 3], c(256), c(512), last),
     ...block("im/conv5_2", [3, 3, 3], c(512), c(512), [1, 1, 1]),
     conv("joint/logits", [1, 1, 1], c(512), 1, [1, 1, 1], true),
+    ...(classes > 0 ? [conv("lb/logits", [1, 1, 1], c(512), classes, [1, 1, 1], true)] : []),
   ];
 }
 
@@ -157,9 +158,9 @@ export function unetRows(preset: Preset, width: number): ConvRow[] {
 }
 
 /** All rows of a preset, in the order of the spec. */
-export function paperRows(preset: Preset, width: number): Row[] {
+export function paperRows(preset: Preset, width: number, classes = 0): Row[] {
   return [
-    ...(preset.parts.trunk ? trunkRows(preset, width) : []),
+    ...(preset.parts.trunk ? trunkRows(preset, width, classes) : []),
     ...(preset.parts.unet ? unetRows(preset, width) : []),
   ];
 }

@@ -32,6 +32,8 @@ export type VariableOptions = {
   readonly width?: number;
   /** Also list what the optimiser keeps. Default true. */
   readonly slots?: boolean;
+  /** Classes of action that the network tells apart; default 0: it has no such head. */
+  readonly classes?: number;
 };
 
 /**
@@ -84,7 +86,7 @@ function slotVariables(trained: readonly PaperVariable[], optimiser: "adam" | "m
  */
 export function paperVariables(preset: PresetName, options: VariableOptions = {}): PaperVariable[] {
   const net = presets[preset];
-  const model = paperRows(net, options.width ?? 1).flatMap((row) => {
+  const model = paperRows(net, options.width ?? 1, options.classes).flatMap((row) => {
     if (row.kind === "norm") return normVariables(row);
     const weights = variable(`${row.scope}/weights`, weightShape(row), "weights");
     return [weights, ...(row.norm ? normVariables(row.norm) : [variable(`${row.scope}/biases`, [row.to], "biases")])];
