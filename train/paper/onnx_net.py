@@ -186,23 +186,28 @@ def batch_norm(net: OnnxNet, n: Node, value: Value) -> Tensor:
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, eps)
     momentum = net.norms.momentum()
     scope = net.scope(n)
-    if not net.norms.renorms(scope):
-        return F.batch_norm(x, mean, variance, scale, shift, True, momentum, eps)
-    # Batch renormalisation without clipping, as TensorFlow computes it: forward by the running statistics, backward by the batch's.
     with torch.no_grad():
+        # The variance without Bessel's correction, as TensorFlow's norms over more than two axes take it.
         var, m = torch.var_mean(x.float(), [0, *range(2, x.dim())], correction=0)
-        std = (var + eps).sqrt()
-        running = {k: net.get(f"{scope}/renorm_{k}") for k in ("mean", "mean_weight", "stddev", "stddev_weight")}
-        mixed_mean = running["mean"] + (1 - running["mean_weight"]) * m
-        mixed_std = running["stddev"] + (1 - running["stddev_weight"]) * std
-        r, d = std / mixed_std, (m - mixed_mean) / mixed_std
-        for key, now in (("mean", m), ("stddev", std)):
-            running[key].lerp_(now, 1 - RENORM_DECAY)
-            running[f"{key}_weight"].lerp_(torch.ones_like(running[f"{key}_weight"]), 1 - RENORM_DECAY)
-        mean.lerp_(running["mean"] / running["mean_weight"], momentum)
-        variance.lerp_((running["stddev"] / running["stddev_weight"]).square() - eps, momentum)
-        variance.clamp_min_(0)
-    return F.batch_norm(x, None, None, scale * r, scale * d + shift, True, 0.0, eps)
+        if not net.norms.renorms(scope):
+            mean.lerp_(m, momentum)
+            variance.lerp_(var, momentum)
+            r = d = None
+        else:
+            # Batch renormalisation without clipping, as TensorFlow computes it: forward by running statistics, backward by the batch's.
+            std = (var + eps).sqrt()
+            running = {k: net.get(f"{scope}/renorm_{k}") for k in ("mean", "mean_weight", "stddev", "stddev_weight")}
+            mixed_mean = running["mean"] + (1 - running["mean_weight"]) * m
+            mixed_std = running["stddev"] + (1 - running["stddev_weight"]) * std
+            r, d = std / mixed_std, (m - mixed_mean) / mixed_std
+            for key, now in (("mean", m), ("stddev", std)):
+                running[key].lerp_(now, 1 - RENORM_DECAY)
+                running[f"{key}_weight"].lerp_(torch.ones_like(running[f"{key}_weight"]), 1 - RENORM_DECAY)
+            mean.lerp_(running["mean"] / running["mean_weight"], momentum)
+            variance.lerp_(((running["stddev"] / running["stddev_weight"]).square() - eps).clamp_min(0), momentum)
+    if r is not None:
+        scale, shift = scale * r, scale * d + shift
+    return F.batch_norm(x, None, None, scale, shift, True, 0.0, eps)
 
 
 def max_pool(net: OnnxNet, n: Node, value: Value) -> Tensor:

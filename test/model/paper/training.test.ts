@@ -124,6 +124,7 @@ if (why) {
     piece(4, whole);
     piece(2, halves);
     piece(2, halves, "--resume");
+    jobs.push({ norms: { graph: join(runOf(trainings[0]!), "align.onnx"), out: join(dir, "norms.json") } });
     writeFileSync(join(dir, "jobs.json"), JSON.stringify(jobs));
     const done = spawnSync("python3", [script, trainer, join(dir, "jobs.json")], {
       encoding: "utf8",
@@ -180,6 +181,11 @@ if (why) {
       log(halves).flatMap((l) => l.steps ?? []),
       [0, 2, 2, 4],
     );
+  });
+
+  test("norms end at the statistics that they saw; pictures that serve two sounds count once for each", () => {
+    const found = JSON.parse(readFileSync(join(dir, "norms.json"), "utf8")) as Record<string, number>;
+    for (const what of ["renorm", "plain", "twice"]) assert.ok(found[what]! < 1e-4, `${what}: ${found[what]}`);
   });
 
   test("an operator that is not known is named, and a file that is no training form refused", () => {

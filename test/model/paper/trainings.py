@@ -1,8 +1,12 @@
 """Runs train/paper's commands one after another in one process, because to import PyTorch takes longer than to train these networks:
 trainings.py TRAIN_PAPER JOBS.json.
 
-JOBS.json: a list of {"train": [arguments of train.py]} and {"outputs": {"run": RUN, "task": TASK, "folder": FOLDER}}. The latter gives what the
-checkpoint's network says in PyTorch to FOLDER/inputs.json (name -> type, shape) and FOLDER/NAME.bin; writes outputs.json and NAME.bin.
+JOBS.json is a list of
+  {"train": [arguments of train.py]};
+  {"outputs": {"run": RUN, "task": TASK, "folder": FOLDER}}: what the checkpoint's network says in PyTorch to FOLDER/inputs.json (name -> type,
+    shape) and FOLDER/NAME.bin; writes outputs.json and NAME.bin;
+  {"norms": {"graph": FILE, "out": FILE}}: of a trunk that sees one batch again and again, the largest difference of its map in training and at
+    inference, with batch renormalisation and without, then that of a batch of pictures used twice and given twice, all over the largest value.
 """
 import json
 import sys
@@ -13,7 +17,8 @@ import torch
 
 sys.path.insert(0, sys.argv[1])
 import train  # noqa: E402
-from weights import from_checkpoint  # noqa: E402
+from onnx_net import Norms, OnnxNet  # noqa: E402
+from weights import from_checkpoint, initialise  # noqa: E402
 
 
 def outputs(run: str, task: str, folder: str) -> None:
@@ -27,9 +32,31 @@ def outputs(run: str, task: str, folder: str) -> None:
     Path(folder, "outputs.json").write_text(json.dumps(list(got)))
 
 
+@torch.no_grad()
+def norms(graph: str, out: str) -> None:
+    found: dict[str, float] = {}
+    for name, renorm in (("renorm", True), ("plain", False)):
+        net = OnnxNet(graph, Norms(renorm=renorm))
+        initialise(net, 0)
+        frames, side = net.inputs["video"][1:3]
+        generator = torch.Generator().manual_seed(0)
+        video = torch.randint(0, 255, (2, frames, side, side, 3), dtype=torch.uint8, generator=generator)
+        sound = 0.1 * torch.randn(4, net.inputs["samples"][1], 2, generator=generator)
+        for _ in range(100):
+            trained = net.train()(dict(video=video, samples=sound), ("cam",))["cam"]
+        used_twice = net.eval()(dict(video=video, samples=sound), ("cam",))["cam"]
+        given_twice = net(dict(video=video.repeat(2, 1, 1, 1, 1), samples=sound), ("cam",))["cam"]
+        most = float(trained.abs().max())
+        found[name] = float((trained - used_twice).abs().max()) / most
+        found["twice"] = float((used_twice - given_twice).abs().max()) / most
+    Path(out).write_text(json.dumps(found))
+
+
 for job in json.loads(Path(sys.argv[2]).read_text()):
     if "train" in job:
         sys.argv = ["train.py", *job["train"]]
         train.main()
+    elif "norms" in job:
+        norms(**job["norms"])
     else:
         outputs(**job["outputs"])
