@@ -2,7 +2,8 @@
 
     Clips(rows, cache, side)
 
-Decoded once by ffmpeg into memory maps (CACHE/NAME.rgb, .s16); what is there is kept. Rows come from a manifest (DATA/manifest.tsv), folders of
+Decoded once by ffmpeg into memory maps (CACHE/NAME.rgb, .s16); what is there is kept, also when a clip of
+the same name has changed since. Rows come from a manifest (DATA/manifest.tsv), folders of
 rendered heads (HEADS/*/clip.mp4), or a folder of classes (UCF-101's layout).
 """
 from __future__ import annotations

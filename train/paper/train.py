@@ -80,6 +80,8 @@ def arguments() -> argparse.Namespace:
         p.error("--preset scratch starts from nothing: leave --init out")
     if a.device == "cuda" and not torch.cuda.is_available():
         p.error("--device cuda: PyTorch finds no GPU here; use --device cpu")
+    if a.amp and a.device != "cuda":
+        p.error("--amp goes with --device cuda")
     if (a.task == "action") != bool(a.classes):
         p.error("--classes belongs to --task action, which needs it")
     return a

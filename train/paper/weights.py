@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def graph_file(path: Path, sightline: str, preset: str, width: float, size: int, frames: int, classes: int) -> None:
     """Has the product write the training graph; `sightline` is a command, by default the one built here."""
-    command = sightline.split() if sightline else ["node", str(ROOT / "dist/src/cli/main.js")]
+    command = shlex.split(sightline) if sightline else ["node", str(ROOT / "dist/src/cli/main.js")]
     command += ["model", "graph", "--preset", preset, "--width", str(width), "--image", str(size), "--classes", str(classes), "--out", str(path)]
     command += ["--frames", str(frames)] if frames else []
     done = subprocess.run(command, capture_output=True, text=True)

@@ -96,6 +96,8 @@ if (why) {
   // Also when preparing fails, after which uvu calls no hook.
   process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
   const runOf = ({ task, preset }: Training): string => join(dir, `${task}-${preset}`);
+  const judged = trainings.filter(({ preset }) => ["shift", "full", "action"].includes(preset));
+  const scoresOf = (training: Training, time: number): string => join(runOf(training), `scores${time}.json`);
   const [whole, halves] = [join(dir, "whole"), join(dir, "halves")];
 
   const command = ({ task, preset, more }: Training, run: string): { train: string[] } => {
@@ -124,6 +126,12 @@ if (why) {
     piece(4, whole);
     piece(2, halves);
     piece(2, halves, "--resume");
+    for (const training of judged)
+      for (const time of [1, 2]) {
+        const from = training.task === "action" ? ["--classes", join(dir, "classes")] : ["--data", join(dir, "data")];
+        const about = ["--run", runOf(training), "--task", training.task, "--items", "2", "--threads", "1"];
+        jobs.push({ evaluate: [...about, ...from, "--json", scoresOf(training, time)] });
+      }
     jobs.push({ norms: { graph: join(runOf(trainings[0]!), "align.onnx"), out: join(dir, "norms.json") } });
     writeFileSync(join(dir, "jobs.json"), JSON.stringify(jobs));
     const done = spawnSync("python3", [script, trainer, join(dir, "jobs.json")], {
@@ -181,6 +189,23 @@ if (why) {
       log(halves).flatMap((l) => l.steps ?? []),
       [0, 2, 2, 4],
     );
+  });
+
+  test("an evaluation covers all that was held out, beside its controls, and gives the same table again", () => {
+    assert.match(
+      said,
+      /Alignment, val \(chance 0\.5\)\n\| \| n \| accuracy \| pairs \| frozen_accuracy \| frozen_pairs \|/,
+    );
+    assert.match(said, /Separation, val, two voices at equal level\n.*gain_db .*oracle_db \| frozen_gain_db/);
+    assert.match(said, /Action recognition, held out \(chance 0\.50\)/);
+    for (const training of judged) {
+      const [first, again] = [1, 2].map((time) => readFileSync(scoresOf(training, time), "utf8"));
+      assert.is(first, again);
+      const { scores } = z.object({ scores: z.record(z.string(), z.number()) }).parse(JSON.parse(first!));
+      assert.is(scores.n, 2);
+      for (const [name, value] of Object.entries(scores))
+        if (/accuracy|pairs|kept|above/.test(name)) assert.ok(value >= 0 && value <= 1, `${name}: ${value}`);
+    }
   });
 
   test("norms end at the statistics that they saw; pictures that serve two sounds count once for each", () => {

@@ -5,6 +5,7 @@ JOBS.json is a list of
   {"train": [arguments of train.py]};
   {"outputs": {"run": RUN, "task": TASK, "folder": FOLDER}}: what the checkpoint's network says in PyTorch to FOLDER/inputs.json (name -> type,
     shape) and FOLDER/NAME.bin; writes outputs.json and NAME.bin;
+  {"evaluate": [arguments of evaluate.py]};
   {"norms": {"graph": FILE, "out": FILE}}: of a trunk that sees one batch again and again, the largest difference of its map in training and at
     inference, with batch renormalisation and without, then that of a batch of pictures used twice and given twice, all over the largest value.
 """
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, sys.argv[1])
+import evaluate  # noqa: E402
 import train  # noqa: E402
 from onnx_net import Norms, OnnxNet  # noqa: E402
 from weights import from_checkpoint, initialise  # noqa: E402
@@ -56,6 +58,9 @@ for job in json.loads(Path(sys.argv[2]).read_text()):
     if "train" in job:
         sys.argv = ["train.py", *job["train"]]
         train.main()
+    elif "evaluate" in job:
+        sys.argv = ["evaluate.py", *job["evaluate"]]
+        evaluate.main()
     elif "norms" in job:
         norms(**job["norms"])
     else:
