@@ -13,6 +13,7 @@ import json
 import math
 import queue
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -67,6 +68,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--ambience", type=float, default=-1, help="separate: share of mixtures with noise or music; default 0, large 0.08")
     p.add_argument("--every", type=float, default=60, help="seconds between reports, each with a checkpoint")
     p.add_argument("--judge", type=int, default=32, help="items of val judged at a report; 0: none")
+    p.add_argument("--graph", type=Path, help="training graph that `sightline model graph` wrote; default: the product is asked for it")
     p.add_argument("--sightline", default="", help="command of the product; default node dist/src/cli/main.js")
     a = p.parse_args()
     a.preset = a.preset or PRESETS[a.task][0]
@@ -158,8 +160,15 @@ def main() -> None:
     clips, val, names = read_clips(a)
     a.ambience_files = sound_rows(a.data, ("noise", "music")) if a.data and a.ambience > 0 else []
     graph, checkpoint = a.out / f"{a.task}.onnx", a.out / f"{a.task}.pt"
-    weights.graph_file(graph, a.sightline, a.preset, a.width, a.size, a.frames, len(names))
+    if a.graph:
+        shutil.copyfile(a.graph, graph)
+    else:
+        weights.graph_file(graph, a.sightline, a.preset, a.width, a.size, a.frames, len(names))
     net = OnnxNet(graph, Norms(a.decay, not a.no_renorm))
+    asked = dict(preset=a.preset, width=a.width, image=a.size, classes=len(names), **(dict(frames=a.frames) if a.frames else {}))
+    wrong = [f"{k} {net.notes[k]} (asked: {v})" for k, v in asked.items() if net.notes[k] != str(v) and float(net.notes[k] if k != "preset" else "nan") != v]
+    if wrong:
+        raise SystemExit(f"--graph {a.graph}: it has {', '.join(wrong)}")
     weights.initialise(net, a.seed)
     if a.init:
         print(weights.start_from(a.init, net), flush=True)

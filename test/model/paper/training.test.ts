@@ -2,7 +2,6 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { z } from "zod";
@@ -16,21 +15,10 @@ import { PaperWindow } from "../../../src/model/paper/window.js";
 import { sourceFile } from "../../../src/supervisor/paths.js";
 import { relativeError, testInputs } from "./support.js";
 import { writeClasses, writeManifest } from "./training-clips.js";
+import { runJobs, trainer, withoutTraining } from "./training-support.js";
 
 const test = suite("training of the paper's networks");
-const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/dist\/$/, "/");
-const trainer = join(root, "train/paper");
-const script = join(root, "test/model/paper/trainings.py");
-const [WIDTH, SIDE, FRAMES] = [1 / 32, 32, 20];
-
-/** Why nothing can be trained here, or null. Looks without importing: that alone takes seconds. */
-function reason(): string | null {
-  const modules = ["torch", "numpy", "onnx"];
-  const look = `import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in ${JSON.stringify(modules)}))`;
-  if (spawnSync("python3", ["-c", look], { stdio: "ignore" }).status !== 0)
-    return `python3 lacks ${modules.join(", ")}`;
-  return spawnSync("ffmpeg", ["-version"], { stdio: "ignore" }).status === 0 ? null : "ffmpeg is not there";
-}
+const [WIDTH, SIDE] = [1 / 32, 32];
 
 type Training = {
   readonly task: "align" | "cam" | "separate" | "action";
@@ -38,8 +26,10 @@ type Training = {
   readonly more: readonly string[];
 };
 
+/** Pairs, mixtures and clips that are judged. */
+const items: Partial<Record<PresetName, number>> = { shift: 3, full: 3, action: 2 };
 const START = "what align learnt";
-const short = ["--frames", String(FRAMES), "--lr", "0.02", "--cosine"];
+const short = ["--frames", "20", "--lr", "0.02", "--cosine"];
 const voices = ["--lr", "0.004", "--steps", "8"];
 /** Every training once, as short as shows that it learns. Some begin with what `align` learnt. */
 const trainings: readonly Training[] = [
@@ -81,13 +71,14 @@ function answers(folder: string): Record<string, Float32Array> {
   return Object.fromEntries(names.map((name) => [name, floats(readFileSync(join(folder, `${name}.bin`)))]));
 }
 
-/** Sizes and inputs as the trained network will have them; the weights are not looked at. */
+/** Frames, sizes and inputs as the trained network will have them; the weights are not looked at. */
 const shapes = ({ preset, more }: Training): PaperGraph => {
-  const frames = more.includes("--frames") ? { frames: FRAMES } : {};
+  const at = more.indexOf("--frames");
+  const frames = at < 0 ? {} : { frames: Number(more[at + 1]) };
   return paperGraph(preset, () => new Float32Array(0), { width: WIDTH, image: SIDE, ...frames });
 };
 
-const why = reason();
+const why = withoutTraining();
 if (why) {
   console.log(`skipped: training of the paper's networks (${why})`);
   for (const { task, preset } of trainings) test.skip(`${task} ${preset}`, () => {});
@@ -96,7 +87,7 @@ if (why) {
   // Also when preparing fails, after which uvu calls no hook.
   process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
   const runOf = ({ task, preset }: Training): string => join(dir, `${task}-${preset}`);
-  const judged = trainings.filter(({ preset }) => ["shift", "full", "action"].includes(preset));
+  const judged = trainings.filter(({ preset }) => preset in items);
   const scoresOf = (training: Training, time: number): string => join(runOf(training), `scores${time}.json`);
   const [whole, halves] = [join(dir, "whole"), join(dir, "halves")];
 
@@ -116,11 +107,18 @@ if (why) {
     const jobs: unknown[] = trainings.flatMap((training) => {
       const run = runOf(training);
       const folder = join(run, "asked");
-      ask(folder, testInputs(shapes(training)));
-      return [command(training, run), { outputs: { run, task: training.task, folder } }];
+      const graph = shapes(training);
+      ask(folder, testInputs(graph));
+      const file = join(run, "graph.onnx");
+      const { frames } = graph.sizes;
+      const classes = training.task === "action" ? 2 : 0;
+      writeFileSync(file, trainingGraph(training.preset, { width: WIDTH, image: SIDE, frames, classes }));
+      const made = command(training, run);
+      made.train.push("--graph", file);
+      return [made, { outputs: { run, task: training.task, folder } }];
     });
     const piece = (steps: number, run: string, ...more: string[]): void => {
-      const lasting = ["--frames", String(FRAMES), "--lr", "0.01", "--steps", String(steps), ...more];
+      const lasting = ["--frames", "20", "--lr", "0.01", "--steps", String(steps), ...more];
       jobs.push(command({ ...trainings[0]!, more: lasting }, run));
     };
     piece(4, whole);
@@ -129,17 +127,20 @@ if (why) {
     for (const training of judged)
       for (const time of [1, 2]) {
         const from = training.task === "action" ? ["--classes", join(dir, "classes")] : ["--data", join(dir, "data")];
-        const about = ["--run", runOf(training), "--task", training.task, "--items", "2", "--threads", "1"];
+        const about = [
+          "--run",
+          runOf(training),
+          "--task",
+          training.task,
+          "--items",
+          String(items[training.preset]),
+          "--threads",
+          "1",
+        ];
         jobs.push({ evaluate: [...about, ...from, "--json", scoresOf(training, time)] });
       }
     jobs.push({ norms: { graph: join(runOf(trainings[0]!), "align.onnx"), out: join(dir, "norms.json") } });
-    writeFileSync(join(dir, "jobs.json"), JSON.stringify(jobs));
-    const done = spawnSync("python3", [script, trainer, join(dir, "jobs.json")], {
-      encoding: "utf8",
-      timeout: 170_000,
-    });
-    said = done.stdout;
-    assert.is(done.status, 0, `${done.error?.message ?? ""}\n${said}\n${done.stderr}`);
+    said = runJobs(dir, jobs);
   });
 
   for (const training of trainings) {
@@ -202,7 +203,7 @@ if (why) {
       const [first, again] = [1, 2].map((time) => readFileSync(scoresOf(training, time), "utf8"));
       assert.is(first, again);
       const { scores } = z.object({ scores: z.record(z.string(), z.number()) }).parse(JSON.parse(first!));
-      assert.is(scores.n, 2);
+      assert.is(scores.n, items[training.preset]);
       for (const [name, value] of Object.entries(scores))
         if (/accuracy|pairs|kept|above/.test(name)) assert.ok(value >= 0 && value <= 1, `${name}: ${value}`);
     }
