@@ -33,7 +33,9 @@ export const CODES = {
   SL_STREAM_UNKNOWN: "There is no such channel or path on the gateway.",
   SL_GATEWAY_FULL: "The gateway has as many publishers or players as it may have.",
   SL_GATEWAY_LISTEN: "The gateway could not open one of its ports or its socket.",
-  SL_VIDEO_CODEC_UNSUPPORTED: "The publisher's picture is not H.264.",
+  SL_VIDEO_CODEC_UNSUPPORTED: "The publisher's picture is neither H.264 nor VP8, or a viewer takes no H.264.",
+  SL_PICTURE_REENCODED:
+    "The publisher sends VP8, which RTMP, SRT and most players cannot carry; its picture is encoded anew as H.264. With H.264 from the publisher it passes untouched.",
   SL_AUDIO_CODEC_UNSUPPORTED: "The publisher's sound is neither AAC nor Opus (WHIP: not Opus).",
   SL_WEBRTC_SDP_MALFORMED: "A WHIP or WHEP client sent a session description that cannot be read.",
   SL_WEBRTC_SDP_UNSUPPORTED:

@@ -111,6 +111,7 @@ export class Channel {
       log,
       onSound: (unit) => this.#soundDecoder.push(unit),
       onVideo: (unit, arrivedMs) => {
+        if (unit.reencoded !== undefined) this.#stages.add("reencode", unit.reencoded.tookMs);
         this.#video$.next({ unit, arrivedMs });
         if (this.#separation.wantsPictures) this.#pictureDecoder.push(unit);
       },

@@ -1,8 +1,8 @@
-import { type GdpPacket, gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
+import { type GdpPacket, gdpBuffer } from "../transport/gdp/gdp.js";
 import { type Caps, capsInt, isFullRange, parseCaps } from "../transport/gst/caps.js";
 import { pictureDecoder, type SoundCodec, soundDecoder } from "../transport/gst/launch.js";
-import { type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
-import { BackOff } from "./source/source.js";
+import type { GstFault } from "../transport/gst/pipeline.js";
+import { CodecStage, type StageEvents } from "./codec-stage.js";
 import type { SoundUnit, VideoUnit } from "./units.js";
 
 /** Decoded sound: planar, 48 kHz, 1 or 2 channels. */
@@ -23,91 +23,15 @@ const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
 const LEAST_STEP_MS = 25;
 /** A decoder that is this far behind skips to a key frame. */
 const MAX_LAG_MS = 500;
-const FAULT_PAUSE_MS = 100;
-
-type DecoderEvents = { readonly onFault: (fault: GstFault) => void };
-
-/** A decoding pipeline that is fed by GDP and started again (after a pause) when it fails. Shared by sound and pictures. */
-class Decoder {
-  faults = 0;
-  readonly #pipeline: GstPipeline;
-  readonly #source: GstSource;
-  readonly #id: string;
-  readonly #backOff = new BackOff();
-  #caps: string | null = null;
-  #retry: NodeJS.Timeout | null = null;
-  #playing = false;
-
-  constructor(
-    launch: string,
-    id: string,
-    maxBytes: number,
-    onPacket: (packet: GdpPacket) => void,
-    events: DecoderEvents,
-    mayPull?: () => boolean,
-  ) {
-    this.#id = id;
-    this.#pipeline = new GstPipeline(launch, {
-      onFault: (fault) => {
-        this.faults += 1;
-        events.onFault(fault);
-        this.#restartLater();
-      },
-    });
-    this.#source = this.#pipeline.source("in", maxBytes);
-    const onOut = (packet: GdpPacket): void => {
-      if (packet.kind === "buffer") this.#backOff.reset();
-      onPacket(packet);
-    };
-    this.#pipeline.sink("out", onOut, undefined, mayPull);
-    this.#play();
-  }
-
-  /** Bytes that wait for the decoder. */
-  get levelBytes(): number {
-    return this.#source.levelBytes;
-  }
-
-  /** False when it was refused (full, or the pipeline is being restarted). */
-  push(caps: string, buffer: Buffer): boolean {
-    if (!this.#playing) return false;
-    if (caps !== this.#caps) {
-      const fresh = this.#caps === null;
-      if (fresh && !this.#source.push(gdpStreamStart(this.#id))) return false;
-      if (!this.#source.push(gdpCaps(caps))) return false;
-      if (fresh && !this.#source.push(gdpSegment())) return false;
-      this.#caps = caps;
-    }
-    return this.#source.push(buffer);
-  }
-
-  close(): void {
-    if (this.#retry !== null) clearTimeout(this.#retry);
-    this.#playing = false;
-    this.#pipeline.close();
-  }
-
-  #play(): void {
-    this.#caps = null;
-    this.#pipeline.play();
-    this.#playing = true;
-  }
-
-  #restartLater(): void {
-    this.#playing = false;
-    this.#pipeline.stop();
-    this.#retry = setTimeout(() => this.#play(), Math.max(FAULT_PAUSE_MS, this.#backOff.nextMs()));
-  }
-}
 
 /** Encoded sound to 48 kHz; follows changes of codec, rate and channels. */
 export class SoundDecoder {
   readonly counters = { sound_units_dropped: 0, sound_decoder_faults: 0 };
-  readonly #decoders = new Map<SoundCodec, Decoder>();
+  readonly #decoders = new Map<SoundCodec, CodecStage>();
   readonly #onSound: (sound: DecodedSound) => void;
-  readonly #events: DecoderEvents;
+  readonly #events: StageEvents;
 
-  constructor(onSound: (sound: DecodedSound) => void, events: DecoderEvents) {
+  constructor(onSound: (sound: DecodedSound) => void, events: StageEvents) {
     this.#onSound = onSound;
     this.#events = events;
   }
@@ -117,7 +41,7 @@ export class SoundDecoder {
     let decoder = this.#decoders.get(codec);
     if (decoder === undefined) {
       const reader = soundReader(this.#onSound);
-      decoder = new Decoder(soundDecoder(codec), `sound-${codec}`, SOUND_BACKLOG_BYTES, reader, {
+      decoder = new CodecStage(soundDecoder(codec), `sound-${codec}`, SOUND_BACKLOG_BYTES, reader, {
         onFault: (fault) => {
           this.counters.sound_decoder_faults += 1;
           this.#events.onFault(fault);
@@ -164,7 +88,7 @@ function deinterleave(bytes: Buffer, channels: number): Float32Array[] {
  */
 export class PictureDecoder {
   readonly counters = { picture_units_dropped: 0, picture_decoder_faults: 0 };
-  readonly #decoder: Decoder;
+  readonly #decoder: CodecStage;
   /** Newest PTS given and got. */
   #givenMs = Number.NEGATIVE_INFINITY;
   #gotMs = Number.NEGATIVE_INFINITY;
@@ -173,7 +97,7 @@ export class PictureDecoder {
   #waitForKey = true;
 
   /** @param mayTake asked before each picture is taken over; those not taken leak away, newest first to stay */
-  constructor(onPicture: (picture: DecodedPicture) => void, events: DecoderEvents, mayTake?: () => boolean) {
+  constructor(onPicture: (picture: DecodedPicture) => void, events: StageEvents, mayTake?: () => boolean) {
     const onPacket = pictureReader((picture) => {
       this.#gotMs = picture.ptsMs;
       onPicture(picture);
@@ -183,7 +107,7 @@ export class PictureDecoder {
       this.#waitForKey = true;
       events.onFault(fault);
     };
-    this.#decoder = new Decoder(pictureDecoder(), "picture", PICTURE_BACKLOG_BYTES, onPacket, { onFault }, mayTake);
+    this.#decoder = new CodecStage(pictureDecoder(), "picture", PICTURE_BACKLOG_BYTES, onPacket, { onFault }, mayTake);
   }
 
   push(unit: VideoUnit): void {

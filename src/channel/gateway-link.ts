@@ -99,6 +99,11 @@ export class GatewayLink {
     this.#send({ t: "opus", stem, timeMs: Math.max(0, timeMs) % 2 ** 32 }, packet);
   }
 
+  /** Asks the publisher for a key frame, where its protocol can. */
+  wantKeyFrame(): void {
+    if (this.#connected && !this.full) this.#send({ t: "keyFrame" });
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

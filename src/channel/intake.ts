@@ -1,3 +1,4 @@
+import type { Code } from "../codes.js";
 import type { SourceState } from "../transport/ipc/messages.js";
 import { pictureSize, type SoundInfo, soundInfo } from "./format-info.js";
 import type { GatewayLink } from "./gateway-link.js";
@@ -26,6 +27,8 @@ type VideoInfo = {
   readonly height: number;
   /** Pictures a second. */
   readonly fps: number;
+  /** Code of what is done to the pictures here, null: nothing. */
+  readonly notice: Code | null;
 };
 
 /** The rate is measured over so many pictures. */
@@ -38,7 +41,12 @@ export class Intake {
   readonly #source: Source;
   #state: { source: SourceState; code: string | null } = { source: "connecting", code: null };
   #sound: { readonly format: object; readonly info: SoundInfo } | null = null;
-  #video: { readonly config: Buffer; readonly width: number; readonly height: number } | null = null;
+  #video: {
+    readonly config: Buffer;
+    readonly width: number;
+    readonly height: number;
+    readonly reencodedFrom: string | null;
+  } | null = null;
   #lastPtsMs: number[] = [];
   readonly #counts = { video_units_in: 0, sound_units_in: 0 };
 
@@ -59,8 +67,9 @@ export class Intake {
   /** Null while no pictures come. */
   videoInfo(nowMs: number): VideoInfo | null {
     if (this.#video === null || !this.clock.has("video", nowMs)) return null;
-    const { width, height } = this.#video;
-    return { codec: "H.264", width, height, fps: this.#rate() };
+    const { width, height, reencodedFrom } = this.#video;
+    const notice = reencodedFrom === null ? null : "SL_PICTURE_REENCODED";
+    return { codec: reencodedFrom ?? "H.264", width, height, fps: this.#rate(), notice };
   }
 
   /** Null while no sound comes. */
@@ -91,6 +100,7 @@ export class Intake {
     return {
       onUnit: (unit) => this.#take(unit),
       onRestart: () => this.clock.restart(),
+      onFault: (what, fault) => log("warn", `${what} failed and is started again`, { ...fault }),
       onState: (source, code, detail) => {
         this.#state = { source, code };
         log(code === null ? "info" : "warn", "source", {
@@ -112,11 +122,18 @@ export class Intake {
       return;
     }
     this.#counts.video_units_in += 1;
-    if (this.#video?.config !== unit.config)
-      this.#video = { config: unit.config, ...(pictureSize(unit.config) ?? { width: 0, height: 0 }) };
+    if (this.#video?.config !== unit.config) this.#newVideoConfig(unit);
     this.#lastPtsMs.push(unit.ptsMs);
     if (this.#lastPtsMs.length > RATE_PICTURES) this.#lastPtsMs.shift();
-    this.#o.onVideo(unit, nowMs);
+    // It came when its VP8 came.
+    this.#o.onVideo(unit, nowMs - (unit.reencoded?.tookMs ?? 0));
+  }
+
+  #newVideoConfig({ config, reencoded }: VideoUnit): void {
+    const reencodedFrom = reencoded?.from ?? null;
+    if (reencodedFrom !== null && this.#video?.reencodedFrom !== reencodedFrom)
+      this.#o.log("warn", "the picture is re-encoded", { code: "SL_PICTURE_REENCODED", from: reencodedFrom });
+    this.#video = { config, reencodedFrom, ...(pictureSize(config) ?? { width: 0, height: 0 }) };
   }
 
   #newSoundFormat(format: object, info: SoundInfo): void {

@@ -4,7 +4,7 @@
  */
 import type { SoundCodec } from "../transport/gst/launch.js";
 
-/** One H.264 access unit, NAL units with length prefixes, untouched from the source to every output. */
+/** One H.264 access unit, NAL units with length prefixes, untouched from the source (or the re-encoder) to every output. */
 export type VideoUnit = {
   readonly kind: "video";
   readonly ptsMs: number;
@@ -13,6 +13,16 @@ export type VideoUnit = {
   readonly data: Buffer;
   /** avcC in force (ISO/IEC 14496-15). The same object until it changes. */
   readonly config: Buffer;
+  /** The source sent another codec; `tookMs`: from its arrival here to this unit. Absent: as the source sent it. */
+  readonly reencoded?: { readonly from: "VP8"; readonly tookMs: number };
+};
+
+/** One VP8 frame from the source (RFC 6386), on its way to the re-encoder. `ptsMs`: FLV's 32 bits. */
+export type Vp8Unit = {
+  readonly kind: "vp8";
+  readonly ptsMs: number;
+  readonly key: boolean;
+  readonly data: Buffer;
 };
 
 /** How encoded sound is to be read; the same object until it changes. */

@@ -109,6 +109,10 @@ export class ChannelLink implements ChannelPeer {
       this.#attachment.outEnd();
       return;
     }
+    if (message.t === "keyFrame") {
+      this.#attachment.wantKeyFrame();
+      return;
+    }
     if (message.t === "opus") {
       if (frame.payload.length > MAX_OPUS_BYTES)
         throw new FrameError(`an Opus packet of ${frame.payload.length} bytes`);
@@ -127,7 +131,7 @@ export class ChannelLink implements ChannelPeer {
 function parse(header: unknown): ChannelToGateway {
   const fields = header as Record<string, unknown>;
   if (fields.t === "attach" && typeof fields.channel === "string") return { t: "attach", channel: fields.channel };
-  if (fields.t === "outEnd") return { t: "outEnd" };
+  if (fields.t === "outEnd" || fields.t === "keyFrame") return { t: fields.t };
   const { tagType, timestampMs, stem, timeMs } = fields;
   if (
     fields.t === "opus" &&

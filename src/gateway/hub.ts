@@ -58,6 +58,8 @@ export interface Attachment {
   push(tag: FlvTag): void;
   /** A packet of a stem's sound for viewers. */
   opus(stem: Stem, packet: Buffer, timeMs: number): void;
+  /** It cannot decode before the publisher's next key frame. */
+  wantKeyFrame(): void;
   /** The cleaned programme is over. */
   outEnd(): void;
   resume(): void;
@@ -279,6 +281,8 @@ export class Hub {
     channel.attached = { peer, subscription };
     subscription.resume();
     if (channel.viewers.size > 0) this.#tellWanted(channel);
+    // A browser makes key frames only when it is asked.
+    channel.publisher?.peer.wantKeyFrame?.();
     const isCurrent = () => channel.attached?.peer === peer;
     return {
       push: (tag) => {
@@ -290,6 +294,9 @@ export class Hub {
       opus: (stem, packet, timeMs) => {
         if (!isCurrent()) return;
         for (const [viewer, wanted] of channel.viewers) if (wanted === stem) viewer.opus(packet, timeMs);
+      },
+      wantKeyFrame: () => {
+        if (isCurrent()) channel.publisher?.peer.wantKeyFrame?.();
       },
       outEnd: () => {
         if (isCurrent()) channel.out.stop();
@@ -345,7 +352,8 @@ export class Hub {
     const packet = readVideo(tag.body);
     if (packet.kind === "unsupported") {
       this.#refuseCodec(channel, "publishers_refused_video_codec_total", "SL_VIDEO_CODEC_UNSUPPORTED", packet.codec);
-    } else if (packet.kind !== "none") channel.in.push(isEnhanced(tag.body) ? legacy(packet, tag) : tag);
+    } else if (packet.kind === "vp8") channel.in.push(tag);
+    else if (packet.kind !== "none") channel.in.push(isEnhanced(tag.body) ? legacy(packet, tag) : tag);
   }
 
   #refuseCodec(channel: Channel, counter: CounterName, code: Code, codec: string): void {

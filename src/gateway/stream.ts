@@ -1,7 +1,7 @@
 import { readAudio } from "../transport/flv/audio.js";
 import { scriptName } from "../transport/flv/script.js";
 import { type FlvTag, PICTURE, SCRIPT, SOUND } from "../transport/flv/tag.js";
-import { readVideo } from "../transport/flv/video.js";
+import { isEnhanced, readVideo } from "../transport/flv/video.js";
 
 /**
  * One programme from its source to any number of takers.
@@ -111,7 +111,8 @@ export class LiveStream {
     const kind = kindOf(tag);
     if (this.#interrupted && kind !== "metadata") this.#continue(tag.timestampMs);
     this.#live = true;
-    if (kind === "key" || kind === "picture") this.#lookAtOrder(tag, kind === "key");
+    // VP8 has no other order than that of showing.
+    if ((kind === "key" || kind === "picture") && !isEnhanced(tag.body)) this.#lookAtOrder(tag, kind === "key");
     if (tag.type === PICTURE && !this.#hasVideo) {
       this.#hasVideo = true;
       this.#start = null;
@@ -185,7 +186,7 @@ export class LiveStream {
     this.#headers = headers;
   }
 
-  /** Signed 24 bits from byte 2 on: time of showing less time of decoding (legacy form, which is all that gets here). */
+  /** Signed 24 bits from byte 2 on: time of showing less time of decoding (legacy form, which is all of H.264 that gets here). */
   #lookAtOrder(tag: FlvTag, key: boolean): void {
     // True from the first such picture to the end of a group without one: sources of a channel change.
     if (key) {
@@ -282,7 +283,7 @@ function kindOf(tag: FlvTag): Kind {
   if (tag.type === PICTURE) {
     const packet = readVideo(tag.body);
     if (packet.kind === "sequence") return "videoHeader";
-    if (packet.kind === "frame") return packet.key ? "key" : "picture";
+    if (packet.kind === "frame" || packet.kind === "vp8") return packet.key ? "key" : "picture";
     return "other";
   }
   if (tag.type === SOUND) {

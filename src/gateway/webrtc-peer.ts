@@ -13,6 +13,7 @@ import {
   useSdesMid,
   useTransportWideCC,
   useTWCC,
+  useVP8,
 } from "werift";
 import type { WebRtcSettings } from "../transport/ipc/messages.js";
 import { announce, attributes, type Offer, withCredentials } from "../transport/webrtc/sdp.js";
@@ -63,7 +64,7 @@ export class WebRtcPeer {
     this.#context = context;
     this.#hosts = hostsToAnnounce(settings.hosts, listenHost);
     this.#lastHeardMs = context.now();
-    const video = useH264({ rtcpFeedback: [useNACK(), usePLI(), useTWCC()] });
+    const feedback = { rtcpFeedback: [useNACK(), usePLI(), useTWCC()] };
     this.#pc = new RTCPeerConnection({
       iceLite: true,
       bundlePolicy: "max-bundle",
@@ -72,7 +73,8 @@ export class WebRtcPeer {
       // At least one socket, also on a machine that has no network.
       iceAdditionalHostAddresses: ["127.0.0.1"],
       ...(settings.ports === null ? {} : { icePortRange: [settings.ports[0], settings.ports[1]] }),
-      codecs: { video: [video], audio: [useOPUS()] },
+      // The offer was narrowed to one of them.
+      codecs: { video: [useH264(feedback), useVP8(feedback)], audio: [useOPUS()] },
       headerExtensions: { video: [useSdesMid(), useTransportWideCC()], audio: [useSdesMid()] },
     });
     this.#pc.connectionStateChange.subscribe((state) => {

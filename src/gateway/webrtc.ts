@@ -140,7 +140,7 @@ export class WebRtcEndpoints {
       throw error;
     }
     made.end = publisher;
-    publisher.start(made.peer, publication, offer.parameterSets);
+    publisher.start(made.peer, publication, offer);
     await this.#accept(made, offer, response);
   }
 

@@ -63,7 +63,7 @@ export class WhepViewer implements Viewer {
     private readonly context: PeerContext,
     private readonly finish: (reason: Refusal) => void,
   ) {
-    this.#picture = offer.picture ? new OutTrack("video", peer) : null;
+    this.#picture = offer.picture !== null ? new OutTrack("video", peer) : null;
     this.#sound = offer.sound ? new OutTrack("audio", peer) : null;
     if (this.#picture) this.#listen(this.#picture.sender);
     this.#notes = offer.data ? peer.addDataChannel(NOTES) : null;

@@ -7,13 +7,16 @@ import {
   type RtpPacket,
 } from "werift";
 import { opusHeadTag, opusTag } from "../transport/flv/audio.js";
-import { avcFrameTag, avcSequenceTag } from "../transport/flv/video.js";
+import type { FlvTag } from "../transport/flv/tag.js";
+import { avcFrameTag, avcSequenceTag, vp8FrameTag } from "../transport/flv/video.js";
 import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
 import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
 import { NackSchedule } from "../transport/webrtc/nack.js";
 import { MAX_OPUS_BYTES, OPUS_PRE_SKIP, opusDurationMs, opusHead } from "../transport/webrtc/opus.js";
 import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
+import type { Offer } from "../transport/webrtc/sdp.js";
 import { TrackClock, type TrackKind } from "../transport/webrtc/track-clock.js";
+import { Vp8Depacketizer, type Vp8Frame } from "../transport/webrtc/vp8-depacketizer.js";
 import type { Publication, PublisherPeer, Refusal } from "./hub.js";
 import type { CounterName } from "./report.js";
 import type { PeerContext } from "./rtmp-peer.js";
@@ -32,7 +35,7 @@ const MAX_SETS = 8;
 
 type Media = { readonly kind: TrackKind; readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
 
-/** A WHIP publisher: its RTP becomes the tags that an RTMP publisher would have sent, with Opus in place of AAC. */
+/** A WHIP publisher: its RTP becomes the tags that an RTMP publisher would have sent, with Opus in place of AAC (and VP8 of H.264). */
 export class WhipPublisher implements PublisherPeer {
   #peer: WebRtcPeer | null = null;
   #publication: Publication | null = null;
@@ -43,7 +46,7 @@ export class WhipPublisher implements PublisherPeer {
     sound: new ReorderBuffer(WAIT.sound),
   };
   readonly #nack = new NackSchedule(NACK);
-  readonly #units = new H264Depacketizer();
+  #units: H264Depacketizer | Vp8Depacketizer = new H264Depacketizer();
   /** Counts that were added to the gateway's already. */
   readonly #told = new Map<CounterName, number>();
   #sets: { sps: readonly Buffer[]; pps: readonly Buffer[] } = { sps: [], pps: [] };
@@ -65,9 +68,10 @@ export class WhipPublisher implements PublisherPeer {
   }
 
   /** Media goes to the publication from now on; called once, before the peer accepts the offer. */
-  start(peer: WebRtcPeer, publication: Publication, parameterSets: readonly Buffer[]): void {
+  start(peer: WebRtcPeer, publication: Publication, { picture, parameterSets }: Offer): void {
     this.#peer = peer;
     this.#publication = publication;
+    if (picture === "VP8") this.#units = new Vp8Depacketizer();
     this.#takeSets(parameterSets);
     peer.onTrack((track, receiver) => {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
@@ -154,10 +158,19 @@ export class WhipPublisher implements PublisherPeer {
     this.#publication?.push(opusTag(payload, timestampMs));
   }
 
-  #unit({ timestamp, key, nals }: AccessUnit): void {
-    this.#takeSets(nals);
-    const pictures = nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
+  #unit(unit: AccessUnit | Vp8Frame): void {
+    const { timestamp, key } = unit;
+    if ("frame" in unit) {
+      this.#pushPicture(timestamp, (timeMs) => vp8FrameTag(unit.frame, key, timeMs));
+      return;
+    }
+    this.#takeSets(unit.nals);
+    const pictures = unit.nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
     if (this.#avcC === null || pictures.length === 0) return;
+    this.#pushPicture(timestamp, (timeMs) => avcFrameTag(joinAvc(pictures), key, timeMs, 0));
+  }
+
+  #pushPicture(timestamp: number, tag: (timeMs: number) => FlvTag): void {
     const last = this.#lastPicture;
     if (last !== null && ((timestamp - last.timestamp) | 0) < 0 && ++this.#stepsBack >= MAX_STEPS_BACK) {
       this.end({ code: "SL_WEBRTC_REORDERED", detail: "the pictures' times go back; set the encoder to no B-frames" });
@@ -166,7 +179,7 @@ export class WhipPublisher implements PublisherPeer {
     // Times of decoding must rise; a correction by a sender report may have stepped back.
     const atMs = Math.max(this.#clock.place("picture", timestamp, this.context.now()), (last?.atMs ?? -BEGIN_MS) + 1);
     this.#lastPicture = { timestamp, atMs };
-    this.#publication?.push(avcFrameTag(joinAvc(pictures), key, flvTime(atMs), 0));
+    this.#publication?.push(tag(flvTime(atMs)));
   }
 
   #takeSets(nals: readonly Buffer[]): void {

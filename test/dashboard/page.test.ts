@@ -166,6 +166,19 @@ test("a lost server is said plainly", () =>
     await picture(page, "lost");
   }));
 
+test("a picture that is re-encoded says so, and why; one that passes says nothing", () =>
+  shown(["studio"], async ({ page, server }) => {
+    const video = { codec: "VP8", width: 640, height: 360, fps: 30, notice: "SL_PICTURE_REENCODED" };
+    say(server, status("studio", { video }));
+    await see(page, ".feed", "VP8 640");
+    await see(page, ".picture-notice", "encoded anew as H.264");
+    await see(page, ".picture-notice", "SL_PICTURE_REENCODED");
+    await picture(page, "reencoded");
+    say(server, status("studio", {}));
+    await see(page, ".feed", "H.264");
+    assert.is(await page.locator(".picture-notice").isVisible(), false);
+  }));
+
 test("whatever the server sends is text, never HTML, and malformed news change nothing", () => {
   const hostile = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
   return shown([hostile], async ({ page, server }) => {
@@ -177,7 +190,7 @@ test("whatever the server sends is text, never HTML, and malformed news change n
         counters: { [hostile]: 1 },
         stageMs: { [hostile]: { p50: 1, p95: 1 } },
         latencyParts: { [hostile]: 1 },
-        video: { codec: hostile, width: 1, height: 1, fps: 1 },
+        video: { codec: hostile, width: 1, height: 1, fps: 1, notice: hostile },
         outputs: [{ uri: hostile, state: "refused", reason: hostile }],
       }),
     );

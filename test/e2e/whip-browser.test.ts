@@ -19,9 +19,9 @@ type Seen = { frames: number; latencyMs: number[]; soundPackets: number; picture
 
 /**
  * Runs in the page: publishes a canvas whose 16 bars are the time in milliseconds (as bits) and a tone, plays the cleaned programme, and
- * reads the time out of each shown frame.
+ * reads the time out of each shown frame. `codec` is the only one that it offers to publish.
  */
-const PUBLISH_AND_PLAY = `async ([whip, whep, frames]) => {
+const PUBLISH_AND_PLAY = `async ([whip, whep, frames, codec]) => {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [320, 180];
   const paint = canvas.getContext("2d");
@@ -53,7 +53,9 @@ const PUBLISH_AND_PLAY = `async ([whip, whep, frames]) => {
     });
   };
   const publisher = new RTCPeerConnection();
-  publisher.addTransceiver(canvas.captureStream(30).getVideoTracks()[0], { direction: "sendonly" });
+  const picture = publisher.addTransceiver(canvas.captureStream(30).getVideoTracks()[0], { direction: "sendonly" });
+  const { codecs } = RTCRtpSender.getCapabilities("video");
+  picture.setCodecPreferences(codecs.filter(({ mimeType }) => mimeType === "video/" + codec));
   publisher.addTransceiver(sink.stream.getAudioTracks()[0], { direction: "sendonly" });
   await connect(publisher, whip);
   const viewer = new RTCPeerConnection();
@@ -96,10 +98,14 @@ const PUBLISH_AND_PLAY = `async ([whip, whep, frames]) => {
 
 test("a page publishes by WHIP and plays by WHEP; latency printed", () => publishAndPlay([]));
 
+// As a browser without an H.264 encoder offers it. It makes a key frame only when it is asked.
+test("a page that has nothing but VP8 does: it is re-encoded, and the channel says so", () =>
+  publishAndPlay([], "VP8"));
+
 // It has a socket for each network, nominates several pairs of addresses, and not all of them work.
 test("a page that may use a camera does", () => publishAndPlay(DEVICE_FLAGS));
 
-async function publishAndPlay(flags: readonly string[]): Promise<void> {
+async function publishAndPlay(flags: readonly string[], codec: "H264" | "VP8" = "H264"): Promise<void> {
   if (!hasChromium()) return;
   const gateway = await openGateway();
   const link = new GatewayLink(gateway.socket, "main");
@@ -117,8 +123,11 @@ async function publishAndPlay(flags: readonly string[]): Promise<void> {
     const page = await browser.newPage();
     const base = `http://127.0.0.1:${gateway.mediaPort}`;
     await page.goto(`${base}/`);
-    const order = JSON.stringify([`${base}/whip/key`, `${base}/whep/main`, FRAMES]);
+    const order = JSON.stringify([`${base}/whip/key`, `${base}/whep/main`, FRAMES, codec]);
     const seen = (await page.evaluate(`(${PUBLISH_AND_PLAY})(${order})`)) as Seen;
+    const { video, stageMs } = channel.status();
+    assert.equal([video?.codec, video?.notice], codec === "VP8" ? ["VP8", "SL_PICTURE_REENCODED"] : ["H.264", null]);
+    if (codec === "VP8") console.log(`re-encoding p50 ${stageMs.reencode?.p50} ms, p95 ${stageMs.reencode?.p95} ms`);
     const sorted = [...seen.latencyMs].sort((a, b) => a - b);
     const { counters } = gateway.gateway.status();
     console.log(

@@ -48,7 +48,7 @@ const flvUnits = (path: string) => async (push: (unit: SourceUnit) => void) => {
   const units = new FlvUnits();
   for (const tag of reader.push(readFileSync(path))) {
     const unit = units.read(tag);
-    if (unit === null) continue;
+    if (unit === null || unit.kind === "vp8") continue;
     push(unit);
     // Quicker than real time, but not so quick that the queue behind the decoder, where the newest win, comes into play.
     if (unit.kind === "video") await new Promise((resolve) => setTimeout(resolve, 12));
@@ -62,6 +62,7 @@ const pulled = (path: string) => (push: (unit: SourceUnit) => void) =>
       const source = new PullSource(pathToFileURL(path).href, {
         onUnit: push,
         onRestart: () => {},
+        onFault: (what, fault) => reject(new Error(`${what}: ${fault.message}`)),
         onState: (state, code, detail) => {
           if (state === "ended") {
             source.close();

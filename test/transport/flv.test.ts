@@ -13,7 +13,7 @@ import {
   SCRIPT,
   SOUND,
 } from "../../src/transport/flv/tag.js";
-import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../../src/transport/flv/video.js";
+import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo, vp8FrameTag } from "../../src/transport/flv/video.js";
 import { fuzz, inPieces, random } from "./fuzz.js";
 
 const test = suite("flv");
@@ -78,6 +78,14 @@ test("enhanced headers are recognised by their fourcc", () => {
     data: Buffer.from("a"),
   });
   assert.equal(readVideo(enhanced(0x93, "avc1", "61")), { kind: "frame", key: true, ctsMs: 0, data: Buffer.from("a") });
+  assert.equal(readVideo(enhanced(0x91, "vp08", "1001")), { kind: "vp8", key: true, data: Buffer.from("1001", "hex") });
+  assert.equal(readVideo(enhanced(0xa3, "vp08", "11")), { kind: "vp8", key: false, data: Buffer.of(0x11) });
+  assert.equal(readVideo(enhanced(0x90, "vp08", "01")), { kind: "none" }, "a configuration");
+  assert.equal(readVideo(enhanced(0x91, "vp08")), { kind: "none" }, "an empty frame");
+  for (const key of [true, false]) {
+    const tag = vp8FrameTag(Buffer.of(1, 2, 3), key, 40);
+    assert.equal([tag.timestampMs, readVideo(tag.body)], [40, { kind: "vp8", key, data: Buffer.of(1, 2, 3) }]);
+  }
   assert.ok(isEnhanced(enhanced(0x90, "hvc1")));
   assert.not.ok(isEnhanced(tags[3]!.body));
 });

@@ -88,7 +88,7 @@ test("what cannot be taken is refused with its status and code, and frees everyt
       [whip, BROWSER_OFFER, { "Content-Type": "application/json" }, 415, "SL_HTTP_INVALID"],
       [whip, `${BROWSER_OFFER}${"a=x:y\r\n".repeat(MAX_SDP_BYTES / 7)}`, sdp, 413, "SL_HTTP_TOO_LARGE"],
       [whip, "hello", sdp, 400, "SL_WEBRTC_SDP_MALFORMED"],
-      [whip, BROWSER_OFFER.replaceAll("H264", "VP9"), sdp, 422, "SL_VIDEO_CODEC_UNSUPPORTED"],
+      [whip, BROWSER_OFFER.replace(/H264|VP8/g, "VP9"), sdp, 422, "SL_VIDEO_CODEC_UNSUPPORTED"],
       [whip, BROWSER_OFFER.replaceAll("opus/48000/2", "G722/8000"), sdp, 422, "SL_AUDIO_CODEC_UNSUPPORTED"],
       [whip, PLAY_OFFER, sdp, 422, "SL_WEBRTC_SDP_UNSUPPORTED"],
       [`${base(running)}/whep/none`, PLAY_OFFER, sdp, 404, "SL_STREAM_UNKNOWN"],

@@ -27,7 +27,7 @@ const refusal = (text: string, role: "publish" | "play" = "publish"): string => 
 
 test("a browser's offer is narrowed to one H.264, its repair stream, and one Opus; candidates and simulcast are gone", () => {
   const offer = readOffer(BROWSER_OFFER, "publish");
-  assert.equal([offer.sound, offer.picture, offer.data, offer.setup], [true, true, false, "actpass"]);
+  assert.equal([offer.sound, offer.picture, offer.data, offer.setup], [true, "H264", false, "actpass"]);
   assert.equal(
     lines(offer.sdp).filter((l) => l.startsWith("m=")),
     ["m=audio 9 UDP/TLS/RTP/SAVPF 111", "m=video 9 UDP/TLS/RTP/SAVPF 102 103"],
@@ -46,6 +46,21 @@ test("the payload type of the profile that will be sent is preferred", () => {
   assert.equal([type(null), type(0x42), type(0x64), type(0x4d)], ["102", "102", "112", "102"]);
 });
 
+test("VP8 is taken of a publisher that has no H.264 we can take, with its feedback and repair stream; viewers need H.264", () => {
+  const noH264 = BROWSER_OFFER.replace(/^a=rtpmap:\d+ H264.*\r\n/gm, "");
+  for (const text of [noH264, BROWSER_OFFER.replaceAll("packetization-mode=1", "packetization-mode=0")]) {
+    const offer = readOffer(text, "publish");
+    assert.is(offer.picture, "VP8");
+    assert.is(
+      lines(offer.sdp).find((l) => l.startsWith("m=video")),
+      "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
+    );
+    assert.equal(attributes(offer.sdp, "rtcp-fb"), ["111 transport-cc", "96 nack pli"]);
+  }
+  assert.is(refusal(noH264.replaceAll("a=sendonly", "a=recvonly"), "play"), "SL_VIDEO_CODEC_UNSUPPORTED");
+  assert.is(readOffer(BROWSER_OFFER.slice(0, BROWSER_OFFER.indexOf("m=video")), "publish").picture, null);
+});
+
 test("what is missing is named by its code", () => {
   const without = (...parts: string[]) =>
     lines(BROWSER_OFFER)
@@ -54,9 +69,9 @@ test("what is missing is named by its code", () => {
   assert.is(refusal(BROWSER_OFFER), "taken");
   assert.is(refusal("hello"), "SL_WEBRTC_SDP_MALFORMED");
   assert.is(refusal(""), "SL_WEBRTC_SDP_MALFORMED");
-  assert.is(refusal(without("H264")), "SL_VIDEO_CODEC_UNSUPPORTED");
+  assert.is(refusal(without("H264", "VP8")), "SL_VIDEO_CODEC_UNSUPPORTED");
   assert.is(
-    refusal(BROWSER_OFFER.replaceAll("packetization-mode=1", "packetization-mode=0")),
+    refusal(without("VP8").replaceAll("packetization-mode=1", "packetization-mode=0")),
     "SL_VIDEO_CODEC_UNSUPPORTED",
   );
   assert.is(refusal(without("opus/48000")), "SL_AUDIO_CODEC_UNSUPPORTED");

@@ -11,6 +11,7 @@ import {
   useNACK,
   useOPUS,
   usePLI,
+  useVP8,
 } from "werift";
 import { type AccessUnit, H264Depacketizer } from "../../src/transport/webrtc/h264-depacketizer.js";
 import { TrackClock } from "../../src/transport/webrtc/track-clock.js";
@@ -38,15 +39,16 @@ export async function udpSocket(onPacket: (packet: Buffer) => void): Promise<{ s
   return { socket, port: socket.address().port };
 }
 
-const video = () => useH264({ rtcpFeedback: [useNACK(), usePLI()] });
+type PictureCodec = "H264" | "VP8";
 
-function connection(): RTCPeerConnection {
+function connection(codec: PictureCodec = "H264"): RTCPeerConnection {
+  const feedback = { rtcpFeedback: [useNACK(), usePLI()] };
   return new RTCPeerConnection({
     iceServers: [],
     iceUseIpv6: false,
     bundlePolicy: "max-bundle",
     iceAdditionalHostAddresses: ["127.0.0.1"],
-    codecs: { video: [video()], audio: [useOPUS()] },
+    codecs: { video: [codec === "H264" ? useH264(feedback) : useVP8(feedback)], audio: [useOPUS()] },
   });
 }
 
@@ -86,7 +88,7 @@ const UNIX_TO_NTP_MS = 2_208_988_800_000;
 
 /** A WHIP publisher over werift; RTP packets (of ffmpeg, say) are given to `picture` and `sound`. */
 export class WhipClient {
-  readonly pc = connection();
+  readonly pc: RTCPeerConnection;
   readonly picture = new MediaStreamTrack({ kind: "video" });
   readonly sound = new MediaStreamTrack({ kind: "audio" });
   readonly senders: RTCRtpSender[] = [];
@@ -95,7 +97,8 @@ export class WhipClient {
   #beganMs: number | null = null;
   readonly #first: { picture?: number; sound?: number } = {};
 
-  constructor(tracks: { picture?: boolean; sound?: boolean } = {}) {
+  constructor(tracks: { picture?: boolean; sound?: boolean; codec?: PictureCodec } = {}) {
+    this.pc = connection(tracks.codec);
     for (const track of [tracks.picture === false ? null : this.picture, tracks.sound === false ? null : this.sound]) {
       if (track === null) continue;
       const { sender } = this.pc.addTransceiver(track, { direction: "sendonly" });
@@ -139,9 +142,9 @@ export class WhipClient {
  * A connected publisher. As real clients do, it tries again: with both ends in one process that is just starting and gets no time, werift's
  * DTLS handshake can stall on its own retransmissions.
  */
-export async function connectedPublisher(url: string, line?: Line): Promise<WhipClient> {
+export async function connectedPublisher(url: string, line?: Line, codec: PictureCodec = "H264"): Promise<WhipClient> {
   for (let attempt = 1; ; attempt++) {
-    const client = new WhipClient();
+    const client = new WhipClient({ codec });
     await client.publish(url, {}, line);
     const end = performance.now() + 6000;
     while (!client.connected && performance.now() < end) await new Promise((done) => setTimeout(done, 20));

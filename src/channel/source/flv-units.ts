@@ -2,7 +2,7 @@ import { readAudio } from "../../transport/flv/audio.js";
 import { FlvError, type FlvTag, PICTURE, SOUND } from "../../transport/flv/tag.js";
 import { readVideo } from "../../transport/flv/video.js";
 import { opusChannels } from "../../transport/webrtc/opus.js";
-import type { SoundFormat, SourceUnit } from "../units.js";
+import type { SoundFormat, SourceUnit, Vp8Unit } from "../units.js";
 
 /** Turns FLV tags into units: PTS = timestamp + composition offset, the access unit itself is not touched. One object a publisher. */
 export class FlvUnits {
@@ -12,7 +12,7 @@ export class FlvUnits {
   #sound: { config: Buffer; format: SoundFormat } | null = null;
 
   /** Null for headers and for what is not used (script data, unknown codecs). Never throws. */
-  read(tag: FlvTag): SourceUnit | null {
+  read(tag: FlvTag): SourceUnit | Vp8Unit | null {
     try {
       if (tag.type === PICTURE) return this.#picture(tag);
       if (tag.type === SOUND) return this.#soundUnit(tag);
@@ -24,8 +24,9 @@ export class FlvUnits {
     }
   }
 
-  #picture(tag: FlvTag): SourceUnit | null {
+  #picture(tag: FlvTag): SourceUnit | Vp8Unit | null {
     const packet = readVideo(tag.body);
+    if (packet.kind === "vp8") return { kind: "vp8", ptsMs: tag.timestampMs, key: packet.key, data: packet.data };
     if (packet.kind === "sequence") {
       // Publishers repeat the header; the object changes only when its content does.
       if (this.#avcC === null || !this.#avcC.equals(packet.avcC)) this.#avcC = Buffer.from(packet.avcC);

@@ -1,5 +1,6 @@
 import type { GatewayLink } from "../gateway-link.js";
 import { FlvUnits } from "./flv-units.js";
+import { PictureReencoder } from "./reencoder.js";
 import type { Source, SourceEvents } from "./source.js";
 
 /** No tag for so long: the publisher is there but sends nothing. */
@@ -10,6 +11,7 @@ export class PublishSource implements Source {
   readonly wraps32 = true;
   readonly #link: GatewayLink;
   readonly #events: SourceEvents;
+  readonly #reencoder: PictureReencoder;
   #units = new FlvUnits();
   #publisher = false;
   #everLive = false;
@@ -19,10 +21,15 @@ export class PublishSource implements Source {
   constructor(link: GatewayLink, events: SourceEvents) {
     this.#link = link;
     this.#events = events;
+    this.#reencoder = new PictureReencoder({
+      onUnit: (unit) => events.onUnit(unit),
+      onFault: (fault) => events.onFault("the picture's re-encoder", fault),
+      onKeyFrameWanted: () => link.wantKeyFrame(),
+    });
   }
 
   get counters(): Readonly<Record<string, number>> {
-    return sum(this.#totals, this.#units.counters);
+    return { ...sum(this.#totals, this.#units.counters), ...this.#reencoder.counters };
   }
 
   start(): void {
@@ -31,7 +38,8 @@ export class PublishSource implements Source {
       onTag: (tag) => {
         const unit = this.#units.read(tag);
         this.#alive();
-        if (unit !== null) this.#events.onUnit(unit);
+        if (unit?.kind === "vp8") this.#reencoder.push(unit);
+        else if (unit !== null) this.#events.onUnit(unit);
       },
       onPublisher: (live) => {
         this.#publisher = live;
@@ -39,6 +47,7 @@ export class PublishSource implements Source {
           this.#everLive = true;
           this.#totals = sum(this.#totals, this.#units.counters);
           this.#units = new FlvUnits();
+          this.#reencoder.restart();
           this.#events.onRestart();
           this.#alive();
         } else {
@@ -64,6 +73,7 @@ export class PublishSource implements Source {
   close(): void {
     this.#clear();
     this.#link.onSource(null);
+    this.#reencoder.close();
   }
 
   #alive(): void {

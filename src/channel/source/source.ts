@@ -8,6 +8,8 @@ export type SourceEvents = {
   readonly onRestart: () => void;
   /** `code` of src/codes.ts, or null. */
   readonly onState: (state: SourceState, code: string | null, detail?: string) => void;
+  /** Something of GStreamer failed and is started again. */
+  readonly onFault: (what: string, fault: { readonly element: string; readonly message: string }) => void;
 };
 
 /** Where a channel's programme comes from. Never throws after start: what goes wrong becomes a state. */

@@ -16,6 +16,7 @@ export class ChannelView {
   #old = make("p", "old");
   #banner = make("section", "banner");
   #feed = make("span", "muted feed");
+  #pictureNotice = make("p", "muted picture-notice");
   #body = make("div", "body");
   #players: Players;
   #meters = new Meters();
@@ -39,7 +40,7 @@ export class ChannelView {
       make("div", "row", this.#meters.element, this.controls.element, this.#latency.element),
       make("div", "row lower", this.#latency.stages, make("div", "stack", counters, this.#outputPanel)),
     );
-    this.element.append(this.#banner, this.#old, this.#body);
+    this.element.append(this.#banner, this.#old, this.#pictureNotice, this.#body);
   }
 
   /** @param linked whether the server is connected */
@@ -65,6 +66,10 @@ export class ChannelView {
     }
     setText(this.#code, stale ? "" : (status?.reason ?? ""));
     setText(this.#feed, status === null ? "" : `${stale ? "last known: " : ""}${feedText(record)}`);
+    const notice = status?.video?.notice ?? null;
+    setHidden(this.#pictureNotice, notice === null);
+    setText(this.#pictureNotice, notice === null ? "" : `${sentenceOf(notice) ?? ""} (${notice})`.trim());
+    this.#players.inputCodec = notice === null ? null : status!.video!.codec;
     this.controls.update(status, !stale, nowMs);
     this.#meters.update(status?.levels ?? null, record.atMs);
     this.#latency.update(record, nowMs);

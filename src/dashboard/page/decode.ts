@@ -99,7 +99,13 @@ function status(value: unknown): ChannelStatus {
     faces: list(f.faces, face),
     video: optional(f.video, (v) => {
       const m = record(v);
-      return { codec: string(m.codec), width: number(m.width), height: number(m.height), fps: number(m.fps) };
+      return {
+        codec: string(m.codec),
+        width: number(m.width),
+        height: number(m.height),
+        fps: number(m.fps),
+        notice: optional(m.notice, string),
+      };
     }),
     audio: optional(f.audio, (v) => {
       const m = record(v);

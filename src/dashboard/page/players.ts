@@ -21,6 +21,8 @@ class LivePlayer {
   #retry = 0;
   #waiting = 0;
   #closed = false;
+  /** What the player says in place of a fault that is none: why it cannot show this stream. */
+  hindrance: string | null = null;
 
   constructor(
     title: string,
@@ -107,7 +109,7 @@ class LivePlayer {
   }
 
   #again(why: string): void {
-    this.#say(`${why}, trying again`);
+    this.#say(this.hindrance ?? `${why}, trying again`);
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => {
       this.#drop();
@@ -142,6 +144,11 @@ export class Players {
         for (const other of both) other.muted = other === player ? muted : true;
       });
     }
+  }
+
+  /** Codec of the published picture when this player has no decoder for it, else null. */
+  set inputCodec(codec: string | null) {
+    this.#input.hindrance = codec === null ? null : `${codec} cannot be played here; see the output`;
   }
 
   /** The output is `delayMs` later than the input, and so are its boxes. `faces` null = nothing current is known. */

@@ -2,7 +2,8 @@ import { FlvError, type FlvTag, PICTURE } from "./tag.js";
 
 /**
  * Bodies of picture tags: legacy (FLV 10.1, E.4.3: frame type, codec id, AVC packet) and enhanced RTMP (Veovera, v1/v2: bit 0x80,
- * packet type, FourCC). Only H.264 is taken apart; other codecs are named so that they can be refused with a reason.
+ * packet type, FourCC). Only H.264 and VP8 (enhanced RTMP v2, `vp08`) are taken apart; other codecs are named so that they can be refused
+ * with a reason.
  */
 
 const KEY_FRAME = 1;
@@ -16,9 +17,11 @@ export type VideoPacket =
   | { readonly kind: "sequence"; readonly avcC: Buffer }
   /** One access unit, NAL units with length prefixes. PTS = timestamp of the tag + `ctsMs` (signed 24 bits). */
   | { readonly kind: "frame"; readonly key: boolean; readonly ctsMs: number; readonly data: Buffer }
+  /** One VP8 frame (RFC 6386); PTS = DTS = timestamp of the tag. VP8 needs no sequence header. */
+  | { readonly kind: "vp8"; readonly key: boolean; readonly data: Buffer }
   /** End of sequence, a seek command, or metadata: nothing to decode. */
   | { readonly kind: "none" }
-  /** Not H.264: a FourCC (`hvc1`, `av01`, ...) or `codec N` for a legacy id. */
+  /** Neither H.264 nor VP8: a FourCC (`hvc1`, `av01`, ...) or `codec N` for a legacy id. */
   | { readonly kind: "unsupported"; readonly codec: string };
 
 /** Names of the legacy codec ids that a person might send; 12 and 13 are unofficial but in wide use. */
@@ -46,11 +49,13 @@ const CODED_FRAMES = 1;
 const CODED_FRAMES_X = 3;
 const MULTITRACK = 6;
 const MOD_EX = 7;
+const VP8 = "vp08";
 
 function readEnhanced(body: Buffer, frameType: number, packetType: number): VideoPacket {
   if (packetType === MULTITRACK || packetType === MOD_EX) return { kind: "unsupported", codec: "enhanced multitrack" };
   if (body.length < 5) throw new FlvError(`an enhanced video header of ${body.length} bytes`);
   const fourCc = body.toString("latin1", 1, 5);
+  if (fourCc === VP8) return readVp8(body, frameType, packetType);
   if (fourCc !== "avc1") return { kind: "unsupported", codec: printable(fourCc) };
   if (frameType === COMMAND_FRAME) return { kind: "none" };
   const key = frameType === KEY_FRAME;
@@ -59,6 +64,13 @@ function readEnhanced(body: Buffer, frameType: number, packetType: number): Vide
   if (packetType !== CODED_FRAMES) return { kind: "none" };
   if (body.length < 8) throw new FlvError(`an enhanced video packet of ${body.length} bytes`);
   return { kind: "frame", key, ctsMs: body.readIntBE(5, 3), data: body.subarray(8) };
+}
+
+/** Frames of VP8 have no composition time, so both forms of coded frames are the same. Its optional configuration says nothing new. */
+function readVp8(body: Buffer, frameType: number, packetType: number): VideoPacket {
+  const isFrame = packetType === CODED_FRAMES || packetType === CODED_FRAMES_X;
+  if (!isFrame || frameType === COMMAND_FRAME || body.length === 5) return { kind: "none" };
+  return { kind: "vp8", key: frameType === KEY_FRAME, data: body.subarray(5) };
 }
 
 /** A stranger's four bytes, made fit for a log line. */
@@ -82,6 +94,15 @@ export function avcSequenceTag(avcC: Uint8Array, timestampMs: number): FlvTag {
  */
 export function avcFrameTag(unit: Uint8Array, key: boolean, timestampMs: number, ctsMs: number): FlvTag {
   return picture(key ? KEY_FRAME : INTER_FRAME, 1, ctsMs, unit, timestampMs);
+}
+
+/** Picture tag of one VP8 frame, in the enhanced form: there is no other. */
+export function vp8FrameTag(frame: Uint8Array, key: boolean, timestampMs: number): FlvTag {
+  const body = Buffer.allocUnsafe(5 + frame.length);
+  body[0] = ENHANCED_BIT | ((key ? KEY_FRAME : INTER_FRAME) << 4) | CODED_FRAMES;
+  body.write(VP8, 1, "latin1");
+  body.set(frame, 5);
+  return { type: PICTURE, timestampMs, body };
 }
 
 function picture(frameType: number, packetType: number, ctsMs: number, data: Uint8Array, timestampMs: number): FlvTag {

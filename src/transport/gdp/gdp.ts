@@ -107,6 +107,13 @@ function cString(payload: Buffer): string {
   return payload.toString("utf8", 0, end < 0 ? payload.length : end);
 }
 
+/** Start of a segment event in milliseconds (running time = PTS less it); null for anything else. */
+export function segmentStartMs(packet: GdpPacket): number | null {
+  if (packet.kind !== "event" || packet.type !== GDP_TYPE.segment) return null;
+  const start = /\bstart=\(guint64\)(\d{1,20})\b/.exec(cString(packet.payload))?.[1];
+  return start === undefined ? null : Number(BigInt(start)) / 1e6;
+}
+
 type BufferFields = {
   ptsMs: number | null;
   dtsMs?: number | null;

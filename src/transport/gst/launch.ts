@@ -31,6 +31,24 @@ export const pictureDecoder = (): string =>
   "video/x-raw,format=I420,width=[1,1920],height=[1,1080] ! queue leaky=downstream max-size-buffers=3 max-size-bytes=0 max-size-time=0 ! " +
   GDP_SINK("out");
 
+/**
+ * Without B-frames and look-ahead: each picture leaves before the next one comes. A key frame every 30 pictures, since the source's own come
+ * only when somebody asks. In the profile that every WebRTC player has.
+ */
+export const H264_ENCODERS: readonly string[] = [
+  "x264enc tune=zerolatency speed-preset=superfast pass=qual quantizer=23 bitrate=6000 bframes=0 key-int-max=30 threads=2 aud=false",
+  "openh264enc usage-type=camera complexity=low rate-control=bitrate bitrate=2500000 gop-size=30",
+];
+
+/**
+ * VP8 frames (GDP, source `in`) to H.264 access units (sink `out`). Decoded pictures leak when the encoder is slow, the oldest first. H.264
+ * in 4:2:0 has even sizes only; videoscale and videoconvert pass through what fits already.
+ */
+export const pictureReencoder = (encoder: string): string =>
+  `${GDP_SOURCE("in")} ! vp8dec ! queue leaky=downstream max-size-buffers=3 max-size-bytes=0 max-size-time=0 ! videoscale add-borders=false ! ` +
+  `videoconvert ! video/x-raw,format=I420,width=[2,4096,2],height=[2,4096,2] ! ${encoder} ! h264parse ! ` +
+  `video/x-h264,stream-format=avc,alignment=au,profile=constrained-baseline ! ${GDP_SINK("out")}`;
+
 export type AacEncoder = { readonly element: string; readonly delaySamples: number };
 /**
  * Decoders put the sound this many samples after the timestamp of its packet, so it is taken off again (media notes, section 4:

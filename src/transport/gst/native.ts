@@ -24,6 +24,8 @@ export type NativePipeline = {
   play(): void;
   stop(): void;
   sendEOS(): void;
+  /** Sends "force key unit" upstream from the sink of this name. A name that is not there ends the process. */
+  forceKeyUnit(sink: string, count: number): boolean;
   findChild(name: string): NativeElement | undefined;
   /** Holds one libuv thread until the pipeline is stopped. */
   pollBus(callback: (message: NativeBusMessage) => void): void;

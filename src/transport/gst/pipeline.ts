@@ -54,6 +54,8 @@ export class GstPipeline {
   /** The end counts when the bus says it and every appsink has handed out its last packet. */
   #busEnded = false;
   #sinksEnded = 0;
+  /** Key frames that were asked for: requests are numbered. */
+  #keyFrames = 0;
 
   /** @throws GstError SL_GST_LAUNCH with GStreamer's own sentence. */
   constructor(launch: string, events: GstEvents = {}) {
@@ -109,6 +111,13 @@ export class GstPipeline {
   /** Sets a text property of the element called `name`; of most (a file's location) only while the pipeline does not play. */
   set(name: string, property: string, value: string): void {
     this.#child(name)[property] = value;
+  }
+
+  /** Asks the encoder in front of the appsink called `name` (one that `sink` was called for) for a key frame. */
+  forceKeyFrame(name: string): void {
+    if (this.#state !== "playing" || !this.#sinks.has(name)) return;
+    this.#keyFrames += 1;
+    this.#native.forceKeyUnit(name, this.#keyFrames);
   }
 
   /** Ends the stream from its sources on; `onEnd` follows when muxers have written their last byte. */

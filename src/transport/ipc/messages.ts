@@ -49,7 +49,8 @@ export type ChannelStatus = {
   stageMs: Record<string, { p50: number; p95: number }>;
   levels: { inDb: number; outDb: number; removedDb: number };
   faces: readonly Face[];
-  video: { codec: string; width: number; height: number; fps: number } | null;
+  /** `codec`: as the source sends it; `notice`: stable code of what is done to it on the way, or null. */
+  video: { codec: string; width: number; height: number; fps: number; notice: string | null } | null;
   audio: { codec: string; sampleRate: number; channels: number } | null;
   driftPpm: number;
   /** Monotonic counters by name (snake_case, Prometheus style, without prefix). */
@@ -116,6 +117,8 @@ export type ChannelToGateway =
   | { t: "out"; tagType: 8 | 9 | 18; timestampMs: number }
   /** One Opus packet for WHEP viewers; payload = packet. timeMs: on the timeline of `out`, 0 to 2^32, may have a fraction. */
   | { t: "opus"; stem: "clean" | "input" | "removed"; timeMs: number }
+  /** Nothing can be decoded before the publisher's next key frame. */
+  | { t: "keyFrame" }
   | { t: "outEnd" };
 
 /** Gateway -> channel. */

@@ -1,6 +1,6 @@
 /**
  * Offers of WHIP publishers and WHEP viewers (RFC 8866, 8829, 9725), checked and narrowed before a WebRTC stack sees them: one H.264
- * and one Opus payload type, no candidates (we are ICE lite and learn addresses from checks), no simulcast.
+ * (of a publisher without it: VP8) and one Opus payload type, no candidates (we are ICE lite and learn addresses from checks), no simulcast.
  */
 export const MAX_SDP_BYTES = 64 * 1024;
 const MAX_LINES = 2000;
@@ -26,6 +26,7 @@ export class SdpError extends Error {
   }
 }
 
+export type PictureCodec = "H264" | "VP8";
 export type Role = "publish" | "play";
 export type Offer = {
   /** Narrowed, for the stack. */
@@ -34,7 +35,8 @@ export type Offer = {
   readonly icePwd: string;
   readonly setup: "actpass" | "active" | "passive";
   readonly sound: boolean;
-  readonly picture: boolean;
+  /** Codec of the picture that is taken; null: no picture is offered. */
+  readonly picture: PictureCodec | null;
   /** Data channels are wanted. */
   readonly data: boolean;
   /** Candidates that the offer had. */
@@ -65,15 +67,22 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
   if (new Set(kinds).size !== kinds.length) throw unsupported("two media sections of one kind; send one of each");
   let candidates = 0;
   const narrowed = [session.lines.filter((line) => !isDropped(line))];
+  let picture: PictureCodec | null = null;
   for (const [i, section] of media.entries()) {
     const kind = kinds[i]!;
     candidates += section.lines.filter((line) => line.startsWith("a=candidate:")).length;
     const lines = section.lines.filter((line) => !isDropped(line));
-    narrowed.push(kind === "application" ? lines : narrowMedia(lines, kind, role, h264Profile));
+    if (kind === "application") {
+      narrowed.push(lines);
+      continue;
+    }
+    const taken = takenType({ lines }, kind, role, h264Profile);
+    if (kind === "video") picture = taken.codec as PictureCodec;
+    narrowed.push(narrowMedia(lines, kind, role, taken.type));
   }
   if (candidates > MAX_CANDIDATES) throw unsupported(`${candidates} candidates; at most ${MAX_CANDIDATES} are taken`);
-  const [sound, picture] = [kinds.includes("audio"), kinds.includes("video")];
-  if (!sound && !picture) throw unsupported("neither sound nor picture is offered");
+  const sound = kinds.includes("audio");
+  if (!sound && picture === null) throw unsupported("neither sound nor picture is offered");
   const lines = narrowed.flat();
   return {
     sdp: `${lines.join("\r\n")}\r\n`,
@@ -173,17 +182,31 @@ function kindOf(section: Section): "audio" | "video" | "application" {
   return kind as "audio" | "video" | "application";
 }
 
-function narrowMedia(lines: string[], kind: "audio" | "video", role: Role, h264Profile: number | null): string[] {
+type Taken = { readonly type: string; readonly codec: PictureCodec | "Opus" };
+
+/** H.264 where it is offered: it passes untouched. VP8 has to be encoded anew, so it is taken only of publishers that have nothing else. */
+function takenType(section: Section, kind: "audio" | "video", role: Role, h264Profile: number | null): Taken {
+  if (kind === "audio") {
+    const type = typeOf(section, /^\d{1,3} opus\/48000\/2$/i);
+    if (type === null) throw new SdpError("SL_AUDIO_CODEC_UNSUPPORTED", "Opus (opus/48000/2) is not offered");
+    return { type, codec: "Opus" };
+  }
+  const h264 = h264Type(section, h264Profile);
+  if (h264 !== null) return { type: h264, codec: "H264" };
+  const vp8 = role === "publish" ? typeOf(section, /^\d{1,3} VP8\/90000$/i) : null;
+  if (vp8 !== null) return { type: vp8, codec: "VP8" };
+  const what = role === "publish" ? "neither H.264 with packetization-mode=1 nor VP8 is" : NO_H264;
+  throw new SdpError("SL_VIDEO_CODEC_UNSUPPORTED", `${what} offered`);
+}
+
+const NO_H264 = "H.264 with packetization-mode=1 is not";
+
+function narrowMedia(lines: string[], kind: "audio" | "video", role: Role, type: string): string[] {
   const section = { lines };
   const direction = /^a=(sendonly|recvonly|sendrecv|inactive)$/;
   const way = lines.map((line) => direction.exec(line)?.[1]).find((d) => d !== undefined) ?? "sendrecv";
   const wanted = role === "publish" ? ["sendonly", "sendrecv"] : ["recvonly", "sendrecv"];
   if (!wanted.includes(way)) throw unsupported(`${kind} is ${way}; ${wanted.join(" or ")} is needed to ${role}`);
-  const type = kind === "audio" ? opusType(section) : h264Type(section, h264Profile);
-  if (type === null) {
-    if (kind === "audio") throw new SdpError("SL_AUDIO_CODEC_UNSUPPORTED", "Opus (opus/48000/2) is not offered");
-    throw new SdpError("SL_VIDEO_CODEC_UNSUPPORTED", "H.264 with packetization-mode=1 is not offered");
-  }
   if (role === "publish" && values(section, "ssrc").length === 0)
     throw unsupported(`${kind} has no a=ssrc line; it says which packets are whose`);
   const rtx = values(section, "fmtp").find((value) => value.split(" ")[1]?.split(";").includes(`apt=${type}`));
@@ -197,10 +220,11 @@ function narrowMedia(lines: string[], kind: "audio" | "video", role: Role, h264P
     });
 }
 
-function opusType(section: Section): string | null {
+/** The first payload type whose rtpmap has this form. */
+function typeOf(section: Section, form: RegExp): string | null {
   return (
     values(section, "rtpmap")
-      .find((value) => /^\d{1,3} opus\/48000\/2$/i.test(value))
+      .find((value) => form.test(value))
       ?.split(" ")[0] ?? null
   );
 }
