@@ -255,6 +255,7 @@ export class Channel {
       video: this.#intake.videoInfo(nowMs),
       audio: this.#intake.soundInfo(nowMs),
       driftPpm: separation.driftPpm,
+      line: this.#intake.line,
       counters: this.#counters(),
       outputs: this.#outputs.statuses,
     };

@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import type { FlvTag, TagType } from "../transport/flv/tag.js";
 import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
-import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
+import type { ChannelToGateway, GatewayToChannel, LineReport } from "../transport/ipc/messages.js";
 import { BackOff } from "./source/source.js";
 import type { Stem } from "./viewer-sound.js";
 
@@ -9,6 +9,7 @@ import type { Stem } from "./viewer-sound.js";
 export type GatewaySourceEvents = {
   readonly onTag: (tag: FlvTag) => void;
   readonly onPublisher: (live: boolean) => void;
+  readonly onLine: (line: LineReport) => void;
   readonly onRefused: (code: string, detail: string) => void;
   readonly onLost: () => void;
   readonly onBack: () => void;
@@ -140,6 +141,9 @@ export class GatewayLink {
         break;
       case "publisher":
         this.#source?.onPublisher(message.state === "live");
+        break;
+      case "line":
+        this.#source?.onLine(message.line);
         break;
       case "refused":
         this.#source?.onRefused(message.code, message.detail);

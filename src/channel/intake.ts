@@ -1,5 +1,5 @@
 import type { Code } from "../codes.js";
-import type { SourceState } from "../transport/ipc/messages.js";
+import type { LineReport, SourceState } from "../transport/ipc/messages.js";
 import { pictureSize, type SoundInfo, soundInfo } from "./format-info.js";
 import type { GatewayLink } from "./gateway-link.js";
 import type { Log } from "./log.js";
@@ -70,6 +70,10 @@ export class Intake {
     const { width, height, reencodedFrom } = this.#video;
     const notice = reencodedFrom === null ? null : "SL_PICTURE_REENCODED";
     return { codec: reencodedFrom ?? "H.264", width, height, fps: this.#rate(), notice };
+  }
+
+  get line(): LineReport | null {
+    return this.#source.line;
   }
 
   /** Null while no sound comes. */

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { type FlvTag, MAX_TAG_BYTES, PICTURE, SCRIPT, SOUND, type TagType } from "../transport/flv/tag.js";
 import { encodeFrame, type Frame, FrameError, FrameReader } from "../transport/ipc/frame.js";
-import type { ChannelToGateway, GatewayToChannel } from "../transport/ipc/messages.js";
+import type { ChannelToGateway, GatewayToChannel, LineReport } from "../transport/ipc/messages.js";
 import { MAX_OPUS_BYTES } from "../transport/webrtc/opus.js";
 import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
 import type { PeerContext } from "./rtmp-peer.js";
@@ -55,6 +55,10 @@ export class ChannelLink implements ChannelPeer {
 
   refused(reason: Refusal): void {
     this.#send({ t: "refused", code: reason.code, detail: reason.detail });
+  }
+
+  line(line: LineReport): void {
+    this.#send({ t: "line", line });
   }
 
   wanted(stems: readonly Stem[]): void {

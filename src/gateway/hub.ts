@@ -4,6 +4,7 @@ import { readAudio } from "../transport/flv/audio.js";
 import { scriptName } from "../transport/flv/script.js";
 import { type FlvTag, SCRIPT, SOUND } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../transport/flv/video.js";
+import type { LineReport } from "../transport/ipc/messages.js";
 import type { Limits } from "./limits.js";
 import type { CounterName, Counters, Log } from "./report.js";
 import { LiveStream, type Sink, type Subscription } from "./stream.js";
@@ -40,6 +41,8 @@ export interface Publication {
   readonly channel: string;
   /** @throws FlvError, AmfError for broken bodies; the caller closes the connection and calls `end`. */
   push(tag: FlvTag): void;
+  /** How the line to the publisher is; passed on to the channel. */
+  line(report: LineReport): void;
   /** Idempotent. */
   end(): void;
 }
@@ -48,6 +51,7 @@ export interface Publication {
 export interface ChannelPeer extends Sink {
   publisher(state: "live" | "gone", peer: string): void;
   refused(reason: Refusal): void;
+  line(report: LineReport): void;
   /** The stems that viewers want as Opus now. */
   wanted(stems: readonly Stem[]): void;
   /** Another connection of the same channel has taken over. */
@@ -182,6 +186,9 @@ export class Hub {
       channel: channel.name,
       push: (tag) => {
         if (channel.publisher?.publication === publication) this.#fromPublisher(channel, tag);
+      },
+      line: (report) => {
+        if (channel.publisher?.publication === publication) channel.attached?.peer.line(report);
       },
       end: () => {
         if (channel.publisher?.publication === publication) this.#endPublisher(channel, "the publisher has left");

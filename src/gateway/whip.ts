@@ -9,8 +9,10 @@ import {
 import { opusHeadTag, opusTag } from "../transport/flv/audio.js";
 import type { FlvTag } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, vp8FrameTag } from "../transport/flv/video.js";
+import type { LineTrack } from "../transport/ipc/messages.js";
 import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
 import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
+import { type Asking, LineMeter } from "../transport/webrtc/line-meter.js";
 import { NackSchedule } from "../transport/webrtc/nack.js";
 import { MAX_OPUS_BYTES, OPUS_PRE_SKIP, opusDurationMs, opusHead } from "../transport/webrtc/opus.js";
 import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
@@ -22,10 +24,17 @@ import type { CounterName } from "./report.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { WebRtcPeer } from "./webrtc-peer.js";
 
-/** Time for three NACKs and their answers over a bad line; sound has none and only waits for what was overtaken. */
-const WAIT = { picture: { maxWaitMs: 150, maxPackets: 1024 }, sound: { maxWaitMs: 60, maxPackets: 32 } } as const;
+/**
+ * How long a missing packet is waited for (`LineMeter`), which is how late everything behind it may come. Sound has no time for more: a
+ * model that gets it later does not answer in time.
+ */
+const LINE = {
+  picture: { ticksPerMs: 90, leastMs: 40, mostMs: 250, firstMs: 150 },
+  sound: { ticksPerMs: 48, leastMs: 20, mostMs: 120, firstMs: 60 },
+} as const;
+const HELD = { picture: 1024, sound: 32 } as const;
 /** Packets on a line with jitter overtake each other: what is missing for less is not asked for. */
-const NACK = { graceMs: 15, maxWaitMs: WAIT.picture.maxWaitMs, maxMissing: 256 };
+const NACK = { graceMs: 15, maxWaitMs: LINE.picture.firstMs, maxMissing: 256 };
 /** Times begin here, so that a picture which the sender reports move back stays above zero. */
 const BEGIN_MS = 1000;
 /** Steps back in the pictures' times that say the encoder makes B-frames. */
@@ -40,10 +49,15 @@ export class WhipPublisher implements PublisherPeer {
   #peer: WebRtcPeer | null = null;
   #publication: Publication | null = null;
   #picture: Media | null = null;
+  #hasSound = false;
   readonly #clock = new TrackClock();
   readonly #order: Record<TrackKind, ReorderBuffer<RtpPacket>> = {
-    picture: new ReorderBuffer(WAIT.picture),
-    sound: new ReorderBuffer(WAIT.sound),
+    picture: new ReorderBuffer({ maxWaitMs: LINE.picture.firstMs, maxPackets: HELD.picture }),
+    sound: new ReorderBuffer({ maxWaitMs: LINE.sound.firstMs, maxPackets: HELD.sound }),
+  };
+  readonly #line: Record<TrackKind, LineMeter> = {
+    picture: new LineMeter(LINE.picture),
+    sound: new LineMeter(LINE.sound),
   };
   readonly #nack = new NackSchedule(NACK);
   #units: H264Depacketizer | Vp8Depacketizer = new H264Depacketizer();
@@ -77,6 +91,7 @@ export class WhipPublisher implements PublisherPeer {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
       const media = { kind, track, receiver };
       if (kind === "picture") this.#picture = media;
+      else this.#hasSound = true;
       withoutNack(receiver);
       track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
       receiver.onRtcp.subscribe((packet) => {
@@ -110,6 +125,7 @@ export class WhipPublisher implements PublisherPeer {
       this.#lastMediaMs = time;
       return;
     }
+    this.#adapt(time);
     for (const kind of ["picture", "sound"] as const) this.#take(kind, this.#order[kind].poll(time));
     this.#askAgain(time);
     if (this.#picture !== null && this.#units.needsKey) this.#keyFrameDue = true;
@@ -125,10 +141,24 @@ export class WhipPublisher implements PublisherPeer {
     this.#lastMediaMs = time;
     this.context.counters.add("whip_packets_total");
     const order = this.#order[kind];
+    this.#line[kind].arrived(packet.header.timestamp, time);
     if (kind === "picture") this.#nack.push(packet.header.sequenceNumber, time);
     this.#askAgain(time);
     this.#take(kind, order.poll(time));
     this.#take(kind, order.push(packet.header.sequenceNumber, packet, time));
+  }
+
+  /** The waits follow the line; tells the channel how it is. */
+  #adapt(time: number): void {
+    const track = (kind: TrackKind, asking: Asking): LineTrack => {
+      const waitMs = this.#line[kind].waitMs(time, asking);
+      this.#order[kind].maxWaitMs = waitMs;
+      return { jitterMs: tenths(this.#line[kind].jitterMs), waitMs: tenths(waitMs) };
+    };
+    const sound = track("sound", null);
+    const picture = track("picture", { graceMs: NACK.graceMs, retryMs: this.#nack.retryMs });
+    this.#nack.maxWaitMs = picture.waitMs;
+    this.#publication?.line({ sound: this.#hasSound ? sound : null, picture: this.#picture === null ? null : picture });
   }
 
   #take(kind: TrackKind, packets: readonly Reordered<RtpPacket>[]): void {
@@ -232,6 +262,7 @@ export class WhipPublisher implements PublisherPeer {
   }
 }
 
+const tenths = (ms: number): number => Math.round(ms * 10) / 10;
 const flvTime = (atMs: number): number => Math.max(0, Math.round(atMs + BEGIN_MS)) % 2 ** 32;
 
 /**

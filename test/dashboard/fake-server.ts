@@ -179,6 +179,7 @@ export function status(name: string, change: Partial<ChannelStatus> = {}): Chann
     video: { codec: "H.264", width: 1280, height: 720, fps: 30, notice: null },
     audio: { codec: "AAC", sampleRate: 48_000, channels: 2 },
     driftPpm: 3.2,
+    line: null,
     counters: { windows_in_time: 14_212, windows_late: 3, frames_passed: 21_340, audio_gaps_filled: 0 },
     outputs: [{ uri: "rtmp://cdn.example/live/•••", state: "live", reason: null }],
     ...change,

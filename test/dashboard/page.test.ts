@@ -179,6 +179,18 @@ test("a picture that is re-encoded says so, and why; one that passes says nothin
     assert.is(await page.locator(".picture-notice").isVisible(), false);
   }));
 
+test("a WHIP publisher's line is shown by track; other sources have none", () =>
+  shown(["studio"], async ({ page, server }) => {
+    say(
+      server,
+      status("studio", { line: { sound: { jitterMs: 3.2, waitMs: 35 }, picture: { jitterMs: 8, waitMs: 121 } } }),
+    );
+    await see(page, ".line", "picture");
+    await see(page, ".line", "121");
+    say(server, status("studio", {}));
+    await page.locator(".line").waitFor({ state: "hidden" });
+  }));
+
 test("whatever the server sends is text, never HTML, and malformed news change nothing", () => {
   const hostile = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
   return shown([hostile], async ({ page, server }) => {

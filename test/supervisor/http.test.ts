@@ -31,6 +31,7 @@ const STATUS: ChannelStatus = {
   video: null,
   audio: null,
   driftPpm: 0,
+  line: { sound: { jitterMs: 4.5, waitMs: 60 }, picture: null },
   counters: { windows_late: 3, "bad name": 1, __proto: 2 },
   outputs: [],
 };
@@ -154,6 +155,8 @@ test("metrics hold what the children report, and leave out what Prometheus canno
     'sightline_channel_up{channel="down"} 0',
     'sightline_process_restarts_total{process="gateway"} 2',
     "sightline_gateway_tags_in_total 7",
+    'sightline_channel_line_jitter_seconds{channel="studio",track="sound"} 0.0045',
+    'sightline_channel_line_wait_seconds{channel="studio",track="sound"} 0.06',
   ]) {
     assert.ok(body.includes(`${line}\n`), line);
   }

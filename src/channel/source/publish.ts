@@ -1,3 +1,4 @@
+import type { LineReport } from "../../transport/ipc/messages.js";
 import type { GatewayLink } from "../gateway-link.js";
 import { FlvUnits } from "./flv-units.js";
 import { PictureReencoder } from "./reencoder.js";
@@ -13,6 +14,7 @@ export class PublishSource implements Source {
   readonly #events: SourceEvents;
   readonly #reencoder: PictureReencoder;
   #units = new FlvUnits();
+  #line: LineReport | null = null;
   #publisher = false;
   #everLive = false;
   #stalled: NodeJS.Timeout | null = null;
@@ -32,6 +34,10 @@ export class PublishSource implements Source {
     return { ...sum(this.#totals, this.#units.counters), ...this.#reencoder.counters };
   }
 
+  get line(): LineReport | null {
+    return this.#line;
+  }
+
   start(): void {
     this.#events.onState("connecting", "SL_SOURCE_WAITING");
     this.#link.onSource({
@@ -41,8 +47,12 @@ export class PublishSource implements Source {
         if (unit?.kind === "vp8") this.#reencoder.push(unit);
         else if (unit !== null) this.#events.onUnit(unit);
       },
+      onLine: (line) => {
+        this.#line = line;
+      },
       onPublisher: (live) => {
         this.#publisher = live;
+        this.#line = null;
         if (live) {
           this.#everLive = true;
           this.#totals = sum(this.#totals, this.#units.counters);
@@ -63,6 +73,7 @@ export class PublishSource implements Source {
       },
       onLost: () => {
         this.#publisher = false;
+        this.#line = null;
         this.#clear();
         this.#events.onState("stalled", "SL_GATEWAY_DOWN");
       },

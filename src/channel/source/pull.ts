@@ -14,6 +14,7 @@ const GIVE_UP_MS = 8000;
 
 /** Fetches from rtmp://, srt:// or file:// and starts anew when the source ends or fails. */
 export class PullSource implements Source {
+  readonly line = null;
   readonly wraps32 = false;
   readonly #events: SourceEvents;
   readonly #uri: string;

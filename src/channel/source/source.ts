@@ -1,4 +1,4 @@
-import type { SourceState } from "../../transport/ipc/messages.js";
+import type { LineReport, SourceState } from "../../transport/ipc/messages.js";
 import type { SourceUnit } from "../units.js";
 
 export type SourceEvents = {
@@ -17,6 +17,8 @@ export interface Source {
   /** Timestamps are FLV's: 32-bit milliseconds. */
   readonly wraps32: boolean;
   readonly counters: Readonly<Record<string, number>>;
+  /** How the line to a WHIP publisher is; null for every other source. */
+  readonly line: LineReport | null;
   start(): void;
   close(): void;
 }

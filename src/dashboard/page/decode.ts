@@ -1,5 +1,5 @@
 import type { Face, Keep, Mode } from "../../pipeline/types.js";
-import type { ChannelStatus, SourceState } from "../../transport/ipc/messages.js";
+import type { ChannelStatus, LineTrack, SourceState } from "../../transport/ipc/messages.js";
 import type { DashboardChannel, DashboardEvent, DashboardProcess, DashboardState } from "../api.js";
 
 /**
@@ -112,12 +112,21 @@ function status(value: unknown): ChannelStatus {
       return { codec: string(m.codec), sampleRate: number(m.sampleRate), channels: number(m.channels) };
     }),
     driftPpm: number(f.driftPpm),
+    line: optional(f.line, (v) => {
+      const m = record(v);
+      return { sound: optional(m.sound, lineTrack), picture: optional(m.picture, lineTrack) };
+    }),
     counters: map(f.counters, number),
     outputs: list(f.outputs, (v) => {
       const m = record(v);
       return { uri: string(m.uri), state: oneOf(m.state, SOURCES), reason: optional(m.reason, string) };
     }),
   };
+}
+
+function lineTrack(value: unknown): LineTrack {
+  const f = record(value);
+  return { jitterMs: number(f.jitterMs), waitMs: number(f.waitMs) };
 }
 
 function face(value: unknown): Face {

@@ -16,6 +16,7 @@ export class Latency {
   #frame = make("div", "graph");
   #parts = makeTable("table", ["Part of the declared latency", "ms"]);
   #times = makeTable("table", ["Measured stage", "p50 ms", "p95 ms"]);
+  #line = makeTable("table line", ["WHIP publisher's line", "jitter ms", "buffer waits ms"]);
   #noTimes = make("p", "muted", "Nothing measured yet.");
 
   constructor() {
@@ -29,7 +30,13 @@ export class Latency {
       ),
       this.#frame,
     );
-    this.stages.append(make("h3", "", "Where the latency goes"), this.#parts.table, this.#times.table, this.#noTimes);
+    this.stages.append(
+      make("h3", "", "Where the latency goes"),
+      this.#parts.table,
+      this.#times.table,
+      this.#noTimes,
+      this.#line.table,
+    );
   }
 
   update(record: ChannelRecord, nowMs: number): void {
@@ -50,6 +57,15 @@ export class Latency {
     );
     setHidden(this.#noTimes, stages.length > 0);
     setHidden(this.#times.table, stages.length === 0);
+    const line = status?.line ?? null;
+    setHidden(this.#line.table, line === null);
+    setRows(
+      this.#line.body,
+      (["sound", "picture"] as const).flatMap((track) => {
+        const of = line?.[track];
+        return of ? [[track, milliseconds(of.jitterMs), milliseconds(of.waitMs)]] : [];
+      }),
+    );
     this.#draw(record, nowMs);
   }
 

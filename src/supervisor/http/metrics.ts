@@ -120,6 +120,23 @@ function channelMetrics(m: Scrape, c: ChannelStatus): void {
   m.gauge("sightline_channel_level_dbfs", "Level of the sound.", { ...channel, point: "removed" }, c.levels.removedDb);
   m.gauge("sightline_channel_faces", "Faces in the picture.", channel, c.faces.length);
   m.gauge("sightline_channel_drift_ppm", "Clock of the sound against the PTS.", channel, c.driftPpm);
+  for (const track of ["sound", "picture"] as const) {
+    const line = c.line?.[track];
+    if (!line) continue;
+    const labels = { ...channel, track };
+    m.gauge(
+      "sightline_channel_line_jitter_seconds",
+      "Jitter of the WHIP publisher's line (RFC 3550).",
+      labels,
+      seconds(line.jitterMs),
+    );
+    m.gauge(
+      "sightline_channel_line_wait_seconds",
+      "How long the jitter buffer waits for a missing packet.",
+      labels,
+      seconds(line.waitMs),
+    );
+  }
   m.gauge("sightline_channel_strength_percent", "Strength of the suppression.", channel, c.strengthPercent);
   m.counters("sightline_channel", "of the channel", channel, c.counters);
 }

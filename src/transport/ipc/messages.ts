@@ -53,6 +53,8 @@ export type ChannelStatus = {
   video: { codec: string; width: number; height: number; fps: number; notice: string | null } | null;
   audio: { codec: string; sampleRate: number; channels: number } | null;
   driftPpm: number;
+  /** The WHIP publisher's line and the jitter buffers in the gateway; null for every other source. */
+  line: LineReport | null;
   /** Monotonic counters by name (snake_case, Prometheus style, without prefix). */
   counters: Record<string, number>;
   outputs: readonly { uri: string; state: SourceState; reason: string | null }[];
@@ -121,8 +123,20 @@ export type ChannelToGateway =
   | { t: "keyFrame" }
   | { t: "outEnd" };
 
+/** One track of a WHIP publisher's line. Milliseconds. */
+export type LineTrack = {
+  /** Interarrival jitter (RFC 3550, 6.4.1). */
+  readonly jitterMs: number;
+  /** How long a missing packet is waited for now. */
+  readonly waitMs: number;
+};
+/** Null: there is no such track. */
+export type LineReport = { readonly sound: LineTrack | null; readonly picture: LineTrack | null };
+
 /** Gateway -> channel. */
 export type GatewayToChannel =
+  /** How the publisher's line is, a few times a second; RTMP publishers have none. */
+  | { t: "line"; line: LineReport }
   | { t: "publisher"; state: "live" | "gone"; peer: string }
   /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
   | { t: "refused"; code: string; detail: string }

@@ -3,7 +3,7 @@ import { difference16 } from "./sequence.js";
 export type NackLimits = {
   /** So long a packet that is missing may only be late: then it is asked for. Milliseconds. */
   readonly graceMs: number;
-  /** A packet that is missing for so long is not asked for any more: nobody waits for it. Milliseconds. */
+  /** A packet that is missing for so long is not asked for any more: nobody waits for it. Milliseconds; `maxWaitMs` changes it. */
   readonly maxWaitMs: number;
   /** Packets on the list at most; the oldest leave it. */
   readonly maxMissing: number;
@@ -24,8 +24,16 @@ export class NackSchedule {
   readonly #missing = new Map<number, { readonly sinceMs: number; askedMs: number; tries: number }>();
   #highest: number | null = null;
   #answerMs = RETRY_MS.first;
+  maxWaitMs: number;
 
-  constructor(private readonly limits: NackLimits) {}
+  constructor(private readonly limits: NackLimits) {
+    this.maxWaitMs = limits.maxWaitMs;
+  }
+
+  /** Time between two requests for one packet. Milliseconds. */
+  get retryMs(): number {
+    return Math.min(RETRY_MS.most, Math.max(RETRY_MS.least, RETRY_MS.margin * this.#answerMs));
+  }
 
   get missing(): number {
     return this.#missing.size;
@@ -55,11 +63,11 @@ export class NackSchedule {
 
   /** The packets to ask for now, in rising order; counts as asked. Call often: with every packet, say. */
   due(nowMs: number): number[] {
-    const retryMs = Math.min(RETRY_MS.most, Math.max(RETRY_MS.least, RETRY_MS.margin * this.#answerMs));
+    const { retryMs } = this;
     const due: number[] = [];
     for (const [sequence, packet] of this.#missing) {
       const waited = nowMs - packet.sinceMs;
-      if (waited >= this.limits.maxWaitMs) this.#missing.delete(sequence);
+      if (waited >= this.maxWaitMs) this.#missing.delete(sequence);
       else if (packet.tries === 0 ? waited >= this.limits.graceMs : nowMs - packet.askedMs >= retryMs) {
         packet.tries += 1;
         packet.askedMs = nowMs;

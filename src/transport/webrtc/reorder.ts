@@ -1,7 +1,7 @@
 import { difference16 } from "./sequence.js";
 
 export type ReorderLimits = {
-  /** A packet that is missing is waited for so long: the time for a NACK and its answer. Milliseconds. */
+  /** A packet that is missing is waited for so long: the time for a NACK and its answer. Milliseconds; the field `maxWaitMs` changes it. */
   readonly maxWaitMs: number;
   /** Packets held back at most; with more the wait is over. */
   readonly maxPackets: number;
@@ -27,7 +27,11 @@ export class ReorderBuffer<T> {
   #next: number | null = null;
   #lateRun = 0;
 
-  constructor(private readonly limits: ReorderLimits) {}
+  maxWaitMs: number;
+
+  constructor(private readonly limits: ReorderLimits) {
+    this.maxWaitMs = limits.maxWaitMs;
+  }
 
   get held(): number {
     return this.#held.size;
@@ -59,7 +63,7 @@ export class ReorderBuffer<T> {
     while (this.#held.size > 0) {
       let oldestMs = Number.POSITIVE_INFINITY;
       for (const { atMs } of this.#held.values()) oldestMs = Math.min(oldestMs, atMs);
-      if (nowMs - oldestMs < this.limits.maxWaitMs) break;
+      if (nowMs - oldestMs < this.maxWaitMs) break;
       this.#skip(out);
     }
     return out;
