@@ -37,6 +37,8 @@ const NAMES = [
   "whip_packets_malformed_total",
   "whip_nacks_total",
   "whip_packets_recovered_total",
+  "whip_sound_nacks_total",
+  "whip_sound_packets_recovered_total",
   "whip_units_dropped_total",
   "whip_clock_jumps_total",
   "viewers_total",

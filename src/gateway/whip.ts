@@ -12,7 +12,7 @@ import { avcFrameTag, avcSequenceTag, vp8FrameTag } from "../transport/flv/video
 import type { LineTrack } from "../transport/ipc/messages.js";
 import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
 import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
-import { type Asking, LineMeter } from "../transport/webrtc/line-meter.js";
+import { LineMeter } from "../transport/webrtc/line-meter.js";
 import { NackSchedule } from "../transport/webrtc/nack.js";
 import { MAX_OPUS_BYTES, OPUS_PRE_SKIP, opusDurationMs, opusHead } from "../transport/webrtc/opus.js";
 import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
@@ -34,7 +34,7 @@ const LINE = {
 } as const;
 const HELD = { picture: 1024, sound: 32 } as const;
 /** Packets on a line with jitter overtake each other: what is missing for less is not asked for. */
-const NACK = { graceMs: 15, maxWaitMs: LINE.picture.firstMs, maxMissing: 256 };
+const NACK = { graceMs: 15, maxMissing: 256 };
 /** Times begin here, so that a picture which the sender reports move back stays above zero. */
 const BEGIN_MS = 1000;
 /** Steps back in the pictures' times that say the encoder makes B-frames. */
@@ -42,14 +42,13 @@ const MAX_STEPS_BACK = 3;
 /** Parameter sets: more of them no encoder sends. */
 const MAX_SETS = 8;
 
-type Media = { readonly kind: TrackKind; readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
+type Media = { readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
 
 /** A WHIP publisher: its RTP becomes the tags that an RTMP publisher would have sent, with Opus in place of AAC (and VP8 of H.264). */
 export class WhipPublisher implements PublisherPeer {
   #peer: WebRtcPeer | null = null;
   #publication: Publication | null = null;
-  #picture: Media | null = null;
-  #hasSound = false;
+  readonly #media: Partial<Record<TrackKind, Media>> = {};
   readonly #clock = new TrackClock();
   readonly #order: Record<TrackKind, ReorderBuffer<RtpPacket>> = {
     picture: new ReorderBuffer({ maxWaitMs: LINE.picture.firstMs, maxPackets: HELD.picture }),
@@ -59,7 +58,11 @@ export class WhipPublisher implements PublisherPeer {
     picture: new LineMeter(LINE.picture),
     sound: new LineMeter(LINE.sound),
   };
-  readonly #nack = new NackSchedule(NACK);
+  /** Sound: where the publisher sends its packets again. */
+  readonly #nack: { readonly picture: NackSchedule; sound: NackSchedule | null } = {
+    picture: new NackSchedule({ ...NACK, maxWaitMs: LINE.picture.firstMs }),
+    sound: null,
+  };
   #units: H264Depacketizer | Vp8Depacketizer = new H264Depacketizer();
   /** Counts that were added to the gateway's already. */
   readonly #told = new Map<CounterName, number>();
@@ -82,16 +85,15 @@ export class WhipPublisher implements PublisherPeer {
   }
 
   /** Media goes to the publication from now on; called once, before the peer accepts the offer. */
-  start(peer: WebRtcPeer, publication: Publication, { picture, parameterSets }: Offer): void {
+  start(peer: WebRtcPeer, publication: Publication, { picture, soundNack, parameterSets }: Offer): void {
     this.#peer = peer;
     this.#publication = publication;
+    if (soundNack) this.#nack.sound = new NackSchedule({ ...NACK, maxWaitMs: LINE.sound.firstMs });
     if (picture === "VP8") this.#units = new Vp8Depacketizer();
     this.#takeSets(parameterSets);
     peer.onTrack((track, receiver) => {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
-      const media = { kind, track, receiver };
-      if (kind === "picture") this.#picture = media;
-      else this.#hasSound = true;
+      this.#media[kind] = { track, receiver };
       withoutNack(receiver);
       track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
       receiver.onRtcp.subscribe((packet) => {
@@ -128,7 +130,7 @@ export class WhipPublisher implements PublisherPeer {
     this.#adapt(time);
     for (const kind of ["picture", "sound"] as const) this.#take(kind, this.#order[kind].poll(time));
     this.#askAgain(time);
-    if (this.#picture !== null && this.#units.needsKey) this.#keyFrameDue = true;
+    if (this.#media.picture !== undefined && this.#units.needsKey) this.#keyFrameDue = true;
     this.#askForKeyFrame();
     this.#tellCounts();
     if (time - this.#lastMediaMs > this.context.limits.sessionSilentMs)
@@ -142,7 +144,7 @@ export class WhipPublisher implements PublisherPeer {
     this.context.counters.add("whip_packets_total");
     const order = this.#order[kind];
     this.#line[kind].arrived(packet.header.timestamp, time);
-    if (kind === "picture") this.#nack.push(packet.header.sequenceNumber, time);
+    this.#nack[kind]?.push(packet.header.sequenceNumber, time);
     this.#askAgain(time);
     this.#take(kind, order.poll(time));
     this.#take(kind, order.push(packet.header.sequenceNumber, packet, time));
@@ -150,15 +152,19 @@ export class WhipPublisher implements PublisherPeer {
 
   /** The waits follow the line; tells the channel how it is. */
   #adapt(time: number): void {
-    const track = (kind: TrackKind, asking: Asking): LineTrack => {
+    const track = (kind: TrackKind): LineTrack => {
+      const nack = this.#nack[kind];
+      const asking = nack === null ? null : { graceMs: NACK.graceMs, retryMs: nack.retryMs };
       const waitMs = this.#line[kind].waitMs(time, asking);
       this.#order[kind].maxWaitMs = waitMs;
+      if (nack !== null) nack.maxWaitMs = waitMs;
       return { jitterMs: tenths(this.#line[kind].jitterMs), waitMs: tenths(waitMs) };
     };
-    const sound = track("sound", null);
-    const picture = track("picture", { graceMs: NACK.graceMs, retryMs: this.#nack.retryMs });
-    this.#nack.maxWaitMs = picture.waitMs;
-    this.#publication?.line({ sound: this.#hasSound ? sound : null, picture: this.#picture === null ? null : picture });
+    const { sound, picture } = this.#media;
+    this.#publication?.line({
+      sound: sound === undefined ? null : track("sound"),
+      picture: picture === undefined ? null : track("picture"),
+    });
   }
 
   #take(kind: TrackKind, packets: readonly Reordered<RtpPacket>[]): void {
@@ -226,20 +232,24 @@ export class WhipPublisher implements PublisherPeer {
   }
 
   #askAgain(time: number): void {
-    const lost = this.#nack.due(time);
-    if (lost.length === 0 || this.#picture === null || !this.#peer?.connected) return;
-    const { receiver, track } = this.#picture;
-    if (track.ssrc === undefined || !receiver.nackEnabled) return;
-    const feedback = new GenericNack({ senderSsrc: receiver.rtcpSsrc, mediaSourceSsrc: track.ssrc, lost });
-    // A request that cannot be sent is like one that is lost.
-    void receiver.dtlsTransport.sendRtcp([new RtcpTransportLayerFeedback({ feedback })]).catch(() => {});
+    if (!this.#peer?.connected) return;
+    for (const kind of ["picture", "sound"] as const) {
+      const lost = this.#nack[kind]?.due(time) ?? [];
+      const media = this.#media[kind];
+      if (lost.length === 0 || media?.track.ssrc === undefined || !media.receiver.nackEnabled) continue;
+      const { receiver, track } = media;
+      const feedback = new GenericNack({ senderSsrc: receiver.rtcpSsrc, mediaSourceSsrc: track.ssrc!, lost });
+      // A request that cannot be sent is like one that is lost.
+      void receiver.dtlsTransport.sendRtcp([new RtcpTransportLayerFeedback({ feedback })]).catch(() => {});
+    }
   }
 
   #askForKeyFrame(): void {
     const time = this.context.now();
-    if (!this.#keyFrameDue || this.#picture === null || !this.#peer?.connected) return;
+    const { picture } = this.#media;
+    if (!this.#keyFrameDue || picture === undefined || !this.#peer?.connected) return;
     if (time - this.#keyFrameAskedMs < this.context.limits.keyFrameRequestMs) return;
-    const { receiver, track } = this.#picture;
+    const { receiver, track } = picture;
     if (track.ssrc === undefined) return;
     this.#keyFrameAskedMs = time;
     this.#keyFrameDue = false;
@@ -255,8 +265,10 @@ export class WhipPublisher implements PublisherPeer {
     const { picture, sound } = this.#order;
     tell("whip_packets_lost_total", picture.counters.lost + sound.counters.lost);
     tell("whip_packets_late_total", picture.counters.late + sound.counters.late);
-    tell("whip_nacks_total", this.#nack.counters.asked);
-    tell("whip_packets_recovered_total", this.#nack.counters.answered);
+    tell("whip_nacks_total", this.#nack.picture.counters.asked);
+    tell("whip_packets_recovered_total", this.#nack.picture.counters.answered);
+    tell("whip_sound_nacks_total", this.#nack.sound?.counters.asked ?? 0);
+    tell("whip_sound_packets_recovered_total", this.#nack.sound?.counters.answered ?? 0);
     tell("whip_units_dropped_total", this.#units.counters.units_dropped);
     tell("whip_clock_jumps_total", this.#clock.counters.clock_jumps + this.#clock.counters.clock_leaps);
   }

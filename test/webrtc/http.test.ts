@@ -113,6 +113,7 @@ test("a session: 201 with all headers, a second publisher 409, RTMP's rule; DELE
     assert.match(first.etag, /^"[0-9a-f]{16}"$/);
     assert.match(first.response.headers.get("access-control-expose-headers")!, "Location");
     assert.match(first.sdp, "a=ice-lite");
+    assert.match(first.sdp, "useinbandfec=1");
     const second = await send(`${base(running)}/whip/KEY`, "POST", BROWSER_OFFER, {
       "Content-Type": "application/sdp",
     });

@@ -61,6 +61,15 @@ test("VP8 is taken of a publisher that has no H.264 we can take, with its feedba
   assert.is(readOffer(BROWSER_OFFER.slice(0, BROWSER_OFFER.indexOf("m=video")), "publish").picture, null);
 });
 
+test("sound that is sent again when asked is known by its feedback line", () => {
+  const withLine = (line: string) =>
+    readOffer(BROWSER_OFFER.replace("a=rtpmap:63", `${line}\r\na=rtpmap:63`), "publish");
+  assert.is(readOffer(BROWSER_OFFER, "publish").soundNack, false);
+  assert.is(withLine("a=rtcp-fb:63 nack").soundNack, false, "of another payload type");
+  for (const line of ["a=rtcp-fb:111 nack", "a=rtcp-fb:* nack"]) assert.is(withLine(line).soundNack, true);
+  assert.ok(withLine("a=rtcp-fb:111 nack").sdp.includes("a=rtcp-fb:111 nack\r\n"));
+});
+
 test("what is missing is named by its code", () => {
   const without = (...parts: string[]) =>
     lines(BROWSER_OFFER)

@@ -41,14 +41,17 @@ export async function udpSocket(onPacket: (packet: Buffer) => void): Promise<{ s
 
 type PictureCodec = "H264" | "VP8";
 
-function connection(codec: PictureCodec = "H264"): RTCPeerConnection {
+function connection(codec: PictureCodec = "H264", soundNack = false): RTCPeerConnection {
   const feedback = { rtcpFeedback: [useNACK(), usePLI()] };
   return new RTCPeerConnection({
     iceServers: [],
     iceUseIpv6: false,
     bundlePolicy: "max-bundle",
     iceAdditionalHostAddresses: ["127.0.0.1"],
-    codecs: { video: [codec === "H264" ? useH264(feedback) : useVP8(feedback)], audio: [useOPUS()] },
+    codecs: {
+      video: [codec === "H264" ? useH264(feedback) : useVP8(feedback)],
+      audio: [useOPUS(soundNack ? { rtcpFeedback: [useNACK()] } : {})],
+    },
   });
 }
 
@@ -97,8 +100,8 @@ export class WhipClient {
   #beganMs: number | null = null;
   readonly #first: { picture?: number; sound?: number } = {};
 
-  constructor(tracks: { picture?: boolean; sound?: boolean; codec?: PictureCodec } = {}) {
-    this.pc = connection(tracks.codec);
+  constructor(tracks: { picture?: boolean; sound?: boolean; codec?: PictureCodec; soundNack?: boolean } = {}) {
+    this.pc = connection(tracks.codec, tracks.soundNack);
     for (const track of [tracks.picture === false ? null : this.picture, tracks.sound === false ? null : this.sound]) {
       if (track === null) continue;
       const { sender } = this.pc.addTransceiver(track, { direction: "sendonly" });
@@ -142,9 +145,14 @@ export class WhipClient {
  * A connected publisher. As real clients do, it tries again: with both ends in one process that is just starting and gets no time, werift's
  * DTLS handshake can stall on its own retransmissions.
  */
-export async function connectedPublisher(url: string, line?: Line, codec: PictureCodec = "H264"): Promise<WhipClient> {
+export async function connectedPublisher(
+  url: string,
+  line?: Line,
+  codec: PictureCodec = "H264",
+  soundNack = false,
+): Promise<WhipClient> {
   for (let attempt = 1; ; attempt++) {
-    const client = new WhipClient({ codec });
+    const client = new WhipClient({ codec, soundNack });
     await client.publish(url, {}, line);
     const end = performance.now() + 6000;
     while (!client.connected && performance.now() < end) await new Promise((done) => setTimeout(done, 20));

@@ -35,6 +35,8 @@ export type Offer = {
   readonly icePwd: string;
   readonly setup: "actpass" | "active" | "passive";
   readonly sound: boolean;
+  /** The sender keeps packets of its sound and sends them again when asked (generic NACK, RFC 4585). */
+  readonly soundNack: boolean;
   /** Codec of the picture that is taken; null: no picture is offered. */
   readonly picture: PictureCodec | null;
   /** Data channels are wanted. */
@@ -68,6 +70,7 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
   let candidates = 0;
   const narrowed = [session.lines.filter((line) => !isDropped(line))];
   let picture: PictureCodec | null = null;
+  let soundNack = false;
   for (const [i, section] of media.entries()) {
     const kind = kinds[i]!;
     candidates += section.lines.filter((line) => line.startsWith("a=candidate:")).length;
@@ -78,6 +81,7 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
     }
     const taken = takenType({ lines }, kind, role, h264Profile);
     if (kind === "video") picture = taken.codec as PictureCodec;
+    else soundNack = values({ lines }, "rtcp-fb").some((v) => v === `${taken.type} nack` || v === "* nack");
     narrowed.push(narrowMedia(lines, kind, role, taken.type));
   }
   if (candidates > MAX_CANDIDATES) throw unsupported(`${candidates} candidates; at most ${MAX_CANDIDATES} are taken`);
@@ -90,6 +94,7 @@ export function readOffer(text: string, role: Role, h264Profile: number | null =
     icePwd,
     setup,
     sound,
+    soundNack,
     picture,
     data: kinds.includes("application"),
     candidates,
