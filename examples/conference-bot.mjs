@@ -83,7 +83,8 @@ class Participant {
     this.tracks[track.kind] = track;
     const { audio, video } = this.tracks;
     if (!audio || !video || this.separated) return;
-    this.separated = separateTracks({ audio, video }, { model, wrtc, onFault: (error) => console.error(String(error)) });
+    const onFault = (error) => console.error(String(error));
+    this.separated = separateTracks({ audio, video }, { model, wrtc, peer: this.pc, onFault });
     this.separated.highlights.subscribe((highlight) => {
       for (const other of participants)
         if (other !== this && other.channel.readyState === "open") other.channel.send(JSON.stringify(highlight));

@@ -15,6 +15,7 @@ import { type Box, type Face, type Highlight, type Mode, SAMPLE_RATE } from "../
 import { LibraryError } from "./errors.js";
 import { alignedI420 } from "./i420.js";
 import { SinkClock } from "./sink-clock.js";
+import { MAX_SOUND_BEHIND_MS, SoundBehind, type StatsPeer } from "./sound-behind.js";
 import { StreamResampler } from "./stream-resampler.js";
 import { planarOf, TrackBlocks } from "./track-sound.js";
 import type { AudioData, VideoFrame, Wrtc } from "./wrtc.js";
@@ -34,6 +35,13 @@ export type SeparateTracksOptions<Track> = {
   readonly region?: Box;
   readonly whenNobodyVisible?: "keep" | "mute";
   readonly whenVisibleSilent?: "reduce" | "keep";
+  /**
+   * The connection that the tracks come from: once a second its statistics say how much later the stack hands over sound than the picture of
+   * the same moment, and pictures are placed by that. Without it SOUND_BEHIND_MS is taken, which is wrong on a bad line or a busy machine.
+   */
+  readonly peer?: StatsPeer;
+  /** A fixed value in place of that, milliseconds, 0 to 500. */
+  readonly soundBehindMs?: number;
   /** Told of faults that were got over (a block or picture that could not be read, a step that failed), at most one a second. */
   readonly onFault?: (error: unknown) => void;
 };
@@ -59,6 +67,8 @@ export type SeparatedTracks<Track> = {
   readonly highlights: Observable<Highlight>;
   /** Declared latency: what leaves is so much later than what came, always. */
   readonly latencyMs: number;
+  /** A picture that is passed on beside `track` must be so much later than it came to lie where its sound is; follows the line when a `peer` was given. */
+  readonly pictureDelayMs: number;
   state(): TracksState;
   /** @throws RangeError for values out of range */
   set(patch: Partial<TrackControls>): void;
@@ -66,6 +76,12 @@ export type SeparatedTracks<Track> = {
   stop(): void;
 };
 
+/**
+ * Median of test/library/lip-sync.test.ts (flash and beep of one moment over two real peers of @roamhq/wrtc 0.10.0): pictures reach their sink
+ * after about 17 ms, sound after about 75 ms, of which Opus takes 27 (frame and look-ahead) and the stack's jitter buffer most of the rest.
+ */
+export const SOUND_BEHIND_MS = 55;
+const STATS_EVERY_MS = 1000;
 const TICK_MS = 5;
 /** Highlights that wait for their sound: seconds of them. */
 const MAX_NOTES = 512;
@@ -92,7 +108,18 @@ export function separateTracks<Track extends object>(
 
   const plan = latencyPlan(profile, model.card, "none");
   const clock = new MediaClock(false, plan.declaredMs);
-  const times = new SinkClock();
+  const { soundBehindMs = SOUND_BEHIND_MS } = options;
+  if (!(soundBehindMs >= 0 && soundBehindMs <= MAX_SOUND_BEHIND_MS))
+    throw new LibraryError(
+      `options: soundBehindMs is ${soundBehindMs}; allowed: 0 to ${MAX_SOUND_BEHIND_MS} milliseconds`,
+    );
+  const times = new SinkClock(soundBehindMs);
+  const { peer } = options;
+  const ids = [audio, video].map((track) => (track as { id?: unknown } | null)?.id);
+  const behind =
+    peer !== undefined && options.soundBehindMs === undefined && ids.every((id) => typeof id === "string")
+      ? new SoundBehind(soundBehindMs, ids[0] as string, ids[1] as string)
+      : null;
   const source = new RTCAudioSource();
   const blocks = new TrackBlocks((block) => source.onData(block));
   const counter: JoinCounter = { ...seamCounter(), joined: 0 };
@@ -212,17 +239,31 @@ export function separateTracks<Track extends object>(
   const videoSink = video === null ? null : new RTCVideoSink(video);
   if (videoSink !== null) videoSink.onframe = after(takePicture);
   const running = outcomes.subscribe();
+  const lookAtStats = async (): Promise<void> => {
+    try {
+      behind!.push((await peer!.getStats()).values());
+      times.soundBehindMs = behind!.ms;
+    } catch (error) {
+      fault(error);
+    }
+  };
+  const statsTimer = behind === null ? null : setInterval(() => void lookAtStats(), STATS_EVERY_MS);
+  statsTimer?.unref();
   let stopped = false;
   const track = source.createTrack();
   return {
     track,
     highlights: highlights.asObservable(),
     latencyMs: plan.declaredMs,
+    get pictureDelayMs() {
+      return plan.declaredMs + times.soundBehindMs;
+    },
     state,
     set: (patch) => separation.set(patch),
     stop: () => {
       if (stopped) return;
       stopped = true;
+      if (statsTimer !== null) clearInterval(statsTimer);
       soundSink.ondata = null;
       soundSink.stop();
       if (videoSink !== null) {

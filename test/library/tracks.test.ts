@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { SinkClock } from "../../src/library/sink-clock.js";
+import { SoundBehind } from "../../src/library/sound-behind.js";
 import { BLOCK, planarOf, TrackBlocks } from "../../src/library/track-sound.js";
 import type { AudioData, Wrtc } from "../../src/library/wrtc.js";
 import { OnnxFaceDetector } from "../../src/model/faces/detector.js";
@@ -45,9 +46,40 @@ test("sound is counted, whatever its arrivals jitter; a picture lies where the s
     assert.is(clock.sound(10, 1000 + 10 * i + 10 + lateMs), 10 * i);
   }
   assert.ok(Math.abs(clock.picture(1000 + 3000)! - 3000) < 0.001);
+  const behind = new SinkClock(55);
+  behind.sound(10, 1010);
+  assert.ok(Math.abs(behind.picture(1000 + 3000)! - 3055) < 0.001, "its sound is still on its way");
   // Muted for two seconds.
   assert.ok(Math.abs(clock.sound(10, 1000 + 5000 + 2010) - 7000) < 0.001);
   assert.is(clock.interruptions, 1);
+});
+
+test("how far sound is behind follows what the two jitter buffers did, in small steps, within bounds", () => {
+  const behind = new SoundBehind(55, "a", "v");
+  const report = (seconds: number, soundMs: number) => [
+    {
+      type: "inbound-rtp",
+      trackIdentifier: "a",
+      jitterBufferDelay: (seconds * 48_000 * soundMs) / 1000,
+      jitterBufferEmittedCount: seconds * 48_000,
+    },
+    {
+      type: "inbound-rtp",
+      trackIdentifier: "v",
+      jitterBufferDelay: seconds * 25 * 0.02,
+      jitterBufferEmittedCount: seconds * 25,
+    },
+    { type: "inbound-rtp", trackIdentifier: "other", jitterBufferDelay: 1e9, jitterBufferEmittedCount: 1 },
+  ];
+  behind.push(report(1, 55));
+  assert.is(behind.ms, 55, "one report says nothing");
+  behind.push(report(2, 55));
+  assert.ok(Math.abs(behind.ms - 61.5) < 1e-6, "55 - 20 + 26.5");
+  behind.push([]);
+  behind.push(report(2, 55));
+  assert.ok(Math.abs(behind.ms - 61.5) < 1e-6, "nothing passed since");
+  behind.push(report(3, 400));
+  assert.ok(Math.abs(behind.ms - 71.5) < 1e-6, "10 ms a report");
 });
 
 test("blocks of 10 ms come out whole and in order; loud sound is limited, not wrapped round", () => {
@@ -98,6 +130,10 @@ test("bad blocks and pictures are faults that are got over; wrong options are re
   assert.throws(
     () => separateTracks({ audio: {} }, { model, wrtc, strengthPercent: 200 }),
     (e: unknown) => e instanceof LibraryError && /strengthPercent/.test(e.message),
+  );
+  assert.throws(
+    () => separateTracks({ audio: {} }, { model, wrtc, soundBehindMs: Number.NaN }),
+    /soundBehindMs is NaN/,
   );
   const faults: unknown[] = [];
   const separated = separateTracks({ audio: {}, video: {} }, { model, wrtc, onFault: (e) => faults.push(e) });
