@@ -1,3 +1,4 @@
+import { CAM_DETAILS, type CamDetail } from "../file/cam-detail.js";
 import { ENGINE_CHOICES, type EngineChoice } from "../model/engines/names.js";
 import { command, UsageError } from "./command.js";
 
@@ -14,6 +15,10 @@ export type SeparateArguments = {
   readonly keep: "on-screen" | "off-screen";
   readonly strengthPercent: number;
   readonly cam: boolean;
+  readonly camModel?: string;
+  readonly camDetail?: CamDetail;
+  readonly camLimit?: number;
+  readonly camCrop?: boolean;
   readonly paper: boolean;
   readonly releaseExact: boolean;
   readonly engine: EngineChoice;
@@ -49,6 +54,24 @@ export const separateCommand = command({
       description:
         "also writes cam.mp4: heat where the sound comes from (a window model's activation map; else each face's share)",
     },
+    camModel: {
+      type: "string",
+      description:
+        "a second network (imported with --preset cam or shift) that draws cam.mp4 from whole pictures, and writes cam.jsonl",
+      valueHint: "NAME|PATH",
+    },
+    camDetail: {
+      type: "enum",
+      description:
+        "with --cam-model: the whole picture once, 25 sliding crops, or each of them with the sound moved by -2 to 2 s (slow)",
+      options: [...CAM_DETAILS],
+    },
+    camLimit: {
+      type: "string",
+      description: "value of the map that is full heat (the release's fixed limit is 35); default: each window's own",
+      valueHint: "VALUE",
+    },
+    camCrop: { type: "boolean", description: "with --cam-model: also crop.mp4, the square where the sound comes from" },
     paper: {
       type: "boolean",
       description:
@@ -74,12 +97,20 @@ export const separateCommand = command({
       mask: parseMask(args.mask),
       keep: args.keep === "off" ? "off-screen" : "on-screen",
       strengthPercent: parseStrength(args.strength),
-      cam: args.cam === true,
+      cam: args.cam === true || args.camModel !== undefined,
+      ...(args.camModel !== undefined && { camModel: args.camModel }),
+      ...(args.camDetail !== undefined && { camDetail: args.camDetail as CamDetail }),
+      ...(args.camLimit !== undefined && { camLimit: parseLimit(args.camLimit) }),
+      ...(args.camCrop && { camCrop: true }),
       paper: args.paper === true,
       releaseExact: args.releaseExact === true,
       engine: args.engine as EngineChoice,
       json: args.json === true,
     };
+    if (options.camModel === undefined && (options.camCrop || options.camDetail !== undefined))
+      throw new UsageError("--cam-crop and --cam-detail go with --cam-model");
+    if (options.camLimit !== undefined && !options.cam)
+      throw new UsageError("--cam-limit goes with --cam or --cam-model");
     if (options.releaseExact && !options.paper) throw new UsageError("--release-exact goes with --paper");
     if (options.paper && options.strengthPercent !== 100)
       throw new UsageError("--strength acts on gains; --paper has none");
@@ -110,5 +141,12 @@ export function parseMask(text: string | undefined): SeparateArguments["mask"] {
 export function parseStrength(text: string): number {
   const value = text.trim() === "" ? Number.NaN : Number(text.replace(/%$/, ""));
   if (!(value >= 0 && value <= 100)) throw new UsageError(`--strength ${text}: allowed is a number from 0 to 100`);
+  return value;
+}
+
+/** @throws UsageError */
+function parseLimit(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!(value > 0 && value < 1e9)) throw new UsageError(`--cam-limit ${text}: allowed is a number above 0`);
   return value;
 }

@@ -33,14 +33,14 @@ export function jet(v: number): readonly [red: number, green: number, blue: numb
 /** |map| with the limits between which heat goes from 0 to 1; null when it is too even to be drawn. */
 export type HeatMap = ActivationMap & { readonly low: number; readonly high: number };
 
-/** Limits: half of the 97th percentile of |map| of the window, and the percentile itself. */
-export function heatMap(map: ActivationMap): HeatMap | null {
+/** Limits: half of the 97th percentile of |map| of the window, and the percentile itself; `limit`: a value in place of the percentile. */
+export function heatMap(map: ActivationMap, limit: number | null = null): HeatMap | null {
   const data = map.data.map((v) => Math.abs(v));
   const sorted = data.slice().sort();
   if (sorted.at(-1)! - sorted[0]! <= LEAST_SPREAD) return null;
   const position = PERCENTILE * (sorted.length - 1);
   const below = sorted[Math.floor(position)]!;
-  const top = below + (position % 1) * (sorted[Math.ceil(position)]! - below);
+  const top = limit ?? below + (position % 1) * (sorted[Math.ceil(position)]! - below);
   return { ...map, data, low: 0.5 * top, high: top + LEAST_SPREAD };
 }
 
@@ -164,22 +164,36 @@ export class ActivationWriter {
 
 type Record = { readonly from: number; readonly atSample: number; readonly map: ActivationMap };
 
+export type HeatOptions = {
+  /** Share of the picture, on each side, that the network did not see. */
+  readonly inset: number;
+  /** Pictures of a window. */
+  readonly frames: number;
+  /** Value of full heat; default: the 97th percentile of the window (the release's `--max_cam_thresh` without adaptation). */
+  readonly limit?: number | null;
+};
+
+/** What a separating network does not see on each side: it looks at the middle 7/8. */
+export function insetOf(side: number): number {
+  const whole = squeezedSide(side);
+  return (whole - side) / 2 / whole;
+}
+
 /** The class activation map of the window that is heard, drawn as the release draws it (spec section 5). */
 export class ActivationHeat implements Heat {
   readonly #path: string;
-  readonly #inset: number;
+  readonly #o: HeatOptions;
   readonly #windowSamples: number;
   #file: FileHandle | null = null;
   #at = 0;
   #now: (Record & { readonly heat: HeatMap | null }) | null = null;
   #next: Record | null = null;
 
-  /** `path`: what ActivationWriter wrote. `side`, `frames`: of the model. */
-  constructor(path: string, model: { readonly side: number; readonly frames: number }) {
+  /** `path`: what ActivationWriter wrote. */
+  constructor(path: string, options: HeatOptions) {
     this.#path = path;
-    const whole = squeezedSide(model.side);
-    this.#inset = (whole - model.side) / 2 / whole;
-    this.#windowSamples = model.frames * FRAME_SAMPLES;
+    this.#o = options;
+    this.#windowSamples = options.frames * FRAME_SAMPLES;
   }
 
   async draw(data: Uint8Array, width: number, height: number, sample: number, fullRange: boolean): Promise<void> {
@@ -188,12 +202,12 @@ export class ActivationHeat implements Heat {
       this.#next = await this.#read(this.#file);
     }
     while (this.#next !== null && this.#next.from <= Math.max(0, sample)) {
-      this.#now = { ...this.#next, heat: heatMap(this.#next.map) };
+      this.#now = { ...this.#next, heat: heatMap(this.#next.map, this.#o.limit) };
       this.#next = await this.#read(this.#file);
     }
     const now = this.#now;
     if (now === null || now.heat === null) return;
-    drawMap({ data, width, height, fullRange }, now.heat, (sample - now.atSample) / this.#windowSamples, this.#inset);
+    drawMap({ data, width, height, fullRange }, now.heat, (sample - now.atSample) / this.#windowSamples, this.#o.inset);
   }
 
   async close(): Promise<void> {

@@ -7,7 +7,7 @@ import { gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp
 import { FileError } from "./errors.js";
 import { type GstProcess, hasElement } from "./gst-process.js";
 import { type MuxSound, mux } from "./mux.js";
-import { HD, readPictures, type Track } from "./readers.js";
+import { HD, type PictureOptions, readPictures, type Track } from "./readers.js";
 
 /** Best first; x264enc is in gstreamer1.0-plugins-ugly, openh264enc in -bad. */
 const ENCODERS = ["x264enc speed-preset=veryfast bitrate=2500 key-int-max=60", "openh264enc bitrate=2500000"];
@@ -28,24 +28,45 @@ export type Heat = {
   close(): void | Promise<void>;
 };
 
+/** Makes other pictures of pictures, which come in their order; all of one size. */
+export type Remake = {
+  /** `sample`: the picture's, at 48 kHz. */
+  make(picture: DecodedPicture, sample: number): Promise<DecodedPicture>;
+  close(): void | Promise<void>;
+};
+
+/** Heat drawn into the pictures themselves. */
+export function withHeat(heat: Heat): Remake {
+  return {
+    async make(picture, sample) {
+      const { data, width, height, fullRange } = picture;
+      await heat.draw(data, width, height, sample, fullRange);
+      return picture;
+    },
+    close: () => heat.close(),
+  };
+}
+
 export type CamOptions = {
   readonly input: string;
   readonly path: string;
-  readonly heat: Heat;
+  readonly remake: Remake;
+  /** How the pictures are decoded; default: up to 1280 x 720. */
+  readonly reading?: PictureOptions;
   readonly sound: MuxSound;
   readonly encoder: string;
   readonly signal?: AbortSignal | undefined;
 };
 
-/** The pictures with heat where the sound comes from. */
-export async function writeCam({ input, path, heat, sound, encoder, signal }: CamOptions): Promise<void> {
-  const pictures = readPictures(input, { limit: HD, even: true, leastStepMs: 0, signal });
+/** A video of remade pictures: with heat where the sound comes from, or what lies there. */
+export async function writeCam({ input, path, remake, reading, sound, encoder, signal }: CamOptions): Promise<void> {
+  const pictures = readPictures(input, { limit: HD, even: true, leastStepMs: 0, ...reading, signal });
   try {
     await mux({
       path,
       sound,
       pictures: `fdsrc fd=4 ! application/x-gdp ! gdpdepay ! videoconvert ! ${encoder} ! h264parse`,
-      feed: (process) => feed(process, pictures, heat, sound.atSample),
+      feed: (process) => feed(process, pictures, remake, sound.atSample),
       signal,
     });
   } finally {
@@ -53,11 +74,20 @@ export async function writeCam({ input, path, heat, sound, encoder, signal }: Ca
   }
 }
 
-async function feed(process: GstProcess, pictures: Track<DecodedPicture>, heat: Heat, soundAt: number): Promise<void> {
+async function feed(
+  process: GstProcess,
+  pictures: Track<DecodedPicture>,
+  remake: Remake,
+  soundAt: number,
+): Promise<void> {
   let size = "";
   try {
     for (let picture = await pictures.next(); picture !== null; picture = await pictures.next()) {
-      const { width, height, data, ptsMs, fullRange } = picture;
+      const { ptsMs } = picture;
+      // Pictures before the sound's time 0 have no place.
+      if (ptsMs < 0) continue;
+      const made = await remake.make(picture, Math.round((ptsMs * SAMPLE_RATE) / 1000) - soundAt);
+      const { width, height, data, fullRange } = made;
       const caps = `width=(int)${width}, height=(int)${height}`;
       if (size === "") {
         size = caps;
@@ -65,14 +95,13 @@ async function feed(process: GstProcess, pictures: Track<DecodedPicture>, heat: 
         const raw = `video/x-raw, format=(string)I420, ${caps}, framerate=(fraction)30/1, pixel-aspect-ratio=(fraction)1/1${colour}`;
         await process.write(4, Buffer.concat([gdpStreamStart("cam"), gdpCaps(raw), gdpSegment()]));
       }
-      // An MP4 track has one size; pictures before the sound's time 0 have no place either.
-      if (caps !== size || ptsMs < 0) continue;
-      await heat.draw(data, width, height, Math.round((ptsMs * SAMPLE_RATE) / 1000) - soundAt, fullRange);
+      // An MP4 track has one size.
+      if (caps !== size) continue;
       if (!(await process.write(4, gdpBuffer(data, { ptsMs })))) return;
     }
   } finally {
     process.closeInput(4);
-    await heat.close();
+    await remake.close();
   }
 }
 

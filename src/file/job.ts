@@ -15,7 +15,10 @@ import { Separator } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Highlight, SAMPLE_RATE } from "../pipeline/types.js";
 import { BUILT_IN_MODELS, FACES_MODEL } from "../supervisor/paths.js";
-import { FaceHeat, h264Encoder } from "./cam.js";
+import { FaceHeat, type Heat, h264Encoder } from "./cam.js";
+import type { CamDetail } from "./cam-detail.js";
+import { ActivationHeat } from "./cam-map.js";
+import { CAM_LINES, CAM_MAPS, type CamReport, camPass, requireCam } from "./cam-pass.js";
 import { FileError, type FileWarning } from "./errors.js";
 import { type Evaluate, facesFor } from "./evaluate.js";
 import { JobLog } from "./job-log.js";
@@ -39,6 +42,14 @@ export type SeparateOptions = {
   readonly keep?: "on-screen" | "off-screen";
   readonly strengthPercent?: number;
   readonly cam?: boolean;
+  /** A second network (presets `cam`, `shift`) that draws cam.mp4 in place of the separator; name below models/ or a path. */
+  readonly camModel?: string;
+  /** How finely it looks; default `plain`. */
+  readonly camDetail?: CamDetail;
+  /** Value of a map that is full heat; default: the 97th percentile of each window. */
+  readonly camLimit?: number;
+  /** Also crop.mp4: 224 x 224 pictures of where the second network finds the sound. */
+  readonly camCrop?: boolean;
   /** Window models: predicted magnitude and phase back to sound, in place of gains. */
   readonly paper?: boolean;
   /** With `paper`: to the letter of the release (left channel, its seams, level and ends). */
@@ -66,6 +77,8 @@ export type SeparateReport = {
   /** Steps by what was done with their sound: `separated`, or the reason why it was left alone. */
   readonly modes: Readonly<Record<string, number>>;
   readonly engineMs: number;
+  /** Of the second network, if one was asked for and there were pictures. */
+  readonly cam?: CamReport;
   readonly wallSeconds: number;
   readonly warnings: readonly FileWarning[];
 };
@@ -86,29 +99,83 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
   if (info === null) throw new FileError("SL_FILE_MISSING", `${input}: there is no such file`);
   if (!info.isFile()) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is not a file`);
   if (info.size === 0) throw new FileError("SL_FILE_NOT_MEDIA", `${input} is empty`);
-  const encoder = options.cam ? await h264Encoder() : null;
+  if (options.camModel === undefined && (options.camCrop || options.camDetail !== undefined))
+    throw new FileError("SL_FILE_MODEL", "crops and sliding maps need a second network (camModel)");
+  const encoder = options.cam || options.camCrop ? await h264Encoder() : null;
   const results = await Results.open(options.out);
   let opened: Opened | null = null;
+  let second: PaperWindow | null = null;
   try {
     opened = await open(options, results);
     const { job } = opened;
+    // Opened before the long work: a model that cannot do it is said at once.
+    second = options.camModel === undefined ? null : await openCam(options, options.camModel);
     await job.separate();
-    await job.writeVideos(encoder);
-    return { ...job.report(), files: await results.commit() };
+    const cam = second === null ? null : await runCam(second, options, results, job.log);
+    // Without pictures the second network has nothing to draw into.
+    await job.writeVideos(second !== null && cam === null ? null : encoder, cam?.map ?? null);
+    await results.drop(CAM_MAPS);
+    return { ...job.report(), ...(cam && { cam: cam.report }), files: await results.commit() };
   } catch (error) {
     await results.discard();
     if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", `${input}: stopped; nothing was written`);
     throw error;
   } finally {
+    await second?.close();
     await opened?.close();
   }
 }
+
+/** What a second network gives the videos in place of the separator's own map; without pictures there is no heat to draw. */
+export type SecondMap = { readonly heat: () => Heat; readonly camLines: string };
+
+async function openCam(
+  { engine = "auto", threads = defaultThreads() }: SeparateOptions,
+  name: string,
+): Promise<PaperWindow> {
+  const folder = await findModel(name, BUILT_IN_MODELS);
+  const { kind } = await readCard(folder);
+  if (kind !== "window")
+    throw new FileError("SL_FILE_MODEL", `model ${name} is of kind ${kind}; --cam-model needs preset cam or shift`);
+  const model = await PaperWindow.open(await loadWindow(folder), { threads, engine, strict: true });
+  try {
+    requireCam(model);
+    return model;
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
+}
+
+async function runCam(
+  model: PaperWindow,
+  { input, mask = null, camDetail: detail = "plain", camLimit, releaseExact = false, signal }: SeparateOptions,
+  results: Results,
+  log: JobLog,
+): Promise<{ readonly map: SecondMap; readonly report: CamReport } | null> {
+  const lines = results.part(CAM_LINES);
+  const maps = results.part(CAM_MAPS);
+  const report = await camPass(model, { input, mask, detail, releaseExact, signal, lines, maps }, log);
+  if (report === null) {
+    if (!log.warnings.some((w) => w.code === "SL_FILE_NO_PICTURE"))
+      log.warn("SL_FILE_NO_PICTURE", `${input} has no pictures: there is no map of them`);
+    await Promise.all([results.drop(CAM_LINES), results.drop(CAM_MAPS)]);
+    return null;
+  }
+  const { frames } = model.card.paper.window;
+  return {
+    map: { heat: () => new ActivationHeat(maps, { inset: 0, frames, limit: camLimit ?? null }), camLines: lines },
+    report,
+  };
+}
+
+const defaultThreads = (): number => Math.min(4, availableParallelism());
 
 type Opened = { readonly job: Job | WindowJob; close(): Promise<void> };
 
 /** The job that the model's kind wants. */
 async function open(options: SeparateOptions, results: Results): Promise<Opened> {
-  const { inference, model = "live", engine = "auto", threads = Math.min(4, availableParallelism()) } = options;
+  const { inference, model = "live", engine = "auto", threads = defaultThreads() } = options;
   const folder = inference === undefined ? await findModel(model, BUILT_IN_MODELS) : null;
   if (folder !== null && (await readCard(folder)).kind === "window") {
     const window = await PaperWindow.open(await loadWindow(folder), { threads, engine, strict: true });
@@ -265,12 +332,17 @@ class Job {
     }
   }
 
-  async writeVideos(encoder: string | null): Promise<void> {
+  get log(): JobLog {
+    return this.#log;
+  }
+
+  async writeVideos(encoder: string | null, second: SecondMap | null): Promise<void> {
     if (!this.#hasPictures || this.#sound === null) return;
     await writeVideos(this.#o, this.#log, this.#results, {
       sound: this.#sound,
       encoder,
       heat: () => new FaceHeat(this.#results.part("highlight.jsonl")),
+      ...second,
     });
   }
 

@@ -31,6 +31,16 @@ export function maskPicture(data: Uint8Array, width: number, height: number, mas
   for (const offset of [uOffset, vOffset]) fill(offset, uvStride, Math.ceil(width / 2), Math.ceil(height / 2));
 }
 
+/** The same for an RGB picture (height, width, 3). */
+export function maskRgb(rgb: Uint8Array, width: number, height: number, mask: Mask): void {
+  const box = maskBox(mask);
+  const left = Math.floor(box.x * width + 1e-6);
+  const right = Math.min(width, Math.ceil((box.x + box.width) * width - 1e-6));
+  const bottom = Math.min(height, Math.ceil((box.y + box.height) * height - 1e-6));
+  for (let row = Math.floor(box.y * height + 1e-6); row < bottom; row++)
+    rgb.fill(GREY, 3 * (row * width + left), 3 * (row * width + right));
+}
+
 /**
  * The same for an RGB square (side, side, 3) whose pixel 0 is pixel `offset` of the whole picture squeezed to `whole` x `whole`: what a
  * window model sees. `l` greys the left half of the square out, `r` the right one, as the release does.

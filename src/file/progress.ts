@@ -1,8 +1,8 @@
 import type { FileWarning } from "./errors.js";
 
 export type Progress = {
-  /** `separate` reads the input; `onscreen.mp4` and `cam.mp4` are written after it. */
-  readonly stage: "separate" | "onscreen.mp4" | "cam.mp4";
+  /** `separate` reads the input; `cam.jsonl` (a second network over the pictures) and the videos come after it. */
+  readonly stage: "separate" | "cam.jsonl" | "onscreen.mp4" | "cam.mp4" | "crop.mp4";
   readonly seconds: number;
   /** Length that the file declares; null while not known. */
   readonly ofSeconds: number | null;

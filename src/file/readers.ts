@@ -46,6 +46,8 @@ export type PictureOptions = {
   readonly limit?: Size;
   /** All pictures squeezed to this size, whatever their shape, in the colours of BT.601 (studio range). */
   readonly squeeze?: Size;
+  /** In the colours of BT.601 (studio range), whatever the file's are; so with `squeeze` always. */
+  readonly bt601?: boolean;
   /** Sizes without odd numbers, as encoders want them. */
   readonly even?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -55,7 +57,7 @@ export type PictureOptions = {
 
 /** I420 within `limit`. Throws SL_FILE_CODEC when the picture cannot be decoded; a file without one ends at once. */
 export function readPictures(path: string, options: PictureOptions = {}): Track<DecodedPicture> {
-  const { limit = FULL_HD, squeeze, even = false, signal, leastStepMs } = options;
+  const { limit = FULL_HD, squeeze, bt601 = false, even = false, signal, leastStepMs } = options;
   const scale = "videoscale method=bilinear";
   const launch = squeeze
     ? pictureLaunch(
@@ -63,7 +65,7 @@ export function readPictures(path: string, options: PictureOptions = {}): Track<
         `width=${squeeze.width},height=${squeeze.height},colorimetry=bt601`,
         `${scale} add-borders=false`,
       )
-    : pictureLaunch(path, within(limit, even), scale);
+    : pictureLaunch(path, `${within(limit, even)}${bt601 ? ",colorimetry=bt601" : ""}`, scale);
   return new GstTrack(path, "video", launch, (on) => pictureReader(on, leastStepMs), signal);
 }
 

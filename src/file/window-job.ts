@@ -6,9 +6,9 @@ import type { PaperWindow } from "../model/paper/window.js";
 import { Resampler } from "../pipeline/resample.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { SAMPLE_RATE } from "../pipeline/types.js";
-import { ActivationHeat, ActivationWriter } from "./cam-map.js";
+import { ActivationHeat, ActivationWriter, insetOf } from "./cam-map.js";
 import { FileError } from "./errors.js";
-import type { SeparateOptions, SeparateReport } from "./job.js";
+import type { SecondMap, SeparateOptions, SeparateReport } from "./job.js";
 import { JobLog } from "./job-log.js";
 import type { MuxSound } from "./mux.js";
 import type { Results } from "./part-file.js";
@@ -20,7 +20,7 @@ import { GainOutput, PaperOutput, type WindowOutput } from "./window-output.js";
 import { WindowPictures } from "./window-pictures.js";
 import { type Place, WindowPlan } from "./window-plan.js";
 
-const MAPS = "cam.maps";
+const MAPS = "own.maps";
 
 /** Separates a file with a model that is called with whole windows (Owens & Efros 2018); memory does not grow with the length. */
 export class WindowJob {
@@ -46,7 +46,7 @@ export class WindowJob {
         `${name} has no u-net: it tells whether sound and picture belong together, it cannot separate; ` +
           "import a checkpoint with --preset full, large, static, scratch, mono, no-audio or unet_pit",
       );
-    if (options.cam && !model.sees)
+    if (options.cam && !options.camModel && !model.sees)
       throw new FileError("SL_FILE_MODEL", `${name} sees no pictures, so it has no class activation map for --cam`);
     this.#o = options;
     this.#model = model;
@@ -59,7 +59,9 @@ export class WindowJob {
   }
 
   async separate(): Promise<void> {
-    const { input, signal, mask = null, cam } = this.#o;
+    const { input, signal, mask = null } = this.#o;
+    // A second network draws its own map.
+    const ownMaps = this.#o.cam && !this.#o.camModel;
     const { paper } = this.#model.card;
     const sound = readSound(input, signal);
     const timeline = new AudioTimeline();
@@ -71,7 +73,7 @@ export class WindowJob {
     highlights.on("error", (error) => {
       highlightError = error;
     });
-    const maps = cam ? await ActivationWriter.open(this.#results.part(MAPS)) : null;
+    const maps = ownMaps ? await ActivationWriter.open(this.#results.part(MAPS)) : null;
     const writers: WavWriter[] = [];
     try {
       const first = await sound.next();
@@ -160,16 +162,26 @@ export class WindowJob {
     }
   }
 
-  async writeVideos(encoder: string | null): Promise<void> {
+  get log(): JobLog {
+    return this.#log;
+  }
+
+  async writeVideos(encoder: string | null, second: SecondMap | null): Promise<void> {
     const sound = this.#sound!;
     const { side, window } = this.#model.card.paper;
     if (this.#seen || !this.#model.sees)
       await writeVideos(this.#o, this.#log, this.#results, {
         sound,
         encoder,
-        heat: () => new ActivationHeat(this.#results.part(MAPS), { side, frames: window.frames }),
+        heat: () =>
+          new ActivationHeat(this.#results.part(MAPS), {
+            inset: insetOf(side),
+            frames: window.frames,
+            limit: this.#o.camLimit ?? null,
+          }),
+        ...second,
       });
-    if (this.#o.cam) await this.#results.drop(MAPS);
+    await this.#results.drop(MAPS);
   }
 
   report(): Omit<SeparateReport, "files"> {

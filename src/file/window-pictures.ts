@@ -1,40 +1,37 @@
 import type { DecodedPicture } from "../channel/decode.js";
 import { rgbSquare } from "../model/faces/i420.js";
 import { type Mask, maskSquare } from "./mask.js";
-import { readPictures, type Track } from "./readers.js";
+import { type PictureOptions, readPictures, type Track } from "./readers.js";
 import { FRAME_SAMPLES } from "./window-plan.js";
 
 /** A picture is squeezed to 8/7 of the network's side, of which it sees the middle (256 and 224 as published). */
 export const squeezedSide = (side: number): number => side + 2 * Math.round(side / 14);
 
-export type WindowPicturesOptions = {
+export type FramePicturesOptions<T> = {
   readonly input: string;
-  readonly side: number;
-  readonly mask: Mask | null;
+  /** How pictures are decoded. */
+  readonly reading: PictureOptions;
+  /** What a frame of the model is made of a picture of the file; called for those that are needed only. */
+  readonly make: (picture: DecodedPicture) => T;
   /** Time of a picture to its sample at 48 kHz. */
   readonly toSample: (ptsMs: number) => number;
-  readonly signal?: AbortSignal | undefined;
 };
 
 /**
- * The pictures of a file as a window model wants them: 29.97 a second, each the nearest one of the file (dropped or doubled, as ffmpeg
- * does it), squeezed, the middle cut out, RGB. Holds those of the present window only.
+ * The pictures of a file at a window model's rate: 29.97 a second, each the newest of the file at its middle (dropped or doubled, as
+ * ffmpeg does it). Holds those of the present window only.
  */
-export class WindowPictures {
-  readonly #o: WindowPicturesOptions;
+export class FramePictures<T> {
+  readonly #o: FramePicturesOptions<T>;
   readonly #track: Track<DecodedPicture>;
-  readonly #whole: number;
-  readonly #frames = new Map<number, Uint8Array>();
+  readonly #frames = new Map<number, T>();
   #made = 0;
   #next: DecodedPicture | null = null;
-  #rgb: Uint8Array | null = null;
+  #now: T | null = null;
 
-  constructor(options: WindowPicturesOptions) {
-    const { input, side, signal } = options;
+  constructor(options: FramePicturesOptions<T>) {
     this.#o = options;
-    this.#whole = squeezedSide(side);
-    const squeeze = { width: this.#whole, height: this.#whole };
-    this.#track = readPictures(input, { squeeze, signal, leastStepMs: 0 });
+    this.#track = readPictures(options.input, { leastStepMs: 0, ...options.reading });
   }
 
   get fault(): string | null {
@@ -45,12 +42,12 @@ export class WindowPictures {
   async begin(): Promise<boolean> {
     this.#next = await this.#track.next();
     if (this.#next === null) return false;
-    this.#rgb = this.#square(this.#next);
+    this.#now = this.#o.make(this.#next);
     return true;
   }
 
   /** Frames `from` .. `from + count`, which must not go back; what lies before `from` is forgotten. */
-  async window(from: number, count: number): Promise<Uint8Array[]> {
+  async window(from: number, count: number): Promise<T[]> {
     for (const frame of this.#frames.keys()) if (frame < from) this.#frames.delete(frame);
     for (; this.#made < from + count; this.#made++) {
       let picture: DecodedPicture | null = null;
@@ -58,8 +55,8 @@ export class WindowPictures {
         picture = this.#next;
         this.#next = await this.#track.next();
       }
-      if (picture !== null) this.#rgb = this.#square(picture);
-      if (this.#made >= from) this.#frames.set(this.#made, this.#rgb!);
+      if (picture !== null) this.#now = this.#o.make(picture);
+      if (this.#made >= from) this.#frames.set(this.#made, this.#now!);
     }
     return Array.from({ length: count }, (_, i) => this.#frames.get(from + i)!);
   }
@@ -68,16 +65,27 @@ export class WindowPictures {
     this.#track.close();
     this.#frames.clear();
   }
+}
 
-  #square({ data, width, height, fullRange }: DecodedPicture): Uint8Array {
-    const { side, mask } = this.#o;
-    const offset = (this.#whole - side) / 2;
-    const rgb = rgbSquare(
-      { atSample: 0, width, height, data, fullRange },
-      { x: offset, y: offset, width: side, height: side },
-      side,
-    );
-    if (mask !== null) maskSquare(rgb, side, this.#whole, mask);
-    return rgb;
+export type WindowPicturesOptions = {
+  readonly input: string;
+  readonly side: number;
+  readonly mask: Mask | null;
+  readonly toSample: (ptsMs: number) => number;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** What a separating network sees: the whole picture squeezed, the middle cut out, RGB (side, side, 3). */
+export class WindowPictures extends FramePictures<Uint8Array> {
+  constructor({ input, side, mask, toSample, signal }: WindowPicturesOptions) {
+    const whole = squeezedSide(side);
+    const offset = (whole - side) / 2;
+    const make = ({ data, width, height, fullRange }: DecodedPicture): Uint8Array => {
+      const picture = { atSample: 0, width, height, data, fullRange };
+      const rgb = rgbSquare(picture, { x: offset, y: offset, width: side, height: side }, side);
+      if (mask !== null) maskSquare(rgb, side, whole, mask);
+      return rgb;
+    };
+    super({ input, reading: { squeeze: { width: whole, height: whole }, signal }, make, toSample });
   }
 }

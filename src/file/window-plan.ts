@@ -1,6 +1,6 @@
 import { FRAME_HOP, RATIO } from "../model/paper/gains.js";
-import { FRAME_RATE, type WindowSizes } from "../model/paper/sizes.js";
-import { waveformSamples } from "../model/paper/spectrum.js";
+import { FRAME_RATE, SPECTRUM_UNIT, type WindowSizes } from "../model/paper/sizes.js";
+import { spectrumFrames, waveformSamples } from "../model/paper/spectrum.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
 import { SAMPLE_RATE } from "../pipeline/types.js";
 
@@ -22,9 +22,15 @@ export class WindowPlan {
   #count = 0;
   #last: Place | null = null;
 
-  /** `halfFrames`: distance of two windows, by default half a window. */
-  constructor(sizes: Pick<WindowSizes, "frames" | "spectrum">, halfFrames = sizes.frames / 2) {
-    this.covered = Math.ceil((waveformSamples(sizes.spectrum) * RATIO.down) / RATIO.up);
+  /**
+   * `halfFrames`: distance of two windows, by default half a window. A network without u-net has no spectrum; its windows lie where
+   * those of a separator with as many pictures do.
+   */
+  constructor(sizes: Pick<WindowSizes, "frames" | "samples" | "spectrum">, halfFrames = sizes.frames / 2) {
+    const whole = Math.floor(spectrumFrames(sizes.samples) / SPECTRUM_UNIT) * SPECTRUM_UNIT;
+    const spectrum = sizes.spectrum > 0 ? sizes.spectrum : whole;
+    const samples = spectrum > 0 ? waveformSamples(spectrum) : sizes.samples;
+    this.covered = Math.ceil((samples * RATIO.down) / RATIO.up);
     this.#halfFrames = halfFrames;
   }
 

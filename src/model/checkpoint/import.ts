@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import type { WindowCard } from "../card.js";
 import { paperGraph } from "../paper/graph.js";
-import type { PresetName } from "../paper/presets.js";
+import { type PresetName, presets } from "../paper/presets.js";
 import type { VariableSource } from "../paper/variables.js";
 import { writePaperModel } from "../paper/write.js";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.js";
@@ -21,6 +21,11 @@ export type ImportOptions = {
   readonly image?: number;
   /** Pictures of a window; default the preset's. */
   readonly frames?: number;
+  /**
+   * Type of the pictures, values 0..255. Default: float32 for networks without a u-net, which are shown whole frames that were resized
+   * without rounding (spec section 3.3); uint8 for all others.
+   */
+  readonly pixels?: "uint8" | "float32";
   /** Leave variables out that neither the network nor its training knows. Default false: they are a fault. */
   readonly ignoreUnknown?: boolean;
   /** Ends the import between two tensors; its reason is thrown, nothing is left. */
@@ -69,7 +74,8 @@ export async function importCheckpoint(
       ...(options.image !== undefined && { image: options.image }),
       ...(options.frames !== undefined && { frames: options.frames }),
     };
-    const graph = paperGraph(preset, sourceOf(checkpoint), { ...sizes, form });
+    const pixels = options.pixels ?? (presets[preset].parts.unet ? "uint8" : "float32");
+    const graph = paperGraph(preset, sourceOf(checkpoint), { ...sizes, form, pixels });
     // The network's operations are the same in every form; the folded one counts no helper convolutions.
     const { macs } = paperGraph(preset, sourceOf(checkpoint), sizes);
     verifyOthers(checkpoint, match);

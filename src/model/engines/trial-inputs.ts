@@ -44,7 +44,10 @@ export function windowTrial(card: WindowCard): TensorMap {
   return Object.fromEntries(
     inputs.map(({ name, type, shape }, i) => {
       const size = sizeOf(shape);
-      if (type === "uint8") return [name, tensor(pixels(i + 1, size), shape)];
+      if (name === "video") {
+        const bytes = pixels(i + 1, size);
+        return [name, tensor(type === "uint8" ? bytes : Float32Array.from(bytes), shape)];
+      }
       const v = noise(i + 1, size);
       const within =
         name === "db"

@@ -89,6 +89,50 @@ export function rgbSquare(
   return out;
 }
 
+/** The whole picture as RGB (height, width, 3) by BT.601, each colour sample for its four pixels. */
+export function rgbOf(picture: Omit<Picture, "atSample">): Uint8Array {
+  const { data, width, height, fullRange } = picture;
+  const { yStride, uvStride, uOffset, vOffset } = planesOf(width, height);
+  const [yScale, yBase, cScale] = fullRange ? [1, 0, 1] : [255 / 219, 16, 255 / 224];
+  const out = new Uint8Array(3 * width * height);
+  let o = 0;
+  for (let row = 0; row < height; row++)
+    for (let column = 0; column < width; column++, o += 3) {
+      const colour = (row >> 1) * uvStride + (column >> 1);
+      const y = (data[row * yStride + column]! - yBase) * yScale;
+      const u = (data[uOffset + colour]! - 128) * cScale;
+      const v = (data[vOffset + colour]! - 128) * cScale;
+      out[o] = clamp(y + 1.402 * v);
+      out[o + 1] = clamp(y - 0.344136 * u - 0.714136 * v);
+      out[o + 2] = clamp(y + 1.772 * u);
+    }
+  return out;
+}
+
+/** The other way, studio range: RGB (height, width, 3) with even sides -> I420; a colour sample is the mean of its four pixels. */
+export function i420Of(rgb: Uint8Array, width: number, height: number): Uint8Array {
+  const { yStride, uvStride, uOffset, vOffset, byteLength } = planesOf(width, height);
+  const out = new Uint8Array(byteLength);
+  const luma = (i: number): number => 0.299 * rgb[i]! + 0.587 * rgb[i + 1]! + 0.114 * rgb[i + 2]!;
+  for (let row = 0; row < height; row++)
+    for (let column = 0; column < width; column++)
+      out[row * yStride + column] = clamp(16 + (219 / 255) * luma(3 * (row * width + column)));
+  for (let row = 0; row < height; row += 2)
+    for (let column = 0; column < width; column += 2) {
+      let [y, red, blue] = [0, 0, 0];
+      for (const at of [0, 1, width, width + 1]) {
+        const i = 3 * (row * width + column + at);
+        y += luma(i) / 4;
+        red += rgb[i]! / 4;
+        blue += rgb[i + 2]! / 4;
+      }
+      const at = (row / 2) * uvStride + column / 2;
+      out[uOffset + at] = clamp(128 + ((224 / 255) * (blue - y)) / 1.772);
+      out[vOffset + at] = clamp(128 + ((224 / 255) * (red - y)) / 1.402);
+    }
+  return out;
+}
+
 const clamp = (v: number): number => (v <= 0 ? 0 : v >= 255 ? 255 : Math.round(v));
 
 /** For every output index `taps` source indices; -1 where the centre lies outside. */

@@ -41,6 +41,13 @@ export type WindowResult = {
   readonly engineMs: number;
 };
 
+export type Activation = {
+  readonly map: ActivationMap;
+  /** Above 0: sound and pictures belong together. */
+  readonly logit: number;
+  readonly engineMs: number;
+};
+
 /** Nobody waits for a file as for a service: a large network may take its time to compile for a device. */
 const TRIAL_LIMIT_MS = 120_000;
 
@@ -87,13 +94,40 @@ export class PaperWindow {
     return this.card.paper.window.spectrum > 0;
   }
 
+  /**
+   * A network without u-net alone, as the release runs it beside the separator: pictures of whole frames, values 0..255, sound at its own
+   * level, clipped to -1..1 (spec section 5, "CAM"). Throws as `run`.
+   */
+  async activation(input: {
+    readonly pictures: readonly (Uint8Array | Float32Array)[];
+    readonly left: Float32Array;
+    readonly right: Float32Array;
+  }): Promise<Activation> {
+    const { paper } = this.card;
+    const clipped = (x: Float32Array): Float32Array => x.map((v) => Math.max(-1, Math.min(1, v)));
+    this.checkSound(input);
+    const given: Record<string, () => Float32Array | Uint8Array> = {
+      video: () => this.video(input.pictures),
+      samples: () => stereo(clipped(input.left), clipped(input.right)),
+    };
+    const tensors: TensorMap = {};
+    for (const { name, shape } of paper.inputs) {
+      const make = given[name];
+      if (!make || !this.sees) throw new RangeError(`${this.card.name} (preset ${paper.preset}) also takes ${name}`);
+      tensors[name] = tensor(make(), shape);
+    }
+    const begin = performance.now();
+    const y = await this.engine.run(tensors);
+    const engineMs = performance.now() - begin;
+    return { map: this.map(y), logit: this.values(y, "logit")[0]!, engineMs };
+  }
+
   /** Runs follow each other. Throws RangeError for a wrong size, SL_INFERENCE_FAILED. */
   async run(input: WindowInput, mixture: Mixture = "mean"): Promise<WindowResult> {
     const { paper } = this.card;
-    const { samples, spectrum: steps } = paper.window;
+    const steps = paper.window.spectrum;
     const { left, right } = input;
-    if (left.length !== samples || right.length !== samples)
-      throw new RangeError(`a window of ${paper.preset} has ${samples} samples, not ${left.length}, ${right.length}`);
+    this.checkSound(input);
     const mono = mixture === "left" ? left : left.map((v, i) => (v + right[i]!) / 2);
     const heard = levelled(mono, paper.constants.rms);
     const { db, phase } = spectrum(heard.samples, steps);
@@ -127,13 +161,21 @@ export class PaperWindow {
     return this.engine.close();
   }
 
-  private video(pictures: readonly Uint8Array[] | null): Uint8Array {
-    const { side, window } = this.card.paper;
+  private checkSound({ left, right }: Pick<WindowInput, "left" | "right">): void {
+    const { preset, window } = this.card.paper;
+    if (left.length !== window.samples || right.length !== window.samples)
+      throw new RangeError(`a window of ${preset} has ${window.samples} samples, not ${left.length}, ${right.length}`);
+  }
+
+  private video(pictures: readonly (Uint8Array | Float32Array)[] | null): Uint8Array | Float32Array {
+    const { side, window, inputs } = this.card.paper;
     const size = 3 * side * side;
     if (pictures?.length !== window.frames || pictures.some((p) => p.length !== size))
-      throw new RangeError(`a window needs ${window.frames} pictures of ${size} bytes, not ${pictures?.length ?? 0}`);
-    const all = new Uint8Array(window.frames * size);
-    for (const [i, picture] of pictures.entries()) all.set(picture, i * size);
+      throw new RangeError(`a window needs ${window.frames} pictures of ${size} values, not ${pictures?.length ?? 0}`);
+    const bytes = inputs.find((p) => p.name === "video")?.type === "uint8";
+    const all = bytes ? new Uint8Array(window.frames * size) : new Float32Array(window.frames * size);
+    for (const [i, picture] of pictures.entries())
+      all.set(bytes && picture instanceof Float32Array ? picture.map(Math.round) : picture, i * size);
     return all;
   }
 

@@ -80,7 +80,12 @@ test("what was imported runs, with the inputs and outputs that the card names", 
     engine.outputNames,
     card.paper.outputs.map((p) => p.name),
   );
-  const graph = paperGraph("shift", randomVariables("shift", { width: WIDTH }), { width: WIDTH, frames: 8, image: 32 });
+  const graph = paperGraph("shift", randomVariables("shift", { width: WIDTH }), {
+    width: WIDTH,
+    frames: 8,
+    image: 32,
+    pixels: "float32",
+  });
   const outputs = await engine.run(testInputs(graph));
   for (const p of card.paper.outputs) assert.equal([...outputs[p.name]!.dims], p.shape);
   await engine.close();

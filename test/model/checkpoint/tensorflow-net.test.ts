@@ -9,7 +9,7 @@ import { loadWindow } from "../../../src/model/cards.js";
 import { importCheckpoint } from "../../../src/model/checkpoint/import.js";
 import { OnnxEngine, type TensorMap } from "../../../src/model/engines/onnxruntime.js";
 import { paperGraph } from "../../../src/model/paper/graph.js";
-import type { PresetName } from "../../../src/model/paper/presets.js";
+import { type PresetName, presets } from "../../../src/model/paper/presets.js";
 import { relativeError, testInputs } from "../paper/support.js";
 import { paperBundle } from "./paper-bundle.js";
 import { saveBundle, writeBundle } from "./write-bundle.js";
@@ -63,7 +63,8 @@ async function prepare({ preset, form, sizes, prefix }: Case, i: number): Promis
   if (!prefix) saveBundle(bundle, writeBundle(paperBundle(preset, false)));
   const { card } = await importCheckpoint(bundle, preset, join(folder, "model"), { form, ...sizes });
   const noSource = (): Float32Array => assert.unreachable("only sizes are asked for") as never;
-  const inputs = testInputs(paperGraph(preset, noSource, { width: card.paper.width, ...sizes }));
+  const pixels = presets[preset].parts.unet ? "uint8" : "float32";
+  const inputs = testInputs(paperGraph(preset, noSource, { width: card.paper.width, pixels, ...sizes }));
   for (const { name } of card.paper.inputs)
     writeFileSync(join(folder, `${name}.raw`), inputs[name]!.data as Float32Array);
   writeFileSync(join(folder, "in.json"), JSON.stringify({ prefix: bundle, preset, inputs: card.paper.inputs }));
