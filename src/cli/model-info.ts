@@ -66,7 +66,7 @@ async function checkpointInfo(path: string): Promise<{ lines: string[]; json: ob
     const lines = [
       `${prefix}: TensorFlow checkpoint`,
       row("variables", `${variables.length}, ${(bytes / 1e6).toFixed(2)} MB; checksums right`),
-      ...(others > 0 ? [row("", `${others} of them in pieces or of types whose checksum was not verified`)] : []),
+      ...(others > 0 ? [row("", `${others} of them of types whose checksum was not verified`)] : []),
       row("index", indexSha256),
       ...fitting.map((f) =>
         row(

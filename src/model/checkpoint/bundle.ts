@@ -1,3 +1,4 @@
+import type { Extent, Slice } from "./slices.js";
 import { bytesOf, type Fault, fieldsOf, numberOf } from "./wire.js";
 
 /** Version of the format that is understood (kTensorBundleVersion of TensorFlow). */
@@ -16,8 +17,8 @@ export type BundleEntry = {
   readonly bytes: number;
   /** Masked CRC-32C of the bytes. */
   readonly crc: number;
-  /** Above 0: a partitioned variable; its values stand under other keys. */
-  readonly slices: number;
+  /** Not empty: a partitioned variable; its values stand under other keys. */
+  readonly slices: readonly Slice[];
 };
 
 /** BundleHeaderProto -> number of shards. Refuses big-endian files and versions that ask for a newer reader. */
@@ -44,7 +45,7 @@ function checkVersion(message: Uint8Array, fault: Fault): void {
 
 /** BundleEntryProto. Fields equal to 0 are absent in the file. */
 export function readEntry(message: Uint8Array, fault: Fault): BundleEntry {
-  const entry = { type: 0, shape: [] as number[], shard: 0, offset: 0, bytes: 0, crc: 0, slices: 0 };
+  const entry = { type: 0, shape: [] as number[], shard: 0, offset: 0, bytes: 0, crc: 0, slices: [] as Slice[] };
   let shapes = 0;
   for (const [field, value] of fieldsOf(message, fault)) {
     if (field === 1) entry.type = numberOf(value, "dtype", fault);
@@ -55,9 +56,27 @@ export function readEntry(message: Uint8Array, fault: Fault): BundleEntry {
     else if (field === 4) entry.offset = numberOf(value, "offset", fault);
     else if (field === 5) entry.bytes = numberOf(value, "size", fault);
     else if (field === 6) entry.crc = numberOf(value, "crc32c", fault);
-    else if (field === 7) entry.slices += 1;
+    else if (field === 7) entry.slices.push(readSlice(bytesOf(value, "slice", fault), fault));
   }
   return entry;
+}
+
+/** TensorSliceProto: an extent for each axis; one without a length is the whole axis. */
+function readSlice(message: Uint8Array, fault: Fault): Slice {
+  const slice: Extent[] = [];
+  for (const [field, value] of fieldsOf(message, fault)) {
+    if (field !== 1) continue;
+    let start = 0;
+    let length: number | null = null;
+    for (const [f, v] of fieldsOf(bytesOf(value, "extent", fault), fault)) {
+      if (f === 1) start = numberOf(v, "a slice's start", fault);
+      else if (f === 2) length = numberOf(v, "a slice's length", fault);
+    }
+    if (length === null && start !== 0) throw fault("a slice of a whole axis does not begin at 0");
+    slice.push({ start, length });
+    if (slice.length > MAX_RANK) throw fault(`a slice of more than ${MAX_RANK} axes`);
+  }
+  return slice;
 }
 
 /** TensorShapeProto: sizes, outermost first. */

@@ -13,6 +13,7 @@ import {
   requireFilled,
   type Shard,
 } from "./shards.js";
+import { missingValues, type Piece, piecesOf, place } from "./slices.js";
 import { hex, readTable } from "./sstable.js";
 import type { Fault } from "./wire.js";
 
@@ -27,9 +28,11 @@ export type Variable = {
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly bytes: number;
-  /** Above 0: saved in so many pieces by a partitioner; such a variable is listed but not read. */
+  /** Above 0: saved in so many pieces by a partitioner; they are put together when it is read. */
   readonly slices: number;
-  /** In one piece and of a type whose checksum is that of its bytes (strings are summed otherwise). */
+  /** Values that none of its pieces holds; such a variable cannot be read. */
+  readonly lacking: number;
+  /** Of a type whose checksum is that of its bytes (strings are summed otherwise). */
   readonly verifiable: boolean;
 };
 
@@ -37,8 +40,8 @@ export type Variable = {
 export type Index = {
   readonly shards: number;
   readonly entries: ReadonlyMap<string, BundleEntry>;
-  /** Pieces of partitioned variables, by a name made for messages. */
-  readonly pieces: ReadonlyMap<string, BundleEntry>;
+  /** Pieces of partitioned variables, by the variable's name. */
+  readonly pieces: ReadonlyMap<string, readonly Piece[]>;
 };
 
 /**
@@ -51,17 +54,29 @@ export function readIndex(bytes: Uint8Array, file: string): Index {
   if (!head || head.key.length > 0) throw fault("the first key is not the bundle's header");
   const shards = readHeader(head.value, (what) => invalid(file, `header: ${what}`));
   const entries = new Map<string, BundleEntry>();
-  const pieces = new Map<string, BundleEntry>();
+  const loose = new Map<string, BundleEntry>();
   for (const { key, value } of rest) {
     // Keys of pieces begin with a zero byte: the ordered code of the number 0, then name and place.
     const isPiece = key[0] === 0;
-    const name = isPiece ? `(piece ${Buffer.from(key).toString("hex")})` : nameOf(key, fault);
+    const hexKey = isPiece ? Buffer.from(key).toString("hex") : "";
+    const name = isPiece ? `(piece ${hexKey})` : nameOf(key, fault);
     const inEntry: Fault = (what) => invalid(file, `variable ${name}: ${what}`);
     const entry = readEntry(value, inEntry);
-    if (entry.slices === 0) checkSize(entry, inEntry);
+    if (entry.slices.length === 0) checkSize(entry, inEntry);
+    else if (isPiece) throw inEntry("a piece in pieces");
     if (entry.shard >= shards) throw inEntry(`stands in shard ${entry.shard} of ${shards}`);
-    (isPiece ? pieces : entries).set(name, entry);
+    if (isPiece) loose.set(hexKey, entry);
+    else entries.set(name, entry);
   }
+  const pieces = new Map<string, readonly Piece[]>();
+  for (const [name, entry] of entries)
+    if (entry.slices.length > 0)
+      pieces.set(
+        name,
+        piecesOf(name, entry, loose, (what) => invalid(file, `variable ${name}: ${what}`)),
+      );
+  const [orphan] = loose.keys();
+  if (orphan !== undefined) throw fault(`the piece under key ${orphan} belongs to no variable`);
   return { shards, entries, pieces };
 }
 
@@ -108,19 +123,21 @@ export class Checkpoint {
       name,
       dtype: typeName(e.type),
       shape: e.shape,
-      bytes: e.bytes,
-      slices: e.slices,
-      verifiable: e.slices === 0 && typeBytes(e.type) > 0,
+      bytes: this.#parts(name, e).reduce((sum, [, part]) => sum + part.bytes, 0),
+      slices: e.slices.length,
+      lacking: e.slices.length === 0 ? 0 : missingValues(e.shape, index.pieces.get(name)!),
+      verifiable: typeBytes(e.type) > 0,
     }));
   }
 
   /**
    * Values of a float32 or float16 variable, row-major, its checksum verified. Holds the result and one chunk. One read at a time.
-   * Throws SL_MODEL_INVALID when there is no such variable, it is of another type or in pieces, or its bytes are damaged.
+   * Throws SL_MODEL_INVALID when there is no such variable, it is of another type or incomplete, or its bytes are damaged.
    */
   read(name: string): Float32Array {
     const entry = this.#entry(name);
     const type = typeName(entry.type);
+    if (entry.slices.length > 0) return this.#joined(name, entry);
     if (type === "float32") {
       const values = new Float32Array(entry.bytes / 4);
       const bytes = new Uint8Array(values.buffer); // little endian, as every machine that Node runs on
@@ -159,7 +176,7 @@ export class Checkpoint {
     const entry = this.#entry(name);
     if (typeBytes(entry.type) === 0)
       throw this.#fault(entry, name, `is of type ${typeName(entry.type)}, which is not read`);
-    this.#pass(name, entry, () => {});
+    for (const [label, part] of this.#parts(name, entry)) this.#pass(label, part, () => {});
   }
 
   close(): void {
@@ -173,9 +190,38 @@ export class Checkpoint {
   #entry(name: string): BundleEntry {
     const entry = this.#index.entries.get(name);
     if (!entry) throw invalid(this.prefix + INDEX, `there is no variable ${name}`);
-    if (entry.slices > 0)
-      throw this.#fault(entry, name, `is saved in ${entry.slices} pieces; save it without a partitioner`);
     return entry;
+  }
+
+  /** What of a variable stands in the files, with names for messages: itself, or its pieces. */
+  #parts(name: string, entry: BundleEntry): (readonly [string, BundleEntry])[] {
+    const pieces = this.#index.pieces.get(name);
+    return pieces ? pieces.map((p) => [`${name}, piece ${p.label}`, p.entry]) : [[name, entry]];
+  }
+
+  /** A partitioned variable, whole. */
+  #joined(name: string, entry: BundleEntry): Float32Array {
+    const type = typeName(entry.type);
+    if (type !== "float32" && type !== "float16")
+      throw this.#fault(entry, name, `is of type ${type}; weights are float32 or float16`);
+    const pieces = this.#index.pieces.get(name)!;
+    const lacking = missingValues(entry.shape, pieces);
+    if (lacking > 0)
+      throw invalid(
+        this.prefix + INDEX,
+        `variable ${name}: its ${pieces.length} pieces (${pieces.map((p) => p.label).join(", ")}) lack ${lacking} values of shape (${entry.shape.join(", ")})`,
+      );
+    const whole = new Float32Array(entry.shape.reduce((p, d) => p * d, 1));
+    const each = typeBytes(entry.type);
+    for (const piece of pieces)
+      this.#pass(`${name}, piece ${piece.label}`, piece.entry, (chunk, at) => {
+        const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
+        const values = Float32Array.from({ length: chunk.length / each }, (_, i) =>
+          each === 4 ? view.getFloat32(4 * i, true) : half(view.getUint16(2 * i, true)),
+        );
+        place(whole, entry.shape, piece, values, at / each);
+      });
+    return whole;
   }
 
   /** Gives the bytes chunk by chunk (valid only during the call), then compares the checksum. */
@@ -214,8 +260,11 @@ export function openCheckpoint(path: string): Checkpoint {
   }
   const shards = openShards(prefix, index.shards);
   try {
-    const whole = [...index.entries].filter(([, e]) => e.slices === 0);
-    requireFilled(shards, [...whole, ...index.pieces]);
+    const whole = [...index.entries].filter(([, e]) => e.slices.length === 0);
+    const pieces = [...index.pieces].flatMap(([name, all]) =>
+      all.map((p) => [`${name}, piece ${p.label}`, p.entry] as const),
+    );
+    requireFilled(shards, [...whole, ...pieces]);
     return new Checkpoint(prefix, sum, index, shards);
   } catch (e) {
     closeAll(shards);

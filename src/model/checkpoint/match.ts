@@ -46,7 +46,12 @@ export function matchVariables(preset: PresetName, variables: readonly Variable[
     if (!w.required) continue;
     const v = found.get(w.name);
     if (!v) missing.push(w.name);
-    else if (v.slices > 0) odd.push({ name: w.name, expected: "one piece", found: `${v.slices} pieces` });
+    else if (v.lacking > 0)
+      odd.push({
+        name: w.name,
+        expected: `${shapeText(w.shape)} whole`,
+        found: `${shapeText(v.shape)} in ${v.slices} pieces that lack ${v.lacking} of its values`,
+      });
     else if (!sameShape(v.shape, w.shape))
       odd.push({ name: w.name, expected: shapeText(w.shape), found: shapeText(v.shape) });
     else if (v.dtype !== "float32" && v.dtype !== "float16")

@@ -11,6 +11,8 @@ export type TestVariable = {
   readonly shard?: number;
   /** Instead of the entry's message. */
   readonly message?: Uint8Array;
+  /** Instead of the name's bytes. */
+  readonly key?: Uint8Array;
 };
 
 export type BundleOptions = {
@@ -56,6 +58,45 @@ export const shapeMessage = (shape: readonly number[]): number[] =>
 
 export function float32(name: string, shape: readonly number[], values: ArrayLike<number>): TestVariable {
   return { name, shape, data: new Uint8Array(Float32Array.from(values).buffer) };
+}
+
+/** Begin and length along each axis; null: all of it. */
+export type TestSlice = readonly (readonly [start: number, length: number] | null)[];
+
+/** Ordered code of a number from -1 to 8191. */
+const ordered = (v: number): number[] => (v < 64 ? [0x80 ^ (v & 255)] : [0xc0 ^ (v >> 8), v & 255]);
+
+/** Key of a piece and its slice's message, both as TensorFlow's Saver writes them. */
+export function sliceOf(name: string, slice: TestSlice): { key: Uint8Array; message: number[] } {
+  const places = slice.flatMap((s) => [...ordered(s?.[0] ?? 0), ...ordered(s?.[1] ?? -1)]);
+  return {
+    key: Uint8Array.from([0, ...new TextEncoder().encode(name), 0, 1, 1, slice.length, ...places]),
+    message: message(
+      7,
+      slice.flatMap((s) => message(1, s ? [...field(1, s[0]), ...varint(16), ...varint(s[1])] : [])),
+    ),
+  };
+}
+
+/** A float32 variable saved in pieces: its own entry, which has no bytes, and one for each piece. */
+export function partitioned(whole: TestVariable, slices: readonly TestSlice[]): TestVariable[] {
+  const { name, shape } = whole;
+  const values = new Float32Array(whole.data.slice().buffer);
+  const own = [...field(1, 1), ...shapeMessage(shape), ...slices.flatMap((s) => sliceOf(name, s).message)];
+  const pieces = slices.map((slice): TestVariable => {
+    const ranges = slice.map((s, i) => s ?? ([0, shape[i]!] as const));
+    const inside = values.filter((_, at) => {
+      let rest = at;
+      return [...ranges.keys()].reverse().every((axis) => {
+        const i = rest % shape[axis]!;
+        rest = Math.floor(rest / shape[axis]!);
+        return i >= ranges[axis]![0] && i < ranges[axis]![0] + ranges[axis]![1];
+      });
+    });
+    const size = ranges.map(([, length]) => length);
+    return { ...float32(`${name} ${JSON.stringify(slice)}`, size, inside), key: sliceOf(name, slice).key };
+  });
+  return [{ ...whole, data: new Uint8Array(0), message: Uint8Array.from(own) }, ...pieces];
 }
 
 export function int64(name: string, value: number): TestVariable {
@@ -113,7 +154,7 @@ export function writeBundle(variables: readonly TestVariable[], options: BundleO
   const data = Array.from({ length: shards }, () => [] as Uint8Array[]);
   const ends = data.map(() => 0);
   const encoder = new TextEncoder();
-  const sorted = variables.map((v) => [encoder.encode(v.name), v] as const);
+  const sorted = variables.map((v) => [v.key ?? encoder.encode(v.name), v] as const);
   sorted.sort(([a], [b]) => Buffer.compare(a, b));
   const header = options.header ?? Uint8Array.from([...field(1, shards), ...message(3, field(1, 1))]);
   const entries: [Uint8Array, Uint8Array][] = [[new Uint8Array(0), header]];
