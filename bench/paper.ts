@@ -1,44 +1,65 @@
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { OnnxEngine } from "../src/model/engines/onnxruntime.js";
+import { MAKERS } from "../src/model/engines/catalogue.js";
+import { ENGINES, type EngineName, messageOf } from "../src/model/engines/engine.js";
+import { FRAME_RATE } from "../src/model/paper/sizes.js";
 import { references, withoutTorch } from "../test/model/paper/reference.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine, median } from "./support/numbers.js";
 import { paperNet } from "./support/paper-net.js";
 
 /**
- * Cost of one window of the paper's networks (random weights) through onnxruntime on the CPU, each in a process of its own, and of the
- * same network in PyTorch right after it.
+ * Cost of one window of the paper's networks (random weights) on every engine of this machine, each in a process of its own, and of the
+ * same network in PyTorch on the CPU right after it.
  *
- *     npx tsx bench/paper.ts [--runs 5] [--threads 2] [PRESET:1/WIDTH:IMAGE[:FRAMES] ...]     default: the paper's size, 1/2, 1/4
+ *     npx tsx bench/paper.ts [--runs 5] [--threads 2] [--engines cpu,tensorflow,wasm] [--limit-seconds 300] [--guard-ms 250]
+ *                            [PRESET:1/WIDTH:IMAGE[:FRAMES] ...]     default: the paper's size, 1/2, 1/4; all engines that are there
  *
  * Milliseconds are the least and the median of the runs after the first; CPU time is the fairer column where other programs run
- * beside. Peak memory is that of the whole process, Node or Python included.
+ * beside. Peak memory is that of the whole process, Node or Python included. An engine that fails or takes longer than the limit
+ * (opening and all runs) shows why. Live: the shortest hop whose window takes at most 80 % of it, and the latency of that: hop, window's
+ * time and guard (the newest part of a window, not trusted); a hop above half a window would leave gaps: "no".
  */
 const { values, positionals } = parseArgs({
   options: {
     runs: { type: "string", default: "5" },
     threads: { type: "string", default: "2" },
+    engines: { type: "string" },
+    "limit-seconds": { type: "string", default: "300" },
+    "guard-ms": { type: "string", default: "250" },
     measure: { type: "string" },
   },
   allowPositionals: true,
 });
-const runs = Number(values.runs);
-const threads = Number(values.threads);
-if (!(Number.isInteger(runs) && runs >= 2 && runs <= 100)) throw new Error(`--runs ${values.runs}: 2 to 100`);
-if (!(Number.isInteger(threads) && threads >= 1 && threads <= 64))
-  throw new Error(`--threads ${values.threads}: 1 to 64`);
+const number = (name: "runs" | "threads" | "limit-seconds" | "guard-ms", from: number, to: number): number => {
+  const value = Number(values[name]);
+  if (!(Number.isInteger(value) && value >= from && value <= to))
+    throw new Error(`--${name} ${values[name]}: ${from} to ${to}`);
+  return value;
+};
+const runs = number("runs", 2, 100);
+const threads = number("threads", 1, 64);
+const limitMs = 1000 * number("limit-seconds", 1, 3600);
+const guardMs = number("guard-ms", 0, 2000);
+const LOAD = 0.8;
 
-type Cost = { readonly ms: readonly number[]; readonly cpuMs: readonly number[]; readonly peakMib: number };
+const asked = (values.engines?.split(",") ?? ENGINES).map((name): EngineName => {
+  const known = ENGINES.find((e) => e === name);
+  if (!known) throw new Error(`--engines ${name}: allowed are ${ENGINES.join(", ")}`);
+  return known;
+});
+
+type Times = { readonly ms: readonly number[]; readonly cpuMs: readonly number[]; readonly peakMib: number };
+type Cost = Times & { readonly label: string };
 
 /** In a process of its own: loads the file and runs it. Prints a Cost as JSON. */
-async function measure(file: string, text: string): Promise<void> {
+async function measure(file: string, name: EngineName, text: string): Promise<void> {
   const inputs = testInputs(paperNet(text).graph());
-  const engine = await OnnxEngine.open(file, { threads });
+  const engine = await MAKERS[name].open(file, { threads });
   const ms: number[] = [];
   const cpuMs: number[] = [];
   for (let i = 0; i < runs; i++) {
@@ -50,52 +71,65 @@ async function measure(file: string, text: string): Promise<void> {
     cpuMs.push((used.user + used.system) / 1000);
   }
   await engine.close();
-  console.log(JSON.stringify({ ms, cpuMs, peakMib: process.resourceUsage().maxRSS / 1024 } satisfies Cost));
+  const peakMib = process.resourceUsage().maxRSS / 1024;
+  console.log(JSON.stringify({ label: engine.label, ms, cpuMs, peakMib } satisfies Cost));
+}
+
+/** The cost, or in words why there is none. */
+function inChild(file: string, name: EngineName, text: string): Cost | string {
+  const own = [...process.execArgv, fileURLToPath(import.meta.url), "--runs", `${runs}`, "--threads", `${threads}`];
+  const { stdout, stderr, error, status } = spawnSync(
+    process.execPath,
+    [...own, "--engines", name, "--measure", file, text],
+    { timeout: limitMs, killSignal: "SIGKILL", encoding: "utf8" },
+  );
+  if (error) return "code" in error && error.code === "ETIMEDOUT" ? `more than ${limitMs / 1000} s` : error.message;
+  if (status === 0) return JSON.parse(stdout.trim().split("\n").at(-1)!) as Cost;
+  const line = stderr.split("\n").find((l) => /Error/.test(l)) ?? `exit status ${status}`;
+  return line.trim().slice(0, 140);
 }
 
 const cells = (values: readonly (string | number)[], widths: readonly number[]): string =>
   values.map((v, i) => (typeof v === "number" ? v.toFixed(0) : v).padStart(widths[i]!)).join("");
-const WIDTHS = [10, 9, 9, 9, 10, 9, 9];
+const WIDTHS = [10, 9, 9, 9, 10, 9, 9, 10, 11];
+const NAME = 38;
 
-function line(what: string, cost: Cost, against: Cost | null): void {
+function line(what: string, cost: Times, against: Times | null, windowMs: number): void {
   const [ms, cpu] = [cost.ms.slice(1), cost.cpuMs.slice(1)];
-  const ratio = (of: (c: Cost) => readonly number[]): string =>
+  const ratio = (of: (c: Times) => readonly number[]): string =>
     against ? (Math.min(...of(cost).slice(1)) / Math.min(...of(against).slice(1))).toFixed(2) : "";
-  console.log(
-    `  ${what.padEnd(24)}${cells([Math.min(...ms), median(ms), Math.min(...cpu), cost.ms[0]!, cost.peakMib, ratio((c) => c.ms), ratio((c) => c.cpuMs)], WIDTHS)}`,
-  );
+  const hop = median(ms) / LOAD;
+  const live = hop <= windowMs / 2 ? [hop, hop + median(ms) + guardMs] : ["no", ""];
+  const ratios = [ratio((c) => c.ms), ratio((c) => c.cpuMs)];
+  const all = [Math.min(...ms), median(ms), Math.min(...cpu), cost.ms[0]!, cost.peakMib, ...ratios, ...live];
+  console.log(`  ${what.padEnd(NAME)}${cells(all, WIDTHS)}`);
 }
 
-if (values.measure) await measure(values.measure, positionals[0]!);
+if (values.measure) await measure(values.measure, asked[0]!, positionals[0]!);
 else {
   const reason = withoutTorch();
-  console.log(`${await OnnxEngine.version()}, ${threads} threads, ${machine()}`);
-  console.log(
-    `  ${"".padEnd(24)}${cells(["least ms", "median", "CPU ms", "first", "peak MiB", "ratio", "CPU"], WIDTHS)}   (ratio to PyTorch)`,
-  );
+  console.log(`${threads} threads, ${machine()}`);
+  const head = ["least ms", "median", "CPU ms", "first", "peak MiB", "ratio", "CPU", "hop ms", "latency"];
+  console.log(`  ${"".padEnd(NAME)}${cells(head, WIDTHS)}   (ratio to PyTorch)`);
   const folder = mkdtempSync(join(tmpdir(), "sightline-paper-"));
   try {
     for (const text of positionals.length > 0 ? positionals : ["full", "full:1/2:112", "full:1/4:112"]) {
       const net = paperNet(text);
-      const costs = (["folded", "unfolded"] as const).map((form) => {
-        const file = join(folder, "model.onnx");
-        writeFileSync(file, net.graph({ form }).write());
-        const own = [
-          ...process.execArgv,
-          fileURLToPath(import.meta.url),
-          "--runs",
-          `${runs}`,
-          "--threads",
-          `${threads}`,
-        ];
-        const out = execFileSync(process.execPath, [...own, "--measure", file, text], { timeout: 600_000 });
-        return { form, cost: JSON.parse(out.toString()) as Cost };
-      });
       const graph = net.graph();
+      const windowMs = (1000 * graph.sizes.frames) / FRAME_RATE;
       console.log(`${text}: ${(graph.parameters / 1e6).toFixed(1)} M values, ${(graph.macs / 1e9).toFixed(2)} GMAC`);
       const torch = reason ? null : references([{ ...net, sizes: graph.sizes }], { repeat: runs, threads })[0]!;
-      for (const { form, cost } of costs) line(`onnxruntime, ${form}`, cost, torch);
-      if (torch) line(`PyTorch ${torch.version}`, torch, null);
+      for (const form of ["folded", "unfolded"] as const) {
+        const file = join(folder, "model.onnx");
+        writeFileSync(file, net.graph({ form }).write());
+        for (const name of asked) {
+          const missing = await MAKERS[name].missing(values.engines !== undefined).catch((e: unknown) => e);
+          const cost = missing ? messageOf(missing).slice(0, 140) : inChild(file, name, text);
+          if (typeof cost === "string") console.log(`  ${`${name}, ${form}`.padEnd(NAME)}${cost}`);
+          else line(`${cost.label}, ${form}`, cost, torch, windowMs);
+        }
+      }
+      if (torch) line(`PyTorch ${torch.version}`, torch, null, windowMs);
       else console.log(`  PyTorch skipped: ${reason}`);
     }
   } finally {

@@ -23,6 +23,11 @@ test("in plain JavaScript: the paper's alignment network in all three forms", as
   for (const form of ["training", "folded", "unfolded"] as const) await equal(plainJs, paperNet(form, "shift", 8));
 });
 
+test("a network that is read from a file: a Buffer, whose numbers begin anywhere", async () => {
+  const net = paperNet("folded", "shift", 8);
+  await equal(plainJs, { ...net, bytes: Buffer.from(net.bytes) });
+});
+
 /** One small graph with the layers that the networks above do not have, some with channels last before them. */
 function oddments(): Net {
   const g = new GraphBuilder("oddments");

@@ -78,8 +78,8 @@ function constant(t: TensorProto, no: (why: string) => InferenceError): Constant
   if (![FLOAT, INT32, INT64].includes(t.dataType)) throw no(`tensor ${t.name} is of type ${t.dataType}`);
   if (t.rawData.length !== size * width)
     throw no(`tensor ${t.name} has ${t.rawData.length} bytes for shape ${shape.join(" x ")}`);
-  // A copy, so that numbers begin where their type wants it.
-  const { buffer } = t.rawData.slice();
+  // A copy, so that numbers begin where their type wants it; slice() of a Buffer, as files are read, makes none.
+  const { buffer } = new Uint8Array(t.rawData);
   if (t.dataType === FLOAT) return { shape, data: new Float32Array(buffer) };
   if (t.dataType === INT32) return { shape, data: new Int32Array(buffer) };
   // TensorFlow.js has no 64-bit numbers; ours are axes and sizes, of which the largest mean "up to the end".
