@@ -80,7 +80,7 @@ def main() -> None:
         return r[0][0] + r[1][0]
 
     print("6 s | 10 s: dB, above 0, kept (n 144)")
-    best = max(itertools.product((0.2, 0.3, 0.4), (0.985, 0.99, 0.996), (1.0,)), key=show)
+    best = max(itertools.product((0.3, 0.4, 0.5), (0.985, 0.99, 0.996), (1.0,)), key=show)
     put(*best)
     print("chosen:", best, "; picture held still, 10 s:", "/".join(f"{x:.2f}" for x in Trial(net, pack, 10.0, still=True).score()))
     save(a.out, net, {**meta, "calibrated": list(best)}, None, False)

@@ -193,6 +193,24 @@ test("after a cut the old face is gone at once, the new one has a new id, and a 
   assert.equal(follower.tracksAt(19), []);
 });
 
+test("a hand before the lens is no cut: the face stays the one that was followed", async () => {
+  const follower = make(new WhiteDetector());
+  const hand = (unit: number): Picture =>
+    drawn(
+      320,
+      240,
+      (x, y) => {
+        if (x >= 140 && x < 180 && y >= 100 && y < 140) return 250;
+        // Moves fast over the lower two fifths of the picture.
+        return y > 145 && unit % 3 === 0 ? 200 : 40 + ((x >> 4) % 4) * 20;
+      },
+      unit * UNIT,
+    );
+  await play(follower, 0, 20, hand);
+  assert.is(follower.counters.cuts, 0);
+  assert.equal(follower.tracksAt(19), [1]);
+});
+
 test("a flash is no cut", async () => {
   const follower = make(new WhiteDetector());
   await play(follower, 0, 20, (u) => scene(u * UNIT, 140, 250, u === 10 ? 60 : 0));
