@@ -34,7 +34,7 @@ export type StepOutcome = {
 };
 
 /** A face's voice counts as surely found from this confidence on. */
-const SURE = 0.5;
+const SURE = 0.3;
 /** For so long after it was last seen a voice is kept without a picture. */
 const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 
@@ -81,7 +81,10 @@ export class StepRunner {
     for (const answer of answers) {
       engineMs += answer.engineMs;
       if (seen.includes(answer.face)) this.#know(answer, step.atSample);
-      if (answer.gains !== null) gains.push({ id: answer.face.id, box: answer.face.box, gains: answer.gains });
+      if (answer.gains !== null) {
+        const { id, box, still } = answer.face;
+        gains.push({ id, box, still, gains: answer.gains });
+      }
       // A visible person without an answer must not be turned down by the answers for others.
       else if (this.attribution.counts(answer.face.box)) failure ??= answer.failure;
     }
@@ -95,7 +98,7 @@ export class StepRunner {
           })
         : null;
     const resets = asked.filter((a) => a.request.reset).length;
-    const shown = tracks.map((face) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
+    const shown = tracks.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
     if (decision !== null) separator.acceptDecision(decision);
     return {
       layout,

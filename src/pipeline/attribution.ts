@@ -16,8 +16,8 @@ export type AttributionPolicy = {
   readonly whenVisibleSilent: "reduce" | "keep";
 };
 
-/** What the model said about one face in one step. */
-export type FaceGains = { readonly id: number; readonly box: Box; readonly gains: GainGrid };
+/** What the model said about one face in one step. `still`: it has not moved its mouth for a while. */
+export type FaceGains = { readonly id: number; readonly box: Box; readonly gains: GainGrid; readonly still?: boolean };
 
 export type AttributionInput = {
   /** The cells of this step; every face's grid has the same. */
@@ -70,14 +70,16 @@ export class Attribution {
     const audible = total > AUDIBLE * layout.frames;
     const speaking = new Map<number, number>();
     let combined: Float32Array | null = null;
-    for (const { id, box, gains } of faces) {
+    // Beside a face that moves, one that does not is a photograph: it must not keep anybody's voice.
+    const someMove = faces.some((f) => f.still !== true && this.counts(f.box));
+    for (const { id, box, gains, still } of faces) {
       if (gains.data.length !== cells || gains.atSample !== layout.atSample) {
         throw new RangeError(
           `gains of face ${id} (at ${gains.atSample}) do not lie on the step's cells (at ${layout.atSample})`,
         );
       }
       speaking.set(id, audible ? share(gains.data, energies, total) : 0);
-      if (!this.counts(box)) continue;
+      if (!this.counts(box) || (still === true && someMove)) continue;
       if (combined === null) combined = gains.data.slice();
       else for (let i = 0; i < cells; i++) combined[i] = Math.max(combined[i]!, gains.data[i]!);
     }

@@ -31,7 +31,8 @@ function faces(side: number, ids: readonly number[], frozen = false): Faces {
   const units = (SECONDS * 48_000) / UNIT;
   const all = Uint8Array.from(noise("mouth", units * side * side), (v) => Math.floor(128 + v * 90));
   return {
-    facesAt: () => ids.map((id) => ({ id, score: 0.9, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 } })),
+    facesAt: () =>
+      ids.map((id) => ({ id, score: 0.9, still: false, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 } })),
     cropsFor: (_id, from, count) => ({
       crops: all.slice(from * side * side, (from + count) * side * side),
       hasPicture: true,

@@ -42,6 +42,17 @@ test("the region decides by the centre of the face; faces outside it are heard o
   assert.equal([outside.gains, outside.reason], [null, "SL_NO_FACE"]);
 });
 
+test("a photograph beside a person keeps nobody's voice; where all stand still they count as before", () => {
+  const photograph = { ...face(2, 1, right), still: true };
+  const decide = (faces: FaceGains[], region = null as null | typeof left) =>
+    new Attribution({ region }).decide({ layout, faces, frozen: false, energies: even });
+  assert.is(decide([face(1, 0.5), photograph]).gains!.data[0], 0.5);
+  assert.is(decide([photograph, { ...face(1, 0.5), still: true }]).gains!.data[0], 1);
+  assert.is(decide([photograph]).gains!.data[0], 1);
+  // One that moves outside of the region is no reason to leave out who is in it.
+  assert.is(decide([face(1, 0.5), photograph], { x: 0.5, y: 0, width: 0.5, height: 1 }).gains!.data[0], 1);
+});
+
 test("nobody visible or a frozen picture: the sound is left, or muted when set so", () => {
   const attribution = new Attribution();
   assert.equal(attribution.decide({ layout, faces: [], frozen: false, energies: even }).reason, "SL_NO_FACE");

@@ -5,6 +5,7 @@ import { checkPicture, rgbSquare } from "./i420.js";
 import { cropMouth, faceRect, mouthSquare, poseOf } from "./mouth-crop.js";
 import { mergeDetections, type Round, squaresOf, toPicture } from "./regions.js";
 import { FROZEN_AFTER_SAMPLES, SceneWatch } from "./scene.js";
+import { StillFaces } from "./still-face.js";
 import { FaceTracker, type Track, type TrackerOptions } from "./tracker.js";
 
 export type FollowerOptions = {
@@ -21,7 +22,13 @@ export type FollowerOptions = {
   readonly tracker?: Partial<TrackerOptions>;
 };
 
-export type FollowedFace = { readonly id: number; readonly box: Box; readonly score: number };
+export type FollowedFace = {
+  readonly id: number;
+  readonly box: Box;
+  readonly score: number;
+  /** Its mouth has not moved for two seconds: a photograph, if other faces move. */
+  readonly still: boolean;
+};
 
 export type Crops = {
   /** units * side * side grey values, oldest first; 110 where there is no picture. */
@@ -62,6 +69,9 @@ export class FaceFollower {
   /** The newest picture, and its mouth crops once they were needed. */
   #picture: Picture | null = null;
   #crops: readonly Crop[] | null = null;
+  /** Of those: the faces that stand still. */
+  readonly #stillFaces = new StillFaces();
+  #still: ReadonlySet<number> = new Set();
   #tracks: readonly Track[] = [];
   #stillSince = 0;
   /** Newest unit whose picture is certain. */
@@ -199,12 +209,15 @@ export class FaceFollower {
     const picture = this.#picture;
     const sample = unit * this.#o.unitSamples;
     if (picture === null || sample < picture.atSample) return null;
-    this.#crops ??= this.#tracks.map((t) => ({ id: t.id, grey: cropMouth(picture, t.pose, this.#o.side) }));
+    if (this.#crops === null) {
+      this.#crops = this.#tracks.map((t) => ({ id: t.id, grey: cropMouth(picture, t.pose, this.#o.side) }));
+      this.#still = this.#stillFaces.look(this.#crops, picture.atSample);
+    }
     return {
       unit,
       crops: this.#crops,
       frozen: sample - this.#stillSince >= FROZEN_AFTER_SAMPLES,
-      faces: this.#tracks.map((t) => faceOf(t, picture)),
+      faces: this.#tracks.map((t) => ({ ...faceOf(t, picture), still: this.#still.has(t.id) })),
     };
   }
 
@@ -280,7 +293,7 @@ function isNear(d: Detection): boolean {
   return [d.x, d.y, d.width, d.height, d.score, ...d.keypoints].every((v) => Math.abs(v) <= FAR);
 }
 
-function faceOf(track: Track, picture: Picture): FollowedFace {
+function faceOf(track: Track, picture: Picture): Omit<FollowedFace, "still"> {
   const rect = faceRect(track.pose);
   const left = Math.max(0, rect.x) / picture.width;
   const top = Math.max(0, rect.y) / picture.height;
