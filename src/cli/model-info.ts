@@ -26,12 +26,29 @@ function streamLines(card: ModelCard): string[] {
   ];
 }
 
+/** Largest first: it decides. */
+export function differenceText(difference: Readonly<Record<string, number>>): string {
+  const all = Object.entries(difference).sort((a, b) => b[1] - a[1]);
+  return all.map(([name, value]) => `${name} ${(100 * value).toFixed(2)} %`).join(", ");
+}
+
+function int8Lines({ int8 }: WindowCard["paper"]): string[] {
+  if (!int8) return [];
+  const { from, calibration, check } = int8;
+  return [
+    row("int8", `trunk in integers, of ${from}`),
+    row("calibrated", `${calibration.method} over ${calibration.windows} windows of ${calibration.clips} clips`),
+    row("difference", `${differenceText(check.difference)} (${check.windows} windows of ${check.clips} other clips)`),
+  ];
+}
+
 function windowLines(card: WindowCard): string[] {
   const { preset, width, form, side, window, constants, checkpoint } = card.paper;
   const { sampleRate, frameRate, stft, floorDb, rms } = constants;
   const spectrum = window.spectrum === 0 ? "" : `, ${window.spectrum} spectrum frames`;
   return [
     row("preset", `${preset}, width ${width}, ${form}`),
+    ...int8Lines(card.paper),
     row("weights", `${checkpoint.name}, step ${checkpoint.step ?? "unknown"}, index ${checkpoint.indexSha256}`),
     row("parameters", million(card.parameters)),
     row("work", `${(card.macPerWindow / 1e9).toFixed(2)} G multiply-adds a window`),

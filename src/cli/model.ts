@@ -5,6 +5,7 @@ import { filesOf, verifyModel } from "../model/cards.js";
 import { writeFolder } from "../model/folder.js";
 import { command, UsageError } from "./command.js";
 import { infoCommand, models } from "./model-info.js";
+import { quantizeCommand } from "./model-quantize.js";
 
 const importModel = command({
   meta: {
@@ -167,5 +168,5 @@ const graph = command({
 
 export const modelCommand = defineCommand({
   meta: { name: "model", description: "Shows, imports and builds models" },
-  subCommands: { info: infoCommand, import: importModel, build, graph },
+  subCommands: { info: infoCommand, import: importModel, build, quantize: quantizeCommand, graph },
 });

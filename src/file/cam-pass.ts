@@ -136,6 +136,11 @@ export function requireCam(model: PaperWindow): void {
     );
 }
 
+/** A whole frame as the network sees it: RGB (side, side, 3), 0..255, resized as the release does, not rounded. */
+export function wholeFrame(picture: DecodedPicture, side: number): Float32Array {
+  return resizePicture(rgbOf(picture), picture, { width: side, height: side }, 3);
+}
+
 function frameOf(picture: DecodedPicture, side: number, mask: Mask | null, detail: CamDetail): Frame {
   const { width, height } = picture;
   const rgb = rgbOf(picture);

@@ -169,7 +169,7 @@ async function runCam(
   };
 }
 
-const defaultThreads = (): number => Math.min(4, availableParallelism());
+export const defaultThreads = (): number => Math.min(4, availableParallelism());
 
 type Opened = { readonly job: Job | WindowJob; close(): Promise<void> };
 

@@ -60,8 +60,19 @@ export const windowCard = z.strictObject({
     preset: z.string(),
     /** Factor of every inner channel count; 1 as published. */
     width: z.number().positive().max(1),
-    /** How the network is written down; `unfolded` runs faster on onnxruntime's CPU engine. */
-    form: z.enum(["folded", "unfolded"]),
+    /** How the network is written down; `unfolded` runs faster on onnxruntime's CPU engine; `int8` also has its trunk in integers. */
+    form: z.enum(["folded", "unfolded", "int8"]),
+    /** Of form `int8`: how it was made of the float model, and how far its outputs are from that one's. */
+    int8: z
+      .strictObject({
+        /** SHA-256 of the float model's file. */
+        from: z.string(),
+        /** Windows that gave the ranges of the activations, and how they gave them. */
+        calibration: z.strictObject({ windows: whole, clips: whole, method: z.string() }),
+        /** Windows of other clips, and the root mean square of the difference over that of each output. */
+        check: z.strictObject({ windows: whole, clips: whole, difference: z.record(z.string(), z.number()) }),
+      })
+      .optional(),
     /** Side of the square pictures given to the network. */
     side: whole,
     /** Pictures, samples and frames of spectrum in a window; a network without u-net has no spectrum: 0. */

@@ -95,6 +95,8 @@ async function verifyFile(path: string, said: string | undefined): Promise<numbe
 export function contradiction(card: AnyCard): string | null {
   const wrong = card.kind === "stream" ? clockContradiction(card) : null;
   if (wrong !== null) return wrong;
+  if (card.kind === "window" && (card.paper.form === "int8") !== (card.paper.int8 !== undefined))
+    return `paper: form ${card.paper.form} ${card.paper.int8 ? "has" : "lacks"} the section int8`;
   for (const name of filesOf(card)) {
     if (basename(name) !== name || name === "." || name === "..")
       return `files: ${JSON.stringify(name)} is not a plain file name`;

@@ -10,12 +10,13 @@ import {
 import { type LateTensor, modelPieces } from "./pieces.js";
 
 /** Element types used here, named as in onnxruntime. */
-export type ElementType = "float32" | "int64" | "uint8" | "bool" | "int32";
+export type ElementType = "float32" | "int64" | "uint8" | "int8" | "bool" | "int32";
 
 const dataType: Record<ElementType, DataType> = {
   float32: DataType.FLOAT,
   int64: DataType.INT64,
   uint8: DataType.UINT8,
+  int8: DataType.INT8,
   bool: DataType.BOOL,
   int32: DataType.INT32,
 };
@@ -36,7 +37,7 @@ export type Attribute =
   | { readonly floats: readonly number[] };
 export const float = (value: number): Attribute => ({ float: value });
 
-export type Data = Float32Array | BigInt64Array | Uint8Array | Int32Array;
+export type Data = Float32Array | BigInt64Array | Uint8Array | Int8Array | Int32Array;
 
 /** Values of a tensor, or who makes them when the file is written: a graph that is only looked at then costs no memory. */
 export type Floats = Float32Array | (() => Float32Array);
@@ -133,6 +134,12 @@ export class GraphBuilder {
   /** A constant that is made when the file is written. */
   lateConstant(name: string, shape: readonly number[], make: () => Float32Array): Value {
     return this.later(name, shape, make);
+  }
+
+  /** A trained tensor that is kept in integers; counted as parameters, made when the file is written. */
+  integers(name: string, type: "int8" | "int32", shape: readonly number[], make: () => Int8Array | Int32Array): Value {
+    this.weights += sizeOf(shape) as number;
+    return this.later(name, shape, make, type);
   }
 
   /** Nodes that `make` adds are called SCOPE/..., for whoever looks at the file or at an engine's profile. */
@@ -256,7 +263,9 @@ export class GraphBuilder {
           ? "int64"
           : data instanceof Int32Array
             ? "int32"
-            : "uint8";
+            : data instanceof Int8Array
+              ? "int8"
+              : "uint8";
     const raw = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer);
     this.initialisers.push({
       head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType[type] },
@@ -267,17 +276,22 @@ export class GraphBuilder {
   }
 
   /** As `initialiser`; what `make` gives is not copied. */
-  private later(name: string, shape: readonly number[], make: () => Float32Array): Value {
+  private later(
+    name: string,
+    shape: readonly number[],
+    make: () => Float32Array | Int8Array | Int32Array,
+    type: "float32" | "int8" | "int32" = "float32",
+  ): Value {
     this.initialisers.push({
-      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType.float32 },
-      bytes: 4 * (sizeOf(shape) as number),
+      head: { name: this.claim(name), dims: shape.map((d) => BigInt(d)), dataType: dataType[type] },
+      bytes: (type === "int8" ? 1 : 4) * (sizeOf(shape) as number),
       make: () => {
         const data = make();
         checkSize(name, shape, data);
         return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
       },
     });
-    return { name, type: "float32", shape };
+    return { name, type, shape };
   }
 
   private shared(key: string, make: () => Value): Value {

@@ -31,7 +31,7 @@ export function gelu(g: GraphBuilder, x: Value): Value {
   return mul(g, mul(g, x, e), 0.5);
 }
 
-const onnxType: Record<ElementType, number> = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 };
+const onnxType: Record<ElementType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 };
 export function cast(g: GraphBuilder, x: Value, type: ElementType): Value {
   return g.node("Cast", [x], x.shape, { attributes: { to: onnxType[type] }, type });
 }
@@ -101,6 +101,11 @@ export type ConvOptions = {
 
 /** x (batch, in, ...), w (out, in / group, ...), b (out) or null. One, two or three spatial axes. */
 export function conv(g: GraphBuilder, x: Value, w: Value, b: Value | null, options: ConvOptions = {}): Value {
+  const { shape, macs, attributes } = convolved(x, w, options);
+  return g.node("Conv", b ? [x, w, b] : [x, w], shape, { attributes, macs });
+}
+
+function convolved(x: Value, w: Value, options: ConvOptions) {
   const axes = w.shape.length - 2;
   const kernel = w.shape.slice(2) as number[];
   const strides = options.strides ?? kernel.map(() => 1);
@@ -111,10 +116,33 @@ export function conv(g: GraphBuilder, x: Value, w: Value, b: Value | null, optio
   const spatial = kernel.map((k, i) => convDim(x.shape[2 + i]!, k, strides[i]!, pads[i]! + pads[axes + i]!));
   const shape = [x.shape[0]!, w.shape[0]!, ...spatial];
   const macs = mulDims(sizeOf(shape), sizeOf(w.shape.slice(1)));
-  return g.node("Conv", b ? [x, w, b] : [x, w], shape, {
-    attributes: { strides, pads, group, kernel_shape: kernel },
-    macs,
-  });
+  return { shape, macs, attributes: { strides, pads, group, kernel_shape: kernel } };
+}
+
+/** How integers stand for numbers: scale * (integer - zero). Scale is float32, zero of the integers' type. */
+export type Quantum = { readonly scale: Value; readonly zero: Value };
+
+/** To the nearest byte, what lies outside to 0 or 255. */
+export function quantize(g: GraphBuilder, x: Value, to: Quantum): Value {
+  return g.node("QuantizeLinear", [x, to.scale, to.zero], x.shape, { type: "uint8" });
+}
+
+export function dequantize(g: GraphBuilder, x: Value, from: Quantum): Value {
+  return g.node("DequantizeLinear", [x, from.scale, from.zero], x.shape, { type: "float32" });
+}
+
+/** As `conv`, of bytes x with int8 weights (one scale for each output channel), b int32 in steps of both scales; gives bytes. */
+export function qlinearConv(
+  g: GraphBuilder,
+  x: { readonly of: Value; readonly as: Quantum },
+  w: { readonly of: Value; readonly as: Quantum },
+  b: Value,
+  to: Quantum,
+  options: ConvOptions = {},
+): Value {
+  const { shape, macs, attributes } = convolved(x.of, w.of, options);
+  const inputs = [x.of, x.as.scale, x.as.zero, w.of, w.as.scale, w.as.zero, to.scale, to.zero, b];
+  return g.node("QLinearConv", inputs, shape, { attributes, macs });
 }
 
 /** x (batch, in, ...), w (in, out, ...), b (out); one group. */
@@ -197,17 +225,20 @@ export function maxPool(
   });
 }
 
-/** `amounts`: begins of all axes, then ends; `value` is what a constant pad holds. */
+/** `amounts`: begins of all axes, then ends; `value` is what a constant pad holds: a number, or a scalar of x's type. */
 export function pad(
   g: GraphBuilder,
   x: Value,
   amounts: readonly number[],
   mode: "constant" | "reflect" = "constant",
-  value = 0,
+  value: number | Value = 0,
 ): Value {
   const rank = x.shape.length;
   const shape = x.shape.map((d, i): Dim => addDims(d, amounts[i]! + amounts[rank + i]!));
-  const inputs = value === 0 ? [x, g.ints(...amounts)] : [x, g.ints(...amounts), g.scalar(value)];
+  const inputs =
+    value === 0
+      ? [x, g.ints(...amounts)]
+      : [x, g.ints(...amounts), typeof value === "number" ? g.scalar(value) : value];
   return g.node("Pad", inputs, shape, { attributes: { mode } });
 }
 
@@ -250,6 +281,12 @@ export function gather(g: GraphBuilder, x: Value, indices: Value, axis: number):
 /** Maximum over one axis, which goes. */
 export function reduceMax(g: GraphBuilder, x: Value, axis: number): Value {
   return g.node("ReduceMax", [x], x.shape.toSpliced(axis, 1), { attributes: { axes: [axis], keepdims: 0 } });
+}
+
+/** Least and largest value of all, each a scalar. */
+export function extremes(g: GraphBuilder, x: Value): { least: Value; most: Value } {
+  const attributes = { axes: x.shape.map((_, i) => i), keepdims: 0 };
+  return { least: g.node("ReduceMin", [x], [], { attributes }), most: g.node("ReduceMax", [x], [], { attributes }) };
 }
 
 export function reduceMean(g: GraphBuilder, x: Value, axes: readonly number[], keep = true): Value {

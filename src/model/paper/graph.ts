@@ -1,6 +1,8 @@
 import { type Dim, dim } from "../onnx/dims.js";
 import { type ElementType, GraphBuilder, type Value } from "../onnx/graph-builder.js";
+import * as op from "../onnx/ops.js";
 import { actions, activation, alignment } from "./heads.js";
+import type { Ranges } from "./int8.js";
 import { type Form, type Level, PaperLayers } from "./layers.js";
 import { type PresetName, presets } from "./presets.js";
 import { type WindowSizes, windowSizes } from "./sizes.js";
@@ -25,6 +27,12 @@ export type PaperOptions = {
   readonly scales?: boolean;
   /** Also tell so many classes of action apart (a preset with a trunk). Default 0. */
   readonly classes?: number;
+  /** Needed by form `int8`: what `probes` showed (calibrate.ts). */
+  readonly ranges?: Ranges;
+  /** Unfolded: also give the least and the largest value at each place that form `int8` asks about, as KEY/least and KEY/most. Default false. */
+  readonly probes?: boolean;
+  /** Tensors of the unfolded form by their name in its file, in place of the source's variables (forms `unfolded` and `int8`). */
+  readonly tensors?: (name: string) => Float32Array;
 };
 
 /** -1 in a shape is the free batch of the training form. */
@@ -61,7 +69,7 @@ const info = (v: Value): TensorInfo => ({
  * in: video (B, F, side, side, 3) 0..255; samples (B, N, 2) float32, the stereo mixture at 21 kHz; db and phase (B, S, 1025) float32,
  * the mixture's spectrum (spectrum.ts), S a multiple of 128.
  * out: fg_db, fg_phase, bg_db, bg_phase (B, S, 1025); logit (B, 1); cam (B, T, h, w); and if asked for classes (B, classes), scale0,
- * scale1, scale2 (B, C, T, h, w), in the unfolded form (T, C, h, w).
+ * scale1, scale2 (B, C, T, h, w), in the forms unfolded and int8 (T, C, h, w).
  *
  * B is 1, in the training form any number. Throws RangeError for sizes that the network does not take.
  */
@@ -70,7 +78,12 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
   const form = options.form ?? "folded";
   const sizes = windowSizes(preset, options);
   const g = new GraphBuilder(`paper_${name}`);
-  const l = new PaperLayers(g, paperRows(preset, options.width ?? 1, options.classes), source, form);
+  const probes: [string, Value][] = [];
+  const l = new PaperLayers(g, paperRows(preset, options.width ?? 1, options.classes), source, form, {
+    ...(options.ranges && { ranges: options.ranges }),
+    ...(options.tensors && { tensors: options.tensors }),
+    ...(options.probes && { probe: (key: string, value: Value) => probes.push([key, value]) }),
+  });
   const batch: Dim = form === "training" ? dim(1) : 1;
   const inputs: Value[] = [];
   const outputs: Value[] = [];
@@ -103,6 +116,11 @@ export function paperGraph(name: PresetName, source: VariableSource, options: Pa
     output("cam", activation(l, scales[2]));
     if (options.classes) output("classes", actions(l, scales[2], options.classes));
     if (options.scales) for (const [i, scale] of scales.entries()) output(`scale${i}`, scale);
+  }
+  for (const [key, value] of probes) {
+    const { least, most } = op.extremes(g, value);
+    output(`${key}/least`, least);
+    output(`${key}/most`, most);
   }
   return {
     sizes,

@@ -19,5 +19,5 @@ export function actions(l: PaperLayers, last: Value, classes: number): Value {
 /** Class activation map: the alignment head on every cell, (batch, time, height, width). Its mean is the logit. */
 export function activation(l: PaperLayers, last: Value): Value {
   const map = l.conv("joint/logits", last, "joint/logits of every cell");
-  return l.form === "unfolded" ? op.transpose(l.g, map, [1, 0, 2, 3]) : op.squeeze(l.g, map, 1);
+  return l.unfolded ? op.transpose(l.g, map, [1, 0, 2, 3]) : op.squeeze(l.g, map, 1);
 }

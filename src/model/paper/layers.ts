@@ -1,16 +1,29 @@
+import { InferenceError } from "../inference.js";
 import type { GraphBuilder, Value } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
+import { IntegerLayers, inIntegers, type Ranges } from "./int8.js";
 import { type Affine, toOnnx, VariableReader } from "./layout.js";
 import { samePads, samePadsOf, transposedCrop } from "./same.js";
+import { PIXEL } from "./scaling.js";
 import { type ConvRow, type NormRow, type Row, weightShape } from "./table.js";
 import { unfoldedConv } from "./unfold.js";
 import type { VariableSource } from "./variables.js";
 
 /**
- * How the network is written down; all three compute the same. `training`: convolutions and norms apart, every variable under its
+ * How the network is written down; the first three compute the same. `training`: convolutions and norms apart, every variable under its
  * TensorFlow name. `folded`: norms folded into the convolutions. `unfolded`: folded, and the picture's 3-D convolutions as 2-D ones.
+ * `int8`: unfolded, and those in integers, nearly the same.
  */
-export type Form = "training" | "folded" | "unfolded";
+export type Form = "training" | "folded" | "unfolded" | "int8";
+
+export type LayerOptions = {
+  /** Of form `int8`: from a calibration. */
+  readonly ranges?: Ranges;
+  /** Tensors of the unfolded form by their name in the file: then the source is not asked. */
+  readonly tensors?: (name: string) => Float32Array;
+  /** Told what a calibration wants to know, by its key in `Ranges`. */
+  readonly probe?: (key: string, value: Value) => void;
+};
 
 /** A row of the tables as it came out: size of the output in TensorFlow's order (without batch), pads per axis, multiply-adds. */
 export type Level = {
@@ -33,13 +46,18 @@ export class PaperLayers {
   private readonly norms = new Map<string, NormRow>();
   private readonly reader: VariableReader;
   private readonly shared = new Map<string, Value>();
+  /** Of form `int8`. */
+  private readonly integers: IntegerLayers | null;
 
   constructor(
     readonly g: GraphBuilder,
     rows: readonly Row[],
     source: VariableSource,
     readonly form: Form,
+    private readonly options: LayerOptions = {},
   ) {
+    if (form === "int8" && !options.ranges) throw new RangeError("form int8 needs the ranges of a calibration");
+    this.integers = form === "int8" ? new IntegerLayers(g, options.ranges!) : null;
     for (const row of rows) {
       if (row.kind === "conv") this.convs.set(row.scope, row);
       else this.norms.set(row.scope, row);
@@ -47,10 +65,15 @@ export class PaperLayers {
     this.reader = new VariableReader(source);
   }
 
-  /** Axes of time (and height, width) of a value: in the unfolded form a picture is (time, channels, height, width). */
+  /** Whether a picture is (time, channels, height, width), without batch. */
+  get unfolded(): boolean {
+    return this.form === "unfolded" || this.form === "int8";
+  }
+
+  /** Axes of time (and height, width) of a value. */
   axesOf(axes: Axes): readonly number[] {
     if (axes === 2) return [2, 3];
-    return this.form === "unfolded" ? [0, 2, 3] : [2, 3, 4];
+    return this.unfolded ? [0, 2, 3] : [2, 3, 4];
   }
 
   sizesOf(x: Value, axes: Axes): number[] {
@@ -61,9 +84,26 @@ export class PaperLayers {
     return op.unary(this.g, "Relu", x);
   }
 
+  /** Pixels 0..255 as the first convolution takes them. */
+  pixels(x: Value): Value {
+    if (this.integers) return this.integers.pixels(x);
+    const floats = x.type === "uint8" ? op.cast(this.g, x, "float32") : x;
+    return op.add(this.g, op.mul(this.g, floats, PIXEL.scale), PIXEL.shift);
+  }
+
+  /** y holds values of x, moved or chosen. */
+  alike(y: Value, x: Value): Value {
+    return this.integers?.alike(y, x) ?? y;
+  }
+
   /** Convolution SCOPE with its norm, or its bias. */
   conv(scope: string, x: Value, label = scope): Value {
     return this.apply(this.row(scope), x, label);
+  }
+
+  /** relu of a convolution; in integers it costs nothing. */
+  convRelu(scope: string, x: Value): Value {
+    return this.apply(this.row(scope), x, scope, { relu: true });
   }
 
   /** relu(norm(second(x) + shortcut)): the second half of a residual block. */
@@ -75,12 +115,13 @@ export class PaperLayers {
       const short = "as" in shortcut ? shortcut.as : this.conv(shortcut.through, shortcut.of);
       return g.scoped(norm, () => this.relu(this.normalised(row, op.add(g, y, short))));
     }
-    const y = this.apply(this.row(second), x, second, { norm: row, shift: true });
+    const y = this.apply(this.row(second), x, second, { after: { norm: row, shift: true } });
     const short =
       "as" in shortcut
-        ? g.scoped(norm, () => op.mul(g, shortcut.as, this.scaleOf(row, shortcut.as)))
-        : this.apply(this.row(shortcut.through), shortcut.of, shortcut.through, { norm: row, shift: false });
-    return g.scoped(norm, () => this.relu(op.add(g, y, short)));
+        ? g.scoped(norm, () => op.mul(g, this.real(shortcut.as), this.scaleOf(row, shortcut.as)))
+        : this.apply(this.row(shortcut.through), shortcut.of, shortcut.through, { after: { norm: row, shift: false } });
+    // The sum stays float in every form: what a residual network hands on from block to block is not rounded.
+    return g.scoped(norm, () => this.relu(op.add(g, this.real(y), this.real(short))));
   }
 
   /**
@@ -88,7 +129,7 @@ export class PaperLayers {
    * itself, of which a stride takes every second (fourth) value.
    */
   block(scope: string, x: Value): Value {
-    const y = this.relu(this.conv(`${scope}_1`, x));
+    const y = this.convRelu(`${scope}_1`, x);
     const through = `${scope}_short`;
     const shortcut = this.convs.has(through)
       ? { through, of: x }
@@ -117,37 +158,74 @@ export class PaperLayers {
       step: stride[i]!,
       count: Math.ceil((x.shape[axis] as number) / stride[i]!),
     }));
-    return op.strided(
+    const y = op.strided(
       this.g,
       x,
       cuts.filter((c) => c.step > 1),
     );
+    return this.alike(y, x);
   }
 
-  private apply(row: ConvRow, x: Value, label: string, after?: { norm: NormRow; shift: boolean }): Value {
+  private real(x: Value): Value {
+    return this.integers?.real(x) ?? x;
+  }
+
+  private apply(
+    row: ConvRow,
+    x: Value,
+    label: string,
+    { after, relu = false }: { after?: { norm: NormRow; shift: boolean }; relu?: boolean } = {},
+  ): Value {
+    const probe = inIntegers(row) ? this.options.probe : undefined;
+    probe?.(`${row.scope}/in`, x);
+    const integers = inIntegers(row) ? this.integers : null;
+    const y = this.noted(row, x, label, () => {
+      if (integers) return this.inIntegers(integers, row, x, relu, after);
+      return this.plain(row, x, after);
+    });
+    const z = relu && !integers ? this.relu(y) : y;
+    probe?.(`${row.scope}/out`, z);
+    return z;
+  }
+
+  private inIntegers(
+    integers: IntegerLayers,
+    row: ConvRow,
+    x: Value,
+    relu: boolean,
+    after?: { norm: NormRow; shift: boolean },
+  ): Value {
+    const behind = (): Affine => this.reader.behind(row, after);
+    return integers.conv(row, x, relu, {
+      weights: () => this.reader.weights(row),
+      scale: () => behind().scale,
+      biases: this.values(`${row.scope}/biases`, [row.to], () => Float32Array.from(behind().shift)),
+      values: ({ name, shape, make }) => this.values(name, shape, make)(),
+    });
+  }
+
+  private plain(row: ConvRow, x: Value, after?: { norm: NormRow; shift: boolean }): Value {
+    if (this.form === "training") {
+      const bias = row.norm ? null : this.vector(`${row.scope}/biases`, row.to);
+      const z = this.convolved(row, x, this.weights(row, null), bias);
+      return row.norm ? this.normalised(row.norm, z) : z;
+    }
+    const behind = (): Affine => this.reader.behind(row, after);
+    const bias = this.weight(`${row.scope}/biases`, [row.to], () => Float32Array.from(behind().shift));
+    if (!this.unfolded || row.kernel.length !== 3) return this.convolved(row, x, this.weights(row, behind), bias);
+    return unfoldedConv(this.g, row, x, bias, {
+      weights: () => this.reader.weights(row),
+      scale: () => behind().scale,
+      weight: (...tensor) => this.weight(...tensor),
+    });
+  }
+
+  private noted(row: ConvRow, x: Value, label: string, make: () => Value): Value {
     const g = this.g;
     const axes = row.kernel.length as Axes;
     const sizes = this.sizesOf(x, axes);
     const before = g.macs;
-    const y = g.scoped(row.scope, () => {
-      if (this.form === "training") {
-        const bias = row.norm ? null : this.vector(`${row.scope}/biases`, row.to);
-        const z = this.convolved(row, x, this.weights(row, null), bias);
-        return row.norm ? this.normalised(row.norm, z) : z;
-      }
-      const behind = (): Affine => this.reader.behind(row, after);
-      const bias = this.weight(`${row.scope}/biases`, [row.to], () => Float32Array.from(behind().shift));
-      if (this.form === "unfolded" && axes === 3) {
-        const scale = (): Float64Array => behind().scale;
-        return unfoldedConv(g, row, x, {
-          weights: () => this.reader.weights(row),
-          scale,
-          bias,
-          weight: (...tensor) => this.weight(...tensor),
-        });
-      }
-      return this.convolved(row, x, this.weights(row, behind), bias);
-    });
+    const y = g.scoped(row.scope, make);
     const pads = sizes.map((size, i): [number, number] => {
       const p = row.transposed
         ? samePads(row.stride[i]!, row.kernel[i]!, row.stride[i]!)
@@ -199,8 +277,23 @@ export class PaperLayers {
 
   /** A trained tensor, once: the alignment head is used twice with the same weights. */
   private weight(name: string, shape: readonly number[], make: () => Float32Array): Value {
-    const value = this.shared.get(name) ?? this.g.weight(name, shape, make);
+    const value = this.shared.get(name) ?? this.g.weight(name, shape, this.values(name, shape, make));
     this.shared.set(name, value);
     return value;
+  }
+
+  /** Who makes a tensor's numbers: the source's variables, or a file that has them. */
+  private values(name: string, shape: readonly number[], make: () => Float32Array): () => Float32Array {
+    const { tensors } = this.options;
+    if (!tensors) return make;
+    return () => {
+      const values = tensors(name);
+      if (values.length !== shape.reduce((p, d) => p * d, 1))
+        throw new InferenceError(
+          "SL_MODEL_INVALID",
+          `tensor ${name}: ${values.length} values for shape ${shape.join(" x ")}`,
+        );
+      return values;
+    };
   }
 }

@@ -4,7 +4,7 @@ import { poolPositions } from "./fractional-pool.js";
 import type { PaperLayers } from "./layers.js";
 import type { Preset } from "./presets.js";
 import { samePads } from "./same.js";
-import { COMPRESSION, PIXEL } from "./scaling.js";
+import { COMPRESSION } from "./scaling.js";
 
 /** Outputs of `im/conv2_2` (before fusion), `im/conv3_2` and `im/conv5_2`, all after relu: what the u-net is told. */
 export type Scales = readonly [Value, Value, Value];
@@ -27,25 +27,23 @@ function picture(l: PaperLayers, preset: Preset, video: Value): Value {
   const g = l.g;
   const frames = video.shape[1] as number;
   const seen = chosen(l, preset, video);
-  const unfolded = l.form === "unfolded";
+  const unfolded = l.unfolded;
   const planes = unfolded
     ? op.transpose(g, op.squeeze(g, seen, 0), [0, 3, 1, 2])
     : op.transpose(g, seen, [0, 4, 1, 2, 3]);
-  const floats = planes.type === "uint8" ? op.cast(g, planes, "float32") : planes;
-  const scaled = op.add(g, op.mul(g, floats, PIXEL.scale), PIXEL.shift);
+  const scaled = l.pixels(planes);
   if (preset.frames !== "middle") return scaled;
-  return op.expand(g, scaled, unfolded ? [frames, 1, 1, 1] : [1, 1, frames, 1, 1]);
+  return l.alike(op.expand(g, scaled, unfolded ? [frames, 1, 1, 1] : [1, 1, frames, 1, 1]), scaled);
 }
 
 /** Max pool 1 x 3 x 3, stride 1 x 2 x 2, SAME. */
 function picturePool(l: PaperLayers, x: Value): Value {
   const [, height, width] = l.sizesOf(x, 3) as [number, number, number];
   const [h, w] = [samePads(height, 3, 2), samePads(width, 3, 2)];
-  const y =
-    l.form === "unfolded"
-      ? op.maxPool(l.g, x, [3, 3], [2, 2], [h.before, w.before, h.after, w.after])
-      : op.maxPool(l.g, x, [1, 3, 3], [1, 2, 2], [0, h.before, w.before, 0, h.after, w.after]);
-  return l.note("im/pool", y, 3, [
+  const y = l.unfolded
+    ? op.maxPool(l.g, x, [3, 3], [2, 2], [h.before, w.before, h.after, w.after])
+    : op.maxPool(l.g, x, [1, 3, 3], [1, 2, 2], [0, h.before, w.before, 0, h.after, w.after]);
+  return l.note("im/pool", l.alike(y, x), 3, [
     [0, 0],
     [h.before, h.after],
     [w.before, w.after],
@@ -74,17 +72,17 @@ function fractionalPool(l: PaperLayers, x: Value, steps: number): Value {
 
 /** Sound stem: samples (batch, N, 2) -> (batch, 128, steps, 1). */
 function soundStem(l: PaperLayers, preset: Preset, samples: Value, steps: number): Value {
-  const first = l.relu(l.conv("sf/conv1_1", compressed(l, preset, samples)));
+  const first = l.convRelu("sf/conv1_1", compressed(l, preset, samples));
   let x = l.note("sf/pool1", op.maxPool(l.g, first, [4, 1], [4, 1]), 2);
   for (const scope of ["sf/conv2_1", "sf/conv3_1", "sf/conv4_1"]) x = l.block(scope, x);
-  return l.relu(l.conv("sf/conv5_1", fractionalPool(l, x, steps)));
+  return l.convRelu("sf/conv5_1", fractionalPool(l, x, steps));
 }
 
 /** Sound (batch, 128, T, 1) at every place of a picture (time, height, width of `like`), or zeros where none is used. */
 function everywhere(l: PaperLayers, sound: Value, like: Value): Value {
   const g = l.g;
   const [, height, width] = l.sizesOf(like, 3) as [number, number, number];
-  return l.form === "unfolded"
+  return l.unfolded
     ? op.expand(g, op.transpose(g, sound, [2, 1, 0, 3]), [1, 1, height, width])
     : op.expand(g, op.unsqueeze(g, sound, 4), [1, 1, 1, height, width]);
 }
@@ -97,7 +95,7 @@ function fusion(l: PaperLayers, seen: Value, heard: Value): Value {
   const both = l.note("im/merge", op.concat(g, [seen, heard], 1), 3);
   const half = seen.shape[1] as number;
   const shortcut = op.concat(g, [op.slice(g, both, 1, 0, half), op.slice(g, both, 1, -half)], 1);
-  return l.join("im/merge_block_bn", "im/merge2", l.relu(l.conv("im/merge1", both)), { as: shortcut });
+  return l.join("im/merge_block_bn", "im/merge2", l.convRelu("im/merge1", both), { as: shortcut });
 }
 
 /**
@@ -106,7 +104,7 @@ function fusion(l: PaperLayers, seen: Value, heard: Value): Value {
  */
 export function trunk(l: PaperLayers, preset: Preset, video: Value, samples: Value | null): Scales {
   const seen = picture(l, preset, video);
-  const stem = picturePool(l, l.relu(l.conv("im/conv1", seen)));
+  const stem = picturePool(l, l.convRelu("im/conv1", seen));
   const scale0 = l.block("im/conv2_2", l.block("im/conv2_1", stem));
   const [steps] = l.sizesOf(scale0, 3) as [number];
   const heard = samples ? everywhere(l, soundStem(l, preset, samples, steps), scale0) : silence(l, scale0);

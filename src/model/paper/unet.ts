@@ -22,10 +22,9 @@ function stacked(l: PaperLayers, mixture: Part): Value {
 /** A scale of the trunk at the times of `like`, the same at every frequency: mean over the picture, legacy resize in time. */
 function told(l: PaperLayers, scale: Value, like: Value): Value {
   const g = l.g;
-  const mean =
-    l.form === "unfolded"
-      ? op.unsqueeze(g, op.transpose(g, op.reduceMean(g, scale, [2, 3], false), [1, 0]), 0)
-      : op.reduceMean(g, scale, [3, 4], false);
+  const mean = l.unfolded
+    ? op.unsqueeze(g, op.transpose(g, op.reduceMean(g, scale, [2, 3], false), [1, 0]), 0)
+    : op.reduceMean(g, scale, [3, 4], false);
   const [from, to] = [mean.shape[2] as number, like.shape[2] as number];
   const matrix = (): Value => g.constant(legacyMatrix(from, to), [from, to]);
   const shape = [mean.shape[0]!, mean.shape[1]!, to];

@@ -1,26 +1,23 @@
 import type { WindowCard } from "../card.js";
 import type { LoadedWindow } from "../cards.js";
-import { type TensorMap, tensor } from "../engines/engine.js";
+import type { TensorMap } from "../engines/engine.js";
 import type { GuardedEngine } from "../engines/guarded.js";
 import type { EngineReport } from "../engines/names.js";
 import { openEngine, type SelectOptions } from "../engines/select.js";
 import { windowTrial } from "../engines/trial-inputs.js";
 import { InferenceError } from "../inference.js";
 import { allFinite } from "../numbers.js";
-import { levelled } from "./scaling.js";
 import { FRAME_RATE, SAMPLE_RATE } from "./sizes.js";
-import { BINS, FFT_SIZE, FLOOR_DB, type Spectrum, STEP, spectrum, WINDOW } from "./spectrum.js";
+import { BINS, FFT_SIZE, FLOOR_DB, type Spectrum, STEP, WINDOW } from "./spectrum.js";
+import {
+  type ActivationInput,
+  activationTensors,
+  type Mixture,
+  type WindowInput,
+  windowTensors,
+} from "./window-tensors.js";
 
-/** Which sound the u-net separates: the mean of both channels, as in training, or the left one alone, as the release does. */
-export type Mixture = "mean" | "left";
-
-export type WindowInput = {
-  /** One RGB square (side, side, 3) for each frame of the card; null for a model that sees none. */
-  readonly pictures: readonly Uint8Array[] | null;
-  /** Samples at 21 kHz, as many as the card says; mono sound is given twice. */
-  readonly left: Float32Array;
-  readonly right: Float32Array;
-};
+export type { Mixture, WindowInput } from "./window-tensors.js";
 
 /** Class activation map: |value| is evidence for or against the sound coming from there; row-major (frames, height, width). */
 export type ActivationMap = {
@@ -98,24 +95,8 @@ export class PaperWindow {
    * A network without u-net alone, as the release runs it beside the separator: pictures of whole frames, values 0..255, sound at its own
    * level, clipped to -1..1 (spec section 5, "CAM"). Throws as `run`.
    */
-  async activation(input: {
-    readonly pictures: readonly (Uint8Array | Float32Array)[];
-    readonly left: Float32Array;
-    readonly right: Float32Array;
-  }): Promise<Activation> {
-    const { paper } = this.card;
-    const clipped = (x: Float32Array): Float32Array => x.map((v) => Math.max(-1, Math.min(1, v)));
-    this.checkSound(input);
-    const given: Record<string, () => Float32Array | Uint8Array> = {
-      video: () => this.video(input.pictures),
-      samples: () => stereo(clipped(input.left), clipped(input.right)),
-    };
-    const tensors: TensorMap = {};
-    for (const { name, shape } of paper.inputs) {
-      const make = given[name];
-      if (!make || !this.sees) throw new RangeError(`${this.card.name} (preset ${paper.preset}) also takes ${name}`);
-      tensors[name] = tensor(make(), shape);
-    }
+  async activation(input: ActivationInput): Promise<Activation> {
+    const tensors = activationTensors(this.card, input);
     const begin = performance.now();
     const y = await this.engine.run(tensors);
     const engineMs = performance.now() - begin;
@@ -124,21 +105,8 @@ export class PaperWindow {
 
   /** Runs follow each other. Throws RangeError for a wrong size, SL_INFERENCE_FAILED. */
   async run(input: WindowInput, mixture: Mixture = "mean"): Promise<WindowResult> {
-    const { paper } = this.card;
-    const steps = paper.window.spectrum;
-    const { left, right } = input;
-    this.checkSound(input);
-    const mono = mixture === "left" ? left : left.map((v, i) => (v + right[i]!) / 2);
-    const heard = levelled(mono, paper.constants.rms);
-    const { db, phase } = spectrum(heard.samples, steps);
-    const given: Record<string, () => Float32Array | Uint8Array> = {
-      video: () => this.video(input.pictures),
-      samples: () => stereo(levelled(left, paper.constants.rms).samples, levelled(right, paper.constants.rms).samples),
-      db: () => db,
-      phase: () => phase,
-    };
-    const tensors: TensorMap = {};
-    for (const { name, shape } of paper.inputs) tensors[name] = tensor(given[name]!(), shape);
+    const { tensors, gain } = windowTensors(this.card, input, mixture);
+    const steps = this.card.paper.window.spectrum;
     const begin = performance.now();
     const y = await this.engine.run(tensors);
     const engineMs = performance.now() - begin;
@@ -150,7 +118,7 @@ export class PaperWindow {
     const sees = this.sees;
     return {
       voices: this.separates ? { on: voice("fg"), off: voice("bg") } : null,
-      gain: heard.gain,
+      gain,
       logit: sees ? this.values(y, "logit")[0]! : null,
       cam: sees ? this.map(y) : null,
       engineMs,
@@ -159,24 +127,6 @@ export class PaperWindow {
 
   close(): Promise<void> {
     return this.engine.close();
-  }
-
-  private checkSound({ left, right }: Pick<WindowInput, "left" | "right">): void {
-    const { preset, window } = this.card.paper;
-    if (left.length !== window.samples || right.length !== window.samples)
-      throw new RangeError(`a window of ${preset} has ${window.samples} samples, not ${left.length}, ${right.length}`);
-  }
-
-  private video(pictures: readonly (Uint8Array | Float32Array)[] | null): Uint8Array | Float32Array {
-    const { side, window, inputs } = this.card.paper;
-    const size = 3 * side * side;
-    if (pictures?.length !== window.frames || pictures.some((p) => p.length !== size))
-      throw new RangeError(`a window needs ${window.frames} pictures of ${size} values, not ${pictures?.length ?? 0}`);
-    const bytes = inputs.find((p) => p.name === "video")?.type === "uint8";
-    const all = bytes ? new Uint8Array(window.frames * size) : new Float32Array(window.frames * size);
-    for (const [i, picture] of pictures.entries())
-      all.set(bytes && picture instanceof Float32Array ? picture.map(Math.round) : picture, i * size);
-    return all;
   }
 
   private values(y: TensorMap, name: string): Float32Array {
@@ -195,13 +145,4 @@ export class PaperWindow {
     const [, frames, height, width] = this.card.paper.outputs.find((p) => p.name === "cam")?.shape ?? [];
     return { frames: frames!, height: height!, width: width!, data: this.values(y, "cam") };
   }
-}
-
-function stereo(left: Float32Array, right: Float32Array): Float32Array {
-  const both = new Float32Array(2 * left.length);
-  for (let n = 0; n < left.length; n++) {
-    both[2 * n] = left[n]!;
-    both[2 * n + 1] = right[n]!;
-  }
-  return both;
 }

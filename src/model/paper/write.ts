@@ -17,7 +17,8 @@ const MODEL = "model.onnx";
 export type PaperOrigin = {
   readonly preset: PresetName;
   readonly width: number;
-  readonly form: "folded" | "unfolded";
+  readonly form: WindowCard["paper"]["form"];
+  readonly int8?: WindowCard["paper"]["int8"];
   /** Trained by gradient. */
   readonly parameters: number;
   /** Multiply-adds of one window. */
@@ -57,6 +58,7 @@ function cardOf(graph: PaperGraph, origin: PaperOrigin, out: string, sha256: str
       preset: origin.preset,
       width: origin.width,
       form: origin.form,
+      ...(origin.int8 && { int8: origin.int8 }),
       side: image,
       window: { frames, samples, spectrum },
       constants: {

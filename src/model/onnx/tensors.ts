@@ -1,0 +1,23 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { InferenceError } from "../inference.js";
+import { ModelProtoSchema, TensorProto_DataType } from "./onnx_pb.js";
+
+/** The float32 tensors of an ONNX file by name; each is copied when it is asked for. Both throw SL_MODEL_INVALID. */
+export function floatTensors(bytes: Uint8Array, what: string): (name: string) => Float32Array {
+  const no = (why: string): InferenceError => new InferenceError("SL_MODEL_INVALID", `${what}: ${why}`);
+  let model: ReturnType<typeof fromBinary<typeof ModelProtoSchema>>;
+  try {
+    model = fromBinary(ModelProtoSchema, bytes);
+  } catch (e) {
+    throw no(`not an ONNX file: ${e instanceof Error ? e.message : String(e)}`);
+  }
+  const known = new Map((model.graph?.initializer ?? []).map((t) => [t.name, t]));
+  return (name) => {
+    const t = known.get(name);
+    if (!t) throw no(`holds no tensor ${name}; it was not written by this program`);
+    if (t.dataType !== TensorProto_DataType.FLOAT || t.rawData.length % 4 !== 0)
+      throw no(`tensor ${name} is of type ${t.dataType}, expected float32`);
+    // A copy, so that numbers begin where their type wants it.
+    return new Float32Array(new Uint8Array(t.rawData).buffer);
+  };
+}
