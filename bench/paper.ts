@@ -4,13 +4,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { differenceText } from "../src/cli/model-info.js";
 import { MAKERS } from "../src/model/engines/catalogue.js";
 import { ENGINES, type EngineName, messageOf } from "../src/model/engines/engine.js";
+import { OnnxEngine, type TensorMap } from "../src/model/engines/onnxruntime.js";
+import { CalibrationRanges, Differences } from "../src/model/paper/calibrate.js";
+import type { PaperGraph } from "../src/model/paper/graph.js";
+import type { Ranges } from "../src/model/paper/int8.js";
+import { presets } from "../src/model/paper/presets.js";
 import { FRAME_RATE } from "../src/model/paper/sizes.js";
 import { references, withoutTorch } from "../test/model/paper/reference.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine, median } from "./support/numbers.js";
-import { paperNet } from "./support/paper-net.js";
+import { type PaperNet, paperNet } from "./support/paper-net.js";
 
 /**
  * Cost of one window of the paper's networks (random weights) on every engine of this machine, each in a process of its own, and of the
@@ -18,6 +24,8 @@ import { paperNet } from "./support/paper-net.js";
  *
  *     npx tsx bench/paper.ts [--runs 5] [--threads 2] [--engines cpu,tensorflow,wasm] [--limit-seconds 300] [--guard-ms 250]
  *                            [PRESET:1/WIDTH:IMAGE[:FRAMES] ...]     default: the paper's size, 1/2, 1/4; all engines that are there
+ *
+ * Form int8 (networks with a trunk) is calibrated on the bench's own window; engines without integer convolutions are left out there.
  *
  * Milliseconds are the least and the median of the runs after the first; CPU time is the fairer column where other programs run
  * beside. Peak memory is that of the whole process, Node or Python included. An engine that fails or takes longer than the limit
@@ -55,6 +63,33 @@ const asked = (values.engines?.split(",") ?? ENGINES).map((name): EngineName => 
 
 type Times = { readonly ms: readonly number[]; readonly cpuMs: readonly number[]; readonly peakMib: number };
 type Cost = Times & { readonly label: string };
+
+/** Engines that have integer convolutions; others would only say that they have none. */
+const INTEGER: readonly EngineName[] = ["cpu", "wasm"];
+
+type Calibrated = { readonly ranges: Ranges; readonly difference: string };
+
+/** Ranges of the bench's own window, and how far int8 is from float on it: random weights say what rounding does, not what it costs in quality. */
+async function calibrate(net: PaperNet): Promise<Calibrated> {
+  const run = async (graph: PaperGraph): Promise<TensorMap> => {
+    const engine = await OnnxEngine.open(graph.write(), { threads });
+    const outputs = await engine.run(testInputs(graph));
+    await engine.close();
+    return outputs;
+  };
+  const found = new CalibrationRanges();
+  const want = await run(net.graph({ form: "unfolded", probes: true }));
+  found.take("the bench's window", want);
+  const graph = net.graph({ form: "int8", ranges: found.found });
+  const differences = new Differences();
+  const outputs = graph.outputs.map((o) => o.name);
+  differences.take(
+    "the bench's window",
+    Object.fromEntries(outputs.map((name) => [name, want[name]!])),
+    await run(graph),
+  );
+  return { ranges: found.found, difference: differenceText(differences.relative()) };
+}
 
 /** In a process of its own: loads the file and runs it. Prints a Cost as JSON. */
 async function measure(file: string, name: EngineName, text: string): Promise<void> {
@@ -119,16 +154,19 @@ else {
       const windowMs = (1000 * graph.sizes.frames) / FRAME_RATE;
       console.log(`${text}: ${(graph.parameters / 1e6).toFixed(1)} M values, ${(graph.macs / 1e9).toFixed(2)} GMAC`);
       const torch = reason ? null : references([{ ...net, sizes: graph.sizes }], { repeat: runs, threads })[0]!;
-      for (const form of ["folded", "unfolded"] as const) {
+      const calibrated = presets[net.preset].parts.trunk ? await calibrate(net) : null;
+      for (const form of calibrated ? (["folded", "unfolded", "int8"] as const) : (["folded", "unfolded"] as const)) {
         const file = join(folder, "model.onnx");
-        writeFileSync(file, net.graph({ form }).write());
-        for (const name of asked) {
+        writeFileSync(file, net.graph({ form, ...(form === "int8" && { ranges: calibrated!.ranges }) }).write());
+        for (const name of form === "int8" ? asked.filter((e) => INTEGER.includes(e)) : asked) {
           const missing = await MAKERS[name].missing(values.engines !== undefined).catch((e: unknown) => e);
           const cost = missing ? messageOf(missing).slice(0, 140) : inChild(file, name, text);
           if (typeof cost === "string") console.log(`  ${`${name}, ${form}`.padEnd(NAME)}${cost}`);
           else line(`${cost.label}, ${form}`, cost, torch, windowMs);
         }
       }
+      if (calibrated)
+        console.log(`  int8 differs from unfolded by ${calibrated.difference} (root mean square, random weights)`);
       if (torch) line(`PyTorch ${torch.version}`, torch, null, windowMs);
       else console.log(`  PyTorch skipped: ${reason}`);
     }

@@ -10,7 +10,7 @@ export type PaperNet = {
   readonly width: number;
   readonly source: VariableSource;
   /** Its graph in a form; weights are drawn when it is written. */
-  readonly graph: (options?: Pick<PaperOptions, "form">) => PaperGraph;
+  readonly graph: (options?: Pick<PaperOptions, "form" | "ranges" | "probes">) => PaperGraph;
 };
 
 export function paperNet(text: string): PaperNet {

@@ -33,7 +33,7 @@ export async function clipsOf(folder: string): Promise<string[]> {
 
 /**
  * Windows of the clips of a folder, as file mode would give them to the model: evenly chosen clips, the same number of windows of each,
- * from its beginning, without overlap. Clips that give none (no pictures, too short, no media) are left out.
+ * from its beginning, side by side; the last of a clip ends with it. Clips that give none (no pictures, too short, no media) are left out.
  */
 export async function* calibrationWindows(
   card: WindowCard,

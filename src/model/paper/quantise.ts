@@ -6,8 +6,8 @@ import { type LoadedWindow, sha256 } from "../cards.js";
 import { OnnxEngine, type TensorMap } from "../engines/onnxruntime.js";
 import { InferenceError } from "../inference.js";
 import { floatTensors } from "../onnx/tensors.js";
+import { CalibrationRanges, Differences } from "./calibrate.js";
 import { type PaperGraph, type PaperOptions, paperGraph } from "./graph.js";
-import type { Range } from "./int8.js";
 import { type PresetName, presets } from "./presets.js";
 import { writePaperModel } from "./write.js";
 
@@ -68,62 +68,6 @@ function graphOf(card: WindowCard, tensors: (name: string) => Float32Array, opti
   });
 }
 
-/** Ranges of all places that form `int8` asks about, and what the check needs. */
-class Ranges {
-  readonly found: Record<string, Range> = {};
-  windows = 0;
-  readonly clips = new Set<string>();
-
-  take(clip: string, y: TensorMap): void {
-    this.windows += 1;
-    this.clips.add(clip);
-    for (const [name, { data }] of Object.entries(y)) {
-      const [, key, what] = /^(.*)\/(least|most)$/.exec(name) ?? [];
-      if (key === undefined) continue;
-      const [least, most] = this.found[key] ?? [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-      const value = Number(data[0]);
-      if (!Number.isFinite(value)) throw no(`${clip}: ${name} is not finite: the model gives no numbers for this clip`);
-      this.found[key] = what === "least" ? [Math.min(least, value), most] : [least, Math.max(most, value)];
-    }
-  }
-}
-
-/** Sums of squares of differences and of values, by output. */
-class Differences {
-  windows = 0;
-  readonly clips = new Set<string>();
-  floatMs = 0;
-  int8Ms = 0;
-  readonly #sums = new Map<string, { of: number; difference: number; count: number }>();
-
-  take(clip: string, want: TensorMap, got: TensorMap): void {
-    this.windows += 1;
-    this.clips.add(clip);
-    for (const [name, { data }] of Object.entries(want)) {
-      const [a, b] = [data as Float32Array, got[name]!.data as Float32Array];
-      const sum = this.#sums.get(name) ?? { of: 0, difference: 0, count: 0 };
-      for (let i = 0; i < a.length; i++) {
-        sum.of += a[i]! ** 2;
-        sum.difference += (b[i]! - a[i]!) ** 2;
-      }
-      sum.count += a.length;
-      this.#sums.set(name, sum);
-    }
-  }
-
-  /** Root mean square of the difference over that of the output; the logit is a mean of the map's cells, which may cancel: over theirs. */
-  relative(): Record<string, number> {
-    const mean = (x: number, count: number): number => Math.sqrt(x / count);
-    return Object.fromEntries(
-      [...this.#sums].map(([name, { of, difference, count }]) => {
-        const cells = name === "logit" ? this.#sums.get("cam") : undefined;
-        const level = cells ? mean(cells.of, cells.count) : mean(of, count);
-        return [name, mean(difference, count) / Math.max(level, Number.MIN_VALUE)];
-      }),
-    );
-  }
-}
-
 /**
  * Makes a model folder of an unfolded one whose trunk computes in integers. Three quarters of the clips give the ranges of the
  * activations; both models run over the others, and the difference goes into the card. `windows` is called twice and gives the same each
@@ -158,7 +102,7 @@ export async function quantiseModel(
   }
   const engines: OnnxEngine[] = [];
   try {
-    const ranges = new Ranges();
+    const ranges = new CalibrationRanges();
     const probing = await open(graphOf(card, tensors, { form: "unfolded", probes: true }));
     engines.push(probing);
     for await (const { clip, tensors: x } of chosen(false)) ranges.take(clip, await probing.run(x));

@@ -26,6 +26,8 @@ export type Graph = {
 
 /** ONNX's numbers for element types. */
 const FLOAT = 1;
+const UINT8 = 2;
+const INT8 = 3;
 const INT32 = 6;
 const INT64 = 7;
 const INT32_MAX = 2 ** 31 - 1;
@@ -74,13 +76,16 @@ export function readGraph(bytes: Uint8Array, what: string): Graph {
 function constant(t: TensorProto, no: (why: string) => InferenceError): Constant {
   const shape = t.dims.map(Number);
   const size = shape.reduce((a, b) => a * b, 1);
-  const width = t.dataType === INT64 ? 8 : 4;
-  if (![FLOAT, INT32, INT64].includes(t.dataType)) throw no(`tensor ${t.name} is of type ${t.dataType}`);
+  const width = t.dataType === INT64 ? 8 : t.dataType === INT8 || t.dataType === UINT8 ? 1 : 4;
+  if (![FLOAT, UINT8, INT8, INT32, INT64].includes(t.dataType)) throw no(`tensor ${t.name} is of type ${t.dataType}`);
   if (t.rawData.length !== size * width)
     throw no(`tensor ${t.name} has ${t.rawData.length} bytes for shape ${shape.join(" x ")}`);
   // A copy, so that numbers begin where their type wants it; slice() of a Buffer, as files are read, makes none.
   const { buffer } = new Uint8Array(t.rawData);
   if (t.dataType === FLOAT) return { shape, data: new Float32Array(buffer) };
+  // Of int8 models, whose operators the executor refuses by name.
+  if (t.dataType === UINT8) return { shape, data: Int32Array.from(new Uint8Array(buffer)) };
+  if (t.dataType === INT8) return { shape, data: Int32Array.from(new Int8Array(buffer)) };
   if (t.dataType === INT32) return { shape, data: new Int32Array(buffer) };
   // TensorFlow.js has no 64-bit numbers; ours are axes and sizes, of which the largest mean "up to the end".
   const data = Int32Array.from(new BigInt64Array(buffer), (v) => Math.max(-INT32_MAX, Math.min(INT32_MAX, Number(v))));
