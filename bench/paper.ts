@@ -5,14 +5,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { differenceText } from "../src/cli/model-info.js";
+import { calibrationWindows } from "../src/file/calibration.js";
+import { loadWindow } from "../src/model/cards.js";
 import { MAKERS } from "../src/model/engines/catalogue.js";
 import { ENGINES, type EngineName, messageOf } from "../src/model/engines/engine.js";
 import { OnnxEngine, type TensorMap } from "../src/model/engines/onnxruntime.js";
 import { CalibrationRanges, Differences } from "../src/model/paper/calibrate.js";
 import type { PaperGraph } from "../src/model/paper/graph.js";
-import type { Ranges } from "../src/model/paper/int8.js";
 import { presets } from "../src/model/paper/presets.js";
+import { quantiseModel } from "../src/model/paper/quantise.js";
 import { FRAME_RATE } from "../src/model/paper/sizes.js";
+import { writePaperModel } from "../src/model/paper/write.js";
 import { references, withoutTorch } from "../test/model/paper/reference.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine, median } from "./support/numbers.js";
@@ -23,9 +26,10 @@ import { type PaperNet, paperNet } from "./support/paper-net.js";
  * same network in PyTorch on the CPU right after it.
  *
  *     npx tsx bench/paper.ts [--runs 5] [--threads 2] [--engines cpu,tensorflow,wasm] [--limit-seconds 300] [--guard-ms 250]
+ *                            [--clips FOLDER [--windows 24]]
  *                            [PRESET:1/WIDTH:IMAGE[:FRAMES] ...]     default: the paper's size, 1/2, 1/4; all engines that are there
  *
- * Form int8 (networks with a trunk) is calibrated on the bench's own window; engines without integer convolutions are left out there.
+ * Form int8 (networks with a trunk) is calibrated on the bench's own window, or on clips of a folder and checked on others; engines without integer convolutions are left out there.
  *
  * Milliseconds are the least and the median of the runs after the first; CPU time is the fairer column where other programs run
  * beside. Peak memory is that of the whole process, Node or Python included. An engine that fails or takes longer than the limit
@@ -39,11 +43,17 @@ const { values, positionals } = parseArgs({
     engines: { type: "string" },
     "limit-seconds": { type: "string", default: "300" },
     "guard-ms": { type: "string", default: "250" },
+    clips: { type: "string" },
+    windows: { type: "string", default: "24" },
     measure: { type: "string" },
   },
   allowPositionals: true,
 });
-const number = (name: "runs" | "threads" | "limit-seconds" | "guard-ms", from: number, to: number): number => {
+const number = (
+  name: "runs" | "threads" | "limit-seconds" | "guard-ms" | "windows",
+  from: number,
+  to: number,
+): number => {
   const value = Number(values[name]);
   if (!(Number.isInteger(value) && value >= from && value <= to))
     throw new Error(`--${name} ${values[name]}: ${from} to ${to}`);
@@ -53,6 +63,7 @@ const runs = number("runs", 2, 100);
 const threads = number("threads", 1, 64);
 const limitMs = 1000 * number("limit-seconds", 1, 3600);
 const guardMs = number("guard-ms", 0, 2000);
+const clipWindows = number("windows", 2, 4096);
 const LOAD = 0.8;
 
 const asked = (values.engines?.split(",") ?? ENGINES).map((name): EngineName => {
@@ -67,10 +78,11 @@ type Cost = Times & { readonly label: string };
 /** Engines that have integer convolutions; others would only say that they have none. */
 const INTEGER: readonly EngineName[] = ["cpu", "wasm"];
 
-type Calibrated = { readonly ranges: Ranges; readonly difference: string };
+type Calibrated = { readonly file: string; readonly difference: string };
 
-/** Ranges of the bench's own window, and how far int8 is from float on it: random weights say what rounding does, not what it costs in quality. */
-async function calibrate(net: PaperNet): Promise<Calibrated> {
+/** The int8 file and how far it is from float: random weights say what rounding does, not what it costs in quality. */
+async function calibrate(net: PaperNet, folder: string): Promise<Calibrated> {
+  if (values.clips) return calibrateOnClips(net, folder, values.clips);
   const run = async (graph: PaperGraph): Promise<TensorMap> => {
     const engine = await OnnxEngine.open(graph.write(), { threads });
     const outputs = await engine.run(testInputs(graph));
@@ -88,7 +100,30 @@ async function calibrate(net: PaperNet): Promise<Calibrated> {
     Object.fromEntries(outputs.map((name) => [name, want[name]!])),
     await run(graph),
   );
-  return { ranges: found.found, difference: differenceText(differences.relative()) };
+  const file = join(folder, "int8.onnx");
+  writeFileSync(file, graph.write());
+  return { file, difference: `${differenceText(differences.relative())} on the window that calibrated it` };
+}
+
+/** As `sightline model quantize` does it. */
+async function calibrateOnClips(net: PaperNet, folder: string, clips: string): Promise<Calibrated> {
+  const graph = net.graph({ form: "unfolded" });
+  const [float, out] = [join(folder, "float"), join(folder, "int8")];
+  await writePaperModel(float, graph, {
+    preset: net.preset,
+    width: net.width,
+    form: "unfolded",
+    parameters: graph.parameters,
+    macs: graph.macs,
+    checkpoint: { name: "random", step: null, indexSha256: "" },
+  });
+  const model = await loadWindow(float);
+  const windows = (): ReturnType<typeof calibrationWindows> =>
+    calibrationWindows(model.card, { folder: clips, windows: clipWindows });
+  const { card } = await quantiseModel(model, windows, out, { threads, limit: Number.POSITIVE_INFINITY });
+  const { calibration, check } = card.paper.int8!;
+  const how = `${check.windows} windows of ${check.clips} clips, ${calibration.windows} of ${calibration.clips} others calibrated it`;
+  return { file: join(out, card.files.step), difference: `${differenceText(check.difference)} on ${how}` };
 }
 
 /** In a process of its own: loads the file and runs it. Prints a Cost as JSON. */
@@ -154,10 +189,10 @@ else {
       const windowMs = (1000 * graph.sizes.frames) / FRAME_RATE;
       console.log(`${text}: ${(graph.parameters / 1e6).toFixed(1)} M values, ${(graph.macs / 1e9).toFixed(2)} GMAC`);
       const torch = reason ? null : references([{ ...net, sizes: graph.sizes }], { repeat: runs, threads })[0]!;
-      const calibrated = presets[net.preset].parts.trunk ? await calibrate(net) : null;
+      const calibrated = presets[net.preset].parts.trunk ? await calibrate(net, folder) : null;
       for (const form of calibrated ? (["folded", "unfolded", "int8"] as const) : (["folded", "unfolded"] as const)) {
-        const file = join(folder, "model.onnx");
-        writeFileSync(file, net.graph({ form, ...(form === "int8" && { ranges: calibrated!.ranges }) }).write());
+        const file = form === "int8" ? calibrated!.file : join(folder, "model.onnx");
+        if (form !== "int8") writeFileSync(file, net.graph({ form }).write());
         for (const name of form === "int8" ? asked.filter((e) => INTEGER.includes(e)) : asked) {
           const missing = await MAKERS[name].missing(values.engines !== undefined).catch((e: unknown) => e);
           const cost = missing ? messageOf(missing).slice(0, 140) : inChild(file, name, text);
