@@ -11,7 +11,7 @@ import { ResourceSampler } from "./support/resources.js";
 import { clipFolder } from "./support/session.js";
 import { beepsMs, decodeSounds } from "./support/sound.js";
 import { stepsRow, Taker } from "./support/taker.js";
-import { webRtcTalk } from "./support/webrtc-clip.js";
+import { preSkipMs, webRtcTalk } from "./support/webrtc-clip.js";
 
 /**
  * An H.264 + Opus WHIP publisher (werift, fed by ffmpeg) on a bad line, a channel of the whole product, and viewers:
