@@ -199,7 +199,7 @@ test("a voice that was surely found is kept while nobody is to be seen, and whil
 test("a voice that was not surely found, or whose state was lost, is not kept: the sound stays as it is", async ({
   model,
 }) => {
-  let sure = 0.3;
+  let sure = 0.29;
   const runner = watching(model, () => sure);
   await runner.next();
   runner.see([]);
