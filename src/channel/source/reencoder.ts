@@ -5,6 +5,7 @@ import { GstError, type GstFault } from "../../transport/gst/pipeline.js";
 import { Unwrapper32 } from "../../transport/webrtc/sequence.js";
 import { keyFrameSize } from "../../transport/webrtc/vp8-depacketizer.js";
 import { CodecStage } from "../codec-stage.js";
+import { pictureSize } from "../format-info.js";
 import type { VideoUnit, Vp8Unit } from "../units.js";
 
 export type ReencoderEvents = {
@@ -18,6 +19,8 @@ const BACKLOG_BYTES = 8 * 1024 * 1024;
 /** Frames on their way at most: more are with a pipeline that hangs. */
 const MAX_ON_THE_WAY = 256;
 const ASK_EVERY_MS = 500;
+/** Pictures that wait for the encoder's configuration at most. */
+const MAX_HELD = 16;
 /** Times are those of the frames; but x264 keeps one picture back when it is not told a rate. */
 const NOMINAL_RATE = "framerate=(fraction)30/1";
 
@@ -37,7 +40,9 @@ export class PictureReencoder {
   #unwrap = new Unwrapper32();
   #lastMs = Number.NEGATIVE_INFINITY;
   #config: Buffer | null = null;
-  #size = "";
+  #size: { readonly width: number; readonly height: number } | null = null;
+  /** Pictures of this run that came before its configuration. */
+  #held: GdpPacket[] = [];
   #waitForKey = true;
   #askedMs = Number.NEGATIVE_INFINITY;
 
@@ -56,13 +61,13 @@ export class PictureReencoder {
       this.#drop();
       return;
     }
-    if (size !== null) this.#size = `, width=(int)${size.width}, height=(int)${size.height}`;
+    this.#size = size ?? this.#size;
     this.#originMs ??= atMs;
     this.#lastMs = atMs;
     // Who asked for a key frame wants one at the other end, too.
     if (unit.key && !this.#waitForKey) stage.forceKeyFrame();
     this.#waitForKey = !stage.push(
-      `video/x-vp8, ${NOMINAL_RATE}${this.#size}`,
+      `video/x-vp8, ${NOMINAL_RATE}${this.#size === null ? "" : `, width=(int)${this.#size.width}, height=(int)${this.#size.height}`}`,
       gdpBuffer(unit.data, { ptsMs: atMs - this.#originMs, delta: !unit.key }),
     );
     if (this.#waitForKey) this.#drop();
@@ -89,6 +94,8 @@ export class PictureReencoder {
     this.#originMs = null;
     this.#segmentMs = 0;
     this.#onTheWay = [];
+    this.#held = [];
+    this.#config = null;
     this.#lastMs = Number.NEGATIVE_INFINITY;
     this.#waitForKey = true;
   }
@@ -106,9 +113,16 @@ export class PictureReencoder {
     this.#segmentMs = segmentStartMs(packet) ?? this.#segmentMs;
     if (packet.kind === "caps") {
       const config = capsBuffer(parseCaps(packet.caps), "codec_data");
-      if (config !== null && this.#config?.equals(config) !== true) this.#config = config;
+      // Once a run that began anew gave its first picture the configuration of the one before (why is not known): only one that fits is taken.
+      if (config !== null && this.#fits(config) && this.#config?.equals(config) !== true) this.#config = config;
+      if (this.#config !== null) for (const held of this.#held.splice(0)) this.#receive(held);
     }
-    if (packet.kind !== "buffer" || packet.ptsMs === null || this.#originMs === null || this.#config === null) return;
+    if (packet.kind !== "buffer" || packet.ptsMs === null || this.#originMs === null) return;
+    if (this.#config === null) {
+      if (this.#held.length < MAX_HELD) this.#held.push(packet);
+      else this.#drop();
+      return;
+    }
     const atMs = Math.round(packet.ptsMs - this.#segmentMs) + this.#originMs;
     let pushedMs = performance.now();
     while (this.#onTheWay.length > 0 && this.#onTheWay[0]!.atMs <= atMs) pushedMs = this.#onTheWay.shift()!.pushedMs;
@@ -124,6 +138,14 @@ export class PictureReencoder {
       config: this.#config,
       reencoded: { from: "VP8", tookMs: performance.now() - pushedMs },
     });
+  }
+
+  /** Whether a configuration is of the size that goes in (4:2:0 makes odd sizes even). */
+  #fits(config: Buffer): boolean {
+    const size = pictureSize(config);
+    const wanted = this.#size;
+    if (size === null || wanted === null) return false;
+    return Math.abs(size.width - wanted.width) < 2 && Math.abs(size.height - wanted.height) < 2;
   }
 
   /** Made when the first VP8 frame comes: most channels never need it. Null: no encoder is installed (told as a fault). */
