@@ -3,24 +3,6 @@ import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { DEMO_CLIP } from "./clip.js";
 
-/** Milliseconds that decoders must leave out at the beginning of the clip's sound (RFC 7845, 4.2): the encoder's look-ahead. */
-export function preSkipMs(path: string): number {
-  const args = [
-    "-v",
-    "error",
-    "-select_streams",
-    "a:0",
-    "-show_entries",
-    "stream=initial_padding",
-    "-of",
-    "csv=p=0",
-    path,
-  ];
-  const samples = Number(execFileSync("ffprobe", args, { encoding: "utf8", timeout: 20_000 }));
-  if (!(samples >= 0)) throw new Error(`${path}: ffprobe does not know the sound's padding`);
-  return samples / 48;
-}
-
 /**
  * The demonstration's talking head as WebRTC carries it (H.264 without B-frames, a key frame a second, Opus), any number of seconds: a
  * white patch in the upper left corner for two pictures and a beep of 1 kHz for 50 ms (the speech is silent around it) at every whole
