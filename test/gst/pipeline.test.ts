@@ -72,6 +72,41 @@ test("packets that this project writes are understood by gdpdepay, times and cap
   ]);
 });
 
+test("played again at once, a pipeline gives the new run whole: its caps are not taken by a reader of the run before", async () => {
+  let first: GdpPacket[] = [];
+  let done: () => void = () => {};
+  const pipeline = new GstPipeline(
+    "appsrc name=a format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay ! gdppay crc-header=false ! appsink name=s sync=false async=false",
+  );
+  pipeline.sink("s", (packet) => {
+    first.push(packet);
+    if (packet.kind === "buffer") done();
+  });
+  const source = pipeline.source("a", 1_000_000);
+  for (let run = 0; run < 300; run++) {
+    pipeline.stop();
+    first = [];
+    const end = new Promise<void>((resolve) => {
+      done = resolve;
+    });
+    pipeline.play();
+    const caps = `application/x-test, n=(int)${run}`;
+    for (const packet of [
+      gdpStreamStart("x"),
+      gdpCaps(caps),
+      gdpSegment(),
+      gdpBuffer(Buffer.from("one"), { ptsMs: run }),
+    ])
+      assert.ok(source.push(packet), `run ${run}: what is pushed after play() is taken`);
+    await within(5000, end);
+    const last = first[first.length - 1]!;
+    assert.ok(last.kind === "buffer" && last.ptsMs === run, `run ${run} gives its own packet`);
+    const told = first.flatMap((p) => (p.kind === "caps" ? [p.caps] : []));
+    assert.equal(told.slice(-1), [caps], `run ${run}: its caps come before its first packet`);
+  }
+  pipeline.close();
+});
+
 test("a failing element gives one fault a run, and none of the run before", async () => {
   const faults: GstFault[] = [];
   let wake: () => void = () => {};

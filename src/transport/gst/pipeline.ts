@@ -31,6 +31,8 @@ type Sink = {
   readonly onPacket: (packet: GdpPacket) => void;
   readonly onEnd: () => void;
   readonly mayPull: (() => boolean) | undefined;
+  /** A pull is out; it holds a thread of libuv until it gives something. */
+  pulling: boolean;
 };
 
 /**
@@ -56,6 +58,9 @@ export class GstPipeline {
   #sinksEnded = 0;
   /** Key frames that were asked for: requests are numbered. */
   #keyFrames = 0;
+  /** play() was called, but pulls of the run before are still out. They would take the new run's first packets (its caps) with them. */
+  #waits = false;
+  #endsAtOnce = false;
 
   /** @throws GstError SL_GST_LAUNCH with GStreamer's own sentence. */
   constructor(launch: string, events: GstEvents = {}) {
@@ -75,7 +80,9 @@ export class GstPipeline {
   source(name: string, maxBytes: number): GstSource {
     const known = this.#sources.get(name);
     if (known !== undefined) return known;
-    const made = new GstSource(this.#child(name), maxBytes, () => this.#state === "playing");
+    const made = new GstSource(this.#child(name), maxBytes, () =>
+      this.#state !== "playing" ? "stopped" : this.#waits ? "starting" : "playing",
+    );
     this.#sources.set(name, made);
     return made;
   }
@@ -88,24 +95,34 @@ export class GstPipeline {
     onEnd: () => void = () => {},
     mayPull?: () => boolean,
   ): void {
-    this.#sinks.set(name, { element: this.#child(name), onPacket, onEnd, mayPull });
+    this.#sinks.set(name, { element: this.#child(name), onPacket, onEnd, mayPull, pulling: false });
   }
 
+  /** What is pushed from now on is taken. After stop(), the native pipeline follows as soon as the last reader of the run before is back. */
   play(): void {
     if (this.#state === "closed") throw new GstError("SL_GST_CLOSED", "play() on a closed pipeline");
     if (this.#state === "playing") return;
     this.#state = "playing";
     this.#run += 1;
-    const run = this.#run;
-    this.#busIsFresh = run === 1;
+    this.#busIsFresh = this.#run === 1;
     this.#faulted = false;
     this.#busEnded = false;
     this.#sinksEnded = 0;
+    this.#waits = true;
+    this.#endsAtOnce = false;
+    this.#startWhenFree();
+  }
+
+  #startWhenFree(): void {
+    if (!this.#waits || [...this.#sinks.values()].some((sink) => sink.pulling)) return;
+    this.#waits = false;
     this.#native.play();
     this.#native.pollBus((message) => {
       if (this.#state === "playing") this.#onMessage(message);
     });
-    for (const sink of this.#sinks.values()) this.#pump(sink, run);
+    for (const source of this.#sources.values()) source.flush();
+    for (const sink of this.#sinks.values()) this.#pump(sink, this.#run);
+    if (this.#endsAtOnce) this.sendEnd();
   }
 
   /** Sets a text property of the element called `name`; of most (a file's location) only while the pipeline does not play. */
@@ -115,21 +132,26 @@ export class GstPipeline {
 
   /** Asks the encoder in front of the appsink called `name` (one that `sink` was called for) for a key frame. */
   forceKeyFrame(name: string): void {
-    if (this.#state !== "playing" || !this.#sinks.has(name)) return;
+    // A run that has not begun begins with a key frame.
+    if (this.#state !== "playing" || this.#waits || !this.#sinks.has(name)) return;
     this.#keyFrames += 1;
     this.#native.forceKeyUnit(name, this.#keyFrames);
   }
 
   /** Ends the stream from its sources on; `onEnd` follows when muxers have written their last byte. */
   sendEnd(): void {
-    if (this.#state === "playing") this.#native.sendEOS();
+    if (this.#state !== "playing") return;
+    if (this.#waits) this.#endsAtOnce = true;
+    else this.#native.sendEOS();
   }
 
   /** Stops at once. Idempotent. What was on its way is lost. */
   stop(): void {
     if (this.#state !== "playing") return;
     this.#state = "stopped";
-    this.#native.stop();
+    if (!this.#waits) this.#native.stop();
+    this.#waits = false;
+    for (const source of this.#sources.values()) source.forget();
   }
 
   close(): void {
@@ -179,11 +201,16 @@ export class GstPipeline {
     this.#events.onFault?.(fault);
   }
 
-  #pump({ element, onPacket, onEnd, mayPull }: Sink, run: number): void {
+  #pump(sink: Sink, run: number): void {
+    const { element, onPacket, onEnd, mayPull } = sink;
     // One reader per run: a stopped pipeline may have cut a packet in two.
     const reader = new GdpReader();
     const onData = (data: Buffer | null | undefined): void => {
-      if (run !== this.#run || this.#state !== "playing") return;
+      sink.pulling = false;
+      if (run !== this.#run || this.#state !== "playing") {
+        this.#startWhenFree();
+        return;
+      }
       if (!Buffer.isBuffer(data)) {
         this.#sinksEnded += 1;
         onEnd();
@@ -201,8 +228,12 @@ export class GstPipeline {
     const pullNext = (): void => {
       // The consumer may have stopped the pipeline.
       if (run !== this.#run || this.#state !== "playing") return;
-      if (mayPull === undefined || mayPull()) element.pull?.(onData);
-      else setTimeout(pullNext, PULL_AGAIN_MS).unref();
+      if (mayPull !== undefined && !mayPull()) {
+        setTimeout(pullNext, PULL_AGAIN_MS).unref();
+        return;
+      }
+      sink.pulling = true;
+      element.pull?.(onData);
     };
     pullNext();
   }
@@ -214,16 +245,19 @@ export class GstSource {
   dropped = 0;
   readonly #element: NativeElement;
   readonly #maxBytes: number;
-  readonly #isPlaying: () => boolean;
+  readonly #state: () => "stopped" | "starting" | "playing";
+  /** Pushed while the pipeline was starting: an appsrc that does not play yet loses what it gets. */
+  #early: Buffer[] = [];
 
-  constructor(element: NativeElement, maxBytes: number, isPlaying: () => boolean) {
+  constructor(element: NativeElement, maxBytes: number, state: () => "stopped" | "starting" | "playing") {
     this.#element = element;
     this.#maxBytes = maxBytes;
-    this.#isPlaying = isPlaying;
+    this.#state = state;
   }
 
-  /** Bytes waiting inside the appsrc. */
+  /** Bytes waiting inside the appsrc, or for it to play. */
   get levelBytes(): number {
+    if (this.#state() === "starting") return this.#early.reduce((sum, data) => sum + data.length, 0);
     return Number(this.#element["current-level-bytes"]);
   }
 
@@ -231,13 +265,27 @@ export class GstSource {
   push(data: Buffer): boolean {
     // The binding reads the memory of any object as if it were a Buffer.
     if (!Buffer.isBuffer(data)) throw new TypeError("GstSource.push takes a Buffer");
-    if (data.length === 0 || !this.#isPlaying()) return false;
+    const state = this.#state();
+    if (data.length === 0 || state === "stopped") return false;
     if (this.levelBytes + data.length > this.#maxBytes) {
       this.dropped += 1;
       return false;
     }
-    this.#element.push?.(data);
+    if (state === "starting") this.#early.push(data);
+    else this.#element.push?.(data);
     return true;
+  }
+
+  /** The pipeline plays now. */
+  flush(): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const data of early) this.#element.push?.(data);
+  }
+
+  /** The pipeline was stopped before it played. */
+  forget(): void {
+    this.#early = [];
   }
 }
 
