@@ -8,7 +8,7 @@ import { liveShapes, noiseWeight } from "../test/model/noise.js";
 /**
  * Cost of the live model on this machine: milliseconds of one step by its number of units (40 ms each), one thread.
  *
- *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 dual:64:4:64
+ *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 band:64:4:80
  */
 function config(text: string): LiveConfig {
   const [kind, width, blocks, side = "64"] = text.split(":");
@@ -16,7 +16,8 @@ function config(text: string): LiveConfig {
     side: Number(side),
     widths: [24, 48, 96, 128],
     hidden: 256,
-    separator: { kind, width: Number(width), blocks: Number(blocks) },
+    separator: { kind, width: Number(width), blocks: Number(blocks), ...(kind === "band" ? { hidden: 160 } : {}) },
+    attribution: { hidden: 96, dim: 64, bands: 40, lags: 4 },
     vdim: 128,
     vhidden: 96,
     edim: 64,
@@ -68,7 +69,7 @@ console.log(
 console.log(
   "model            | parameters  GMAC/s  file MB  load ms | units  sound ms  p50 ms  p95 ms  p99 ms  cpu ms  ms/unit  share of a core",
 );
-for (const model of models.length > 0 ? models : ["lite:320:2:80", "dual:64:4:64"]) {
+for (const model of models.length > 0 ? models : ["lite:320:2:80", "band:64:4:80"]) {
   const c = config(model);
   const weights = new Map<string, WeightTensor>(
     Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]),

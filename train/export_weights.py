@@ -53,15 +53,13 @@ def checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
 
 def ships(name: str, blind: bool) -> bool:
     """Whether a tensor is of use to the shipped model: a blind separator (attribution.py) is told nothing by picture or memory."""
-    told = name.startswith(("sep.picture.", "sep.voice.")) or (name.startswith(("sep.films", "sep.blocks")) and ".film" in name and name.endswith("weight"))
+    told = name.startswith(("sep.picture.", "sep.voice.")) or (name.startswith("sep.films") and name.endswith("weight"))
     return not name.startswith("enc.who") and not (blind and told)
 
 
 def separator_config(cfg: dict[str, object]) -> dict[str, object]:
     """What src/model/live/config.ts calls `separator`; whether its clock fits the pictures is checked there."""
-    if cfg["kind"] not in ("dual", "lite") or cfg["complex_mask"]:
-        raise SystemExit(f"the live model is a `dual` or `lite` separator with real masks; this one is {cfg}")
-    return {k: cfg[k] for k in ("kind", "width", "blocks", "hop", "ahead")} | dict(nfft=cfg.get("nfft", 512))
+    return {k: cfg[k] for k in ("kind", "width", "blocks", "hop", "ahead", "nfft", *(["hidden"] if cfg["kind"] == "band" else []))}
 
 
 def main() -> None:

@@ -163,28 +163,25 @@ class VoiceEncoder(nn.Module):
 
 @dataclass
 class SepConfig:
-    kind: str = "lite"  # lite: one LSTM stack over the whole band; dual: LSTM per band + mixing over frequency
-    width: int = 256  # lite: LSTM size; dual: channels
+    kind: str = "lite"  # lite: one LSTM stack over the whole spectrum; band: an LSTM in each band and one over a summary of all
+    width: int = 256  # lite: LSTM size; band: numbers of a band
     blocks: int = 2
     hop: int = 256
     ahead: int = 2  # frames of look-ahead
-    complex_mask: bool = False
     vdim: int = 128
     vhidden: int = 96
     edim: int = 64
-    nfft: int = 512  # lite only: window of the spectrum at 16 kHz
+    nfft: int = 512  # window of the spectrum at 16 kHz
+    hidden: int = 160  # band only: size of the LSTM over the summary of a frame
     rnn_amp: bool = False  # let autocast choose the LSTM's number format (default: float32 / TF32)
 
 
 PRESETS = {
-    "tiny": SepConfig("dual", 16, 1, 256, 2, True),
-    "lite": SepConfig("lite", 256, 2, 256, 2, False),
-    "lite+": SepConfig("lite", 384, 3, 256, 2, False),
-    "dual-s": SepConfig("dual", 32, 2, 256, 2, True),
-    "dual-m": SepConfig("dual", 48, 3, 160, 3, True),
-    "dual-l": SepConfig("dual", 64, 4, 128, 4, True),
-    "lite-live": SepConfig("lite", 320, 2, 320, 4, False, nfft=640),  # 40 ms windows every 20 ms: two frames a picture
-    "live": SepConfig("dual", 96, 4, 128, 9, False),  # real masks; 9 frames of 8 ms: the sound waits exactly as long as the picture
+    "tiny": SepConfig("lite", 16, 1),
+    "lite": SepConfig("lite", 256, 2),
+    "lite+": SepConfig("lite", 384, 3),
+    "lite-live": SepConfig("lite", 320, 2, 320, 4, nfft=640),  # 40 ms windows every 20 ms: two frames a picture
+    "live": SepConfig("band", 64, 4, 320, 4, nfft=640),
 }
 
 
@@ -196,18 +193,15 @@ class Rnn(nn.Module):
         super().__init__()
         self.lstm, self.amp = nn.LSTM(size, size, batch_first=True), amp
 
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, batch_first: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         device = x.device.type
-        if not torch.is_autocast_enabled(device):
+        if not torch.is_autocast_enabled(device) and batch_first:
             y, (h, c) = self.lstm(x, (h, c))
             return y, h, c
+        low = torch.bfloat16 if self.amp and torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            if not self.amp:
-                y, (h, c) = self.lstm(x.float(), (h.float(), c.float()))
-                return y, h, c
-            weights = [p.bfloat16() for p in self.lstm._flat_weights]
-            state = (h.bfloat16(), c.bfloat16())
-            return torch._VF.lstm(x.bfloat16(), state, weights, True, 1, 0.0, self.training, False, True)
+            weights = [p.to(low) for p in self.lstm._flat_weights]
+            return torch._VF.lstm(x.to(low), (h.to(low), c.to(low)), weights, True, 1, 0.0, self.training, False, batch_first)
 
 
 class Picture(nn.Module):
@@ -230,7 +224,7 @@ class Picture(nn.Module):
 
 
 class Body(nn.Module):
-    """Base of both separators. step(): real and imaginary part (B, T, 257) each and the condition (B, T, cdim) -> mask (B, 2, T, 257, 1 or 2)."""
+    """Base of both separators. step(): real and imaginary part (B, T, 257) each and the condition (B, T, cdim) -> masks (B, 2, T, 257)."""
 
     def __init__(self, cfg: SepConfig) -> None:
         super().__init__()
@@ -263,15 +257,14 @@ class Body(nn.Module):
         return y[:, i]
 
     def masks(self, X: Tensor, v: Tensor, has_pic: Tensor, mem: Tensor, has_mem: Tensor) -> Tensor:
-        """Whole sequence: complex X (B, T, 257), v (B, Tv, vdim) -> complex or real masks (B, 2, T, 257)."""
+        """Whole sequence: complex X (B, T, 257), v (B, Tv, vdim) -> masks (B, 2, T, 257)."""
         B, T, _ = X.shape
         y, _ = self.picture.step(v, self.picture.state(B, X.device))
         c = self.condition(self.align(y, T), has_pic, mem, has_mem)
         a = self.cfg.ahead
         X, c = F.pad(torch.view_as_real(X), (0, 0, 0, 0, 0, a)), torch.cat([c[:, :1].expand(-1, a, -1), c], 1)  # the sound waits for its look-ahead, the picture does not
         m, _ = self.step(X[..., 0], X[..., 1], c, self.state(B, X.device))
-        m = m[:, :, a:].float()
-        return torch.view_as_complex(m.contiguous()) if self.cfg.complex_mask else m[..., 0]
+        return m[:, :, a:].float()
 
 
 class Lite(Body):
@@ -311,77 +304,86 @@ class Lite(Body):
             z = z + y
             new += [h, c]
         m = torch.sigmoid(self.out(torch.cat([z, z0], -1))).reshape(re.shape[0], -1, 2, self.n)
-        return (m @ self.bands.t()).transpose(1, 2).unsqueeze(-1), new
+        return (m @ self.bands.t()).transpose(1, 2), new
 
 
-class DualBlock(nn.Module):
-    def __init__(self, c: int, bands: int, cdim: int, film: nn.Linear, amp: bool) -> None:
+def band_edges(nfft: int) -> list[int]:
+    """Edges in bins: bands of 100 Hz to 1 kHz, 200 Hz to 3 kHz, 400 Hz to 5 kHz, 600 Hz above (the last takes the bin at half the rate)."""
+    hz = [*range(0, 1000, 100), *range(1000, 3000, 200), *range(3000, 5000, 400), *range(5000, 8000, 600)]
+    return [round(h * nfft / SR) for h in hz] + [nfft // 2 + 1]
+
+
+def low_norm(n: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer norm in the number format of its input: autocast would go to float32 and back."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, n.normalized_shape, n.weight, n.bias)
+
+
+class BandBlock(nn.Module):
+    """Along time within each band (all bands share the weights), then across them: a summary of the frame with a memory of its own."""
+
+    def __init__(self, c: int, bands: int, hidden: int, amp: bool) -> None:
         super().__init__()
-        self.n1, self.rnn, self.o, self.film = nn.LayerNorm(c), Rnn(c, amp), nn.Linear(c, c), film
-        self.n2, self.m1, self.m4 = nn.LayerNorm(c), nn.Linear(c, 16), nn.Linear(16, c)
-        self.m2, self.m3 = nn.Linear(16 * bands, 192), nn.Linear(192, 16 * bands)
-        self.c1, self.c2 = nn.Conv2d(c, c, (1, 5), padding=(0, 2), groups=c), nn.Linear(c, c)
+        self.n1, self.rnn, self.o = nn.LayerNorm(c), Rnn(c, amp), nn.Linear(c, c)
+        self.n2, self.m1, self.m2 = nn.LayerNorm(c), nn.Linear(c, 16), nn.Linear(16 * bands, hidden)
+        self.full, self.m3, self.m4 = Rnn(hidden, amp), nn.Linear(2 * hidden, 16 * bands), nn.Linear(16, c)
 
-    def forward(self, x: Tensor, cond: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        B, T, K, C = x.shape
-        a, b = self.film(cond).unsqueeze(2).chunk(2, -1)
-        y = self.n1(x) * (1 + a) + b
-        y, h, c = self.rnn(y.transpose(1, 2).reshape(B * K, T, C), h, c)
-        x = x + self.o(y).reshape(B, K, T, C).transpose(1, 2)
-        y = self.n2(x)
-        z = self.m3(F.gelu(self.m2(self.m1(y).reshape(B, T, K * 16)))).reshape(B, T, K, 16)
-        w = F.gelu(self.c1(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
-        return x + self.m4(F.gelu(z)) + self.c2(w), h, c
+    def forward(self, x: Tensor, st: State) -> tuple[Tensor, State]:
+        """x (T, B, K, C)."""
+        T, B, K, C = x.shape
+        y, h, c = self.rnn(low_norm(self.n1, x).reshape(T, B * K, C), st[0], st[1], False)
+        x = x + self.o(y).reshape(T, B, K, C)
+        g = F.gelu(self.m2(self.m1(low_norm(self.n2, x)).reshape(T, B, K * 16)))
+        r, H, S = self.full(g, st[2], st[3], False)
+        return x + self.m4(F.gelu(self.m3(torch.cat([g.to(r.dtype), r], -1)).reshape(T, B, K, 16))), [h, c, H, S]
 
 
-class Dual(Body):
-    """257 bins -> 33 bands by three strided convolutions, dual-path blocks, and back; complex masks."""
-
-    BANDS = 33
+class Bands(Body):
+    """Real masks; log power in 30 bands of 4 to 25 bins. Each band has its own way in and out; between, blocks that the bands share. Like Lite it
+    reads the frame that gets a mask with its look-ahead. Told nothing by picture or memory. Time goes first inside: nothing is copied for the LSTMs."""
 
     def __init__(self, cfg: SepConfig) -> None:
         super().__init__(cfg)
-        C = cfg.width
-        self.e1 = nn.Conv2d(3, C // 2, (2, 5), (1, 2), (0, 2))
-        self.e2, self.e3 = nn.Conv2d(C // 2, C, (1, 5), (1, 2), (0, 2)), nn.Conv2d(C, C, (1, 3), (1, 2), (0, 1))
-        self.pos = nn.Parameter(torch.zeros(self.BANDS, C))
-        self.blocks = nn.ModuleList(DualBlock(C, self.BANDS, self.cdim, self.film(), cfg.rnn_amp) for _ in range(cfg.blocks))
-        self.d3 = nn.ConvTranspose2d(2 * C, C, (1, 3), (1, 2), (0, 1))
-        self.d2 = nn.ConvTranspose2d(2 * C, C // 2, (1, 5), (1, 2), (0, 2))
-        self.parts = 2 if cfg.complex_mask else 1
-        self.d1 = nn.ConvTranspose2d(C, 2 * self.parts, (1, 5), (1, 2), (0, 2))
-        with torch.no_grad():  # start near half masks
-            self.d1.weight *= 0.3
-            self.d1.bias.zero_()
-            if cfg.complex_mask:
-                self.d1.bias[::2] = 0.5
+        C, e = cfg.width, band_edges(cfg.nfft)
+        self.K, self.W = len(e) - 1, max(b - a for a, b in zip(e, e[1:]))
+        index, back = torch.zeros(self.K, self.W, dtype=torch.long), torch.zeros(e[-1], dtype=torch.long)
+        for k, (a, b) in enumerate(zip(e, e[1:])):
+            index[k] = (a + torch.arange(self.W)).clamp_max(b - 1)  # narrow bands repeat their last bin
+            back[a:b] = k * self.W + torch.arange(b - a)
+        self.register_buffer("index", index.flatten(), persistent=False)
+        self.register_buffer("back", back, persistent=False)
+        n = self.W * (cfg.ahead + 1)
+        self.inp, self.pos, self.n0 = nn.Parameter(torch.randn(self.K, n, C) * n**-0.5), nn.Parameter(torch.zeros(self.K, C)), nn.LayerNorm(C)
+        self.blocks = nn.ModuleList(BandBlock(C, self.K, cfg.hidden, cfg.rnn_amp) for _ in range(cfg.blocks))
+        self.n3 = nn.LayerNorm(C)
+        self.o1, self.b1 = nn.Parameter(torch.randn(self.K, 2 * C, 2 * C) * (2 * C) ** -0.5), nn.Parameter(torch.zeros(self.K, 2 * C))
+        self.o2, self.b2 = nn.Parameter(torch.randn(self.K, 2 * C, 2 * self.W) * 0.3 * (2 * C) ** -0.5), nn.Parameter(torch.zeros(self.K, 2 * self.W))
 
     def state(self, b: int, device: torch.device | None = None) -> State:
-        h = [torch.zeros(1, b * self.BANDS, self.cfg.width, device=device) for _ in range(2 * self.cfg.blocks)]
-        return [torch.zeros(b, 3, 1, BINS, device=device), *h]
+        per = [(1, b * self.K, self.cfg.width)] * 2 + [(1, b, self.cfg.hidden)] * 2
+        return [torch.full((self.cfg.ahead, b, self.cfg.nfft // 2 + 1), -2.76, device=device), *(torch.zeros(s, device=device) for _ in range(self.cfg.blocks) for s in per)]
 
     def step(self, re: Tensor, im: Tensor, cond: Tensor, st: State) -> tuple[Tensor, State]:
-        mag = (re**2 + im**2 + 1e-8).sqrt()
-        k = mag**-0.7
-        x = torch.cat([st[0], torch.stack([re * k, im * k, mag * k], 1)], 2)
-        new: State = [x[:, :, -1:]]
-        a = F.gelu(self.e1(x))
-        b = F.gelu(self.e2(a))
-        d = F.gelu(self.e3(b))
-        z = d.permute(0, 2, 3, 1) + self.pos
-        for i, blk in enumerate(self.blocks):
-            z, h, c = blk(z, cond, st[1 + 2 * i], st[2 + 2 * i])
-            new += [h, c]
-        y = F.gelu(self.d3(torch.cat([z.permute(0, 3, 1, 2), d], 1)))
-        y = F.gelu(self.d2(torch.cat([y, b], 1)))
-        y = self.d1(torch.cat([y, a], 1))  # B, 2 * parts, T, 257
-        B, _, T, K = y.shape
-        y = y.reshape(B, 2, self.parts, T, K).permute(0, 1, 3, 4, 2)
-        return (2 * torch.tanh(y / 2) if self.cfg.complex_mask else torch.sigmoid(y)), new
+        B, T, _ = re.shape
+        low = torch.bfloat16 if torch.is_autocast_enabled(re.device.type) else torch.float32
+        g = torch.cat([st[0], torch.log(re**2 + im**2 + 1e-4).transpose(0, 1) * 0.3], 0)
+        new: State = [g[g.shape[0] - self.cfg.ahead :]]
+        g = g.to(low)[:, :, self.index].reshape(-1, B, self.K, self.W)
+        near = torch.cat([g[i : i + T] for i in range(self.cfg.ahead + 1)], -1)
+        x = torch.bmm(near.permute(2, 0, 1, 3).reshape(self.K, T * B, -1), self.inp) + self.pos.unsqueeze(1).to(low)
+        x = first = F.gelu(low_norm(self.n0, x)).reshape(self.K, T, B, -1).permute(1, 2, 0, 3)
+        for i, block in enumerate(self.blocks):
+            x, s = block(x, st[1 + 4 * i : 5 + 4 * i])
+            new += s
+        y = torch.cat([low_norm(self.n3, x), first], -1).permute(2, 0, 1, 3).reshape(self.K, T * B, -1)
+        y = F.gelu(torch.bmm(y, self.o1) + self.b1.unsqueeze(1).to(low))
+        y = torch.bmm(y, self.o2) + self.b2.unsqueeze(1).to(low)
+        m = torch.sigmoid(y.float()).reshape(self.K, T, B, 2, self.W).permute(2, 3, 1, 0, 4).reshape(B, 2, T, -1)
+        return m[..., self.back], new
 
 
 def separator(cfg: SepConfig) -> Body:
-    return (Lite if cfg.kind == "lite" else Dual)(cfg)
+    return (Lite if cfg.kind == "lite" else Bands)(cfg)
 
 
 class Model(nn.Module):

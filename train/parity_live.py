@@ -1,7 +1,7 @@
 """Expected numbers for test/model/live-parity.test.ts: the PyTorch networks run over a few seconds, one pass.
 
     KIT=folder-of-net.py python train/parity_live.py --kind lite --out test/model/fixtures/lite.safetensors     the tiny fixtures in the repository
-    ... --kind dual --out /tmp/big.safetensors --width 64 --blocks 4 --side 64 --every 1                        any other size
+    ... --kind band --out /tmp/big.safetensors --width 64 --blocks 4 --side 64 --every 1                        any other size
     ... --out /tmp/real.safetensors --weights models.safetensors                                               a trained model
 
 Sound, crops and (without --weights) the weights come from a hash of name and index that the test repeats, so that the file holds only the
@@ -90,17 +90,18 @@ def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--weights", type=Path)
-    p.add_argument("--kind", choices=("dual", "lite", "blind"), default="dual", help="blind: lite whose voices are told apart by attribution")
+    p.add_argument("--kind", choices=("lite", "blind", "band"), default="lite", help="lite: told picture and memory; blind, band: a separator whose voices are told apart by attribution")
     p.add_argument("--width", type=int, default=8)
     p.add_argument("--blocks", type=int, default=2)
+    p.add_argument("--hidden", type=int, default=12)
     p.add_argument("--side", type=int, default=32)
     p.add_argument("--every", type=int, default=16)
     a = p.parse_args()
     torch.set_num_threads(1)
     have, size = None, dict(width=a.width, blocks=a.blocks)
-    blind = a.kind == "blind"
-    kind = "lite" if blind else a.kind
-    clock = dict(nfft=512, hop=128, ahead=9) if kind == "dual" else dict(nfft=640, hop=320, ahead=4)
+    blind = a.kind != "lite"
+    kind = "band" if a.kind == "band" else "lite"
+    clock = dict(nfft=640, hop=320, ahead=4, **(dict(hidden=a.hidden) if kind == "band" else {}))
     c = dict(side=a.side, widths=[4, 6, 8, 8], hidden=16, vdim=12, vhidden=10, edim=8, voiceHidden=128, separator=dict(kind=kind, **size, **clock))
     if blind:
         c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2)
@@ -110,7 +111,7 @@ def main() -> None:
     elif a.width > 16:
         c.update(widths=[24, 48, 96, 128], hidden=256, vdim=128, vhidden=96, edim=64)
     blind = "attribution" in c
-    cfg = SepConfig(**c["separator"], complex_mask=False, vdim=c["vdim"], vhidden=c["vhidden"], edim=c["edim"])
+    cfg = SepConfig(**c["separator"], vdim=c["vdim"], vhidden=c["vhidden"], edim=c["edim"])
     nfft, hop, ahead = cfg.nfft, cfg.hop, cfg.ahead
     per_unit, kept = UNIT // (3 * hop), 3 * (nfft - hop)
     stu, net = Student(c["side"], tuple(c["widths"]), c["hidden"], c["vdim"]).eval(), (Attributed(cfg, AttributionConfig(**c["attribution"]), 1) if blind else Model(cfg, 1)).eval()
@@ -134,7 +135,7 @@ def main() -> None:
         conds.append(net.sep.condition(y.repeat_interleave(per_unit, 1), torch.full((1, 1), float(s["picture"])), mem, torch.full((1, 1), float(s["memory"]))))
         last, at = pics[:, -1:], at + n
     told = torch.cat(conds, 1)
-    M = net.sep.step(X.real, X.imag, torch.zeros_like(told) if blind else told, net.sep.state(1))[0][..., 0]
+    M = net.sep.step(X.real, X.imag, torch.zeros_like(told) if blind else told, net.sep.state(1))[0]
     m, confidence = attributed(net, M, x, seen) if blind else (M[0], None)
 
     # Frame t of the stream is centred on 3 * (nfft / 2 - (nfft - hop) + hop * t): frame t + first of the whole run, whose mask is that of `ahead` frames before.

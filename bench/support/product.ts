@@ -226,8 +226,9 @@ export async function noiseModels(folder: string, size: "tiny" | "real"): Promis
     size === "tiny"
       ? tinyLite
       : liveConfig.parse({
-          ...{ side: 64, widths: [24, 48, 96, 128], hidden: 256, vdim: 128, vhidden: 96, edim: 64 },
-          separator: { kind: "lite", width: 256, blocks: 3 },
+          ...{ side: 80, widths: [24, 48, 96, 128], hidden: 256, vdim: 128, vhidden: 96, edim: 64 },
+          separator: { kind: "band", width: 64, blocks: 4, hidden: 160 },
+          attribution: { hidden: 96, dim: 64, bands: 40, lags: 4 },
         });
   const models = join(folder, `models-${size}`);
   mkdirSync(models, { recursive: true });

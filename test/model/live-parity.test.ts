@@ -118,4 +118,4 @@ function compare(path: string, weightPath?: string): void {
 
 /** Other sizes: SIGHTLINE_PARITY=file.safetensors, and SIGHTLINE_PARITY_WEIGHTS=weights.safetensors for a trained model. */
 if (process.env.SIGHTLINE_PARITY) compare(process.env.SIGHTLINE_PARITY, process.env.SIGHTLINE_PARITY_WEIGHTS);
-else for (const kind of ["dual", "lite", "blind"]) compare(`test/model/fixtures/${kind}.safetensors`);
+else for (const kind of ["band", "lite", "blind"]) compare(`test/model/fixtures/${kind}.safetensors`);

@@ -5,10 +5,10 @@ import { InferenceError, type StepRequest } from "../../src/model/inference.js";
 import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
 import { clockOf } from "../../src/model/live/config.js";
 import { LocalInference } from "../../src/model/local-inference.js";
-import { noise, noiseLive, tinyDual, tinyLite } from "./noise.js";
+import { noise, noiseLive, tinyBand, tinyLite } from "./noise.js";
 
 const UNIT = 1920;
-const SIDE = tinyDual.side;
+const SIDE = tinyLite.side;
 
 const weights = noiseLive();
 function loaded(meta: Partial<BuildMeta> = {}, from = weights): LoadedModel {
@@ -53,7 +53,7 @@ test.before(async (t) => {
 });
 test.after((t) => t.model.close());
 
-for (const config of [tinyDual, tinyLite]) {
+for (const config of [tinyBand, tinyLite]) {
   const clock = clockOf(config.separator);
   const { firstFrameOffset, hop, frames, bins, binHz } = clock;
   test(`gains lie on the card's grid, between 0 and 1, whatever the calls are cut into (${config.separator.kind})`, async () => {

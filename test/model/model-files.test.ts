@@ -7,7 +7,7 @@ import type { ModelCard } from "../../src/model/card.js";
 import { findModel, listModels, loadModel, modelInfo } from "../../src/model/cards.js";
 import { InferenceError } from "../../src/model/inference.js";
 import { buildLive, makeLive } from "../../src/model/live/build.js";
-import { noiseLive, tinyDual, tinyLite } from "./noise.js";
+import { noiseLive, tinyBand, tinyLite } from "./noise.js";
 
 const test = suite<{ models: string; folder: string; card: ModelCard }>("model folders");
 
@@ -46,17 +46,17 @@ test("what is built is found, verified and described", async (t) => {
   assert.is(card.gain, "on");
   assert.is(card.training.data, "none");
   const info = await modelInfo(t.folder);
-  assert.is(info.guardMs, 88);
+  assert.is(info.guardMs, 100);
   assert.equal(Object.keys(info.sizes), ["model.onnx", "voice.onnx"]);
 });
 
 test("the card's clock is the one of the architecture page, for both kinds", () => {
-  const clock = (c: typeof tinyDual): unknown => {
+  const clock = (c: typeof tinyLite): unknown => {
     const { card } = makeLive(noiseLive(c), { name: "a", version: "1" });
     const { hopSamples, bins, binHz } = card.grid;
     return [card.unitSamples, card.firstFrameOffset, card.guardSamples, hopSamples, bins, binHz];
   };
-  assert.equal(clock(tinyDual), [1920, -3840, 4224, 384, 257, 31.25]);
+  assert.equal(clock(tinyBand), [1920, -3840, 4800, 960, 321, 25]);
   assert.equal(clock(tinyLite), [1920, -3840, 4800, 960, 321, 25]);
 });
 
@@ -91,7 +91,7 @@ test("a missing file, a missing folder and an odd name are refused with what is 
 
 test("a card that contradicts itself or leads out of its folder is refused", async (t) => {
   const faults: [(c: Record<string, unknown>) => void, RegExp][] = [
-    [(c) => Object.assign(c, { guardSamples: 1 }), /guardSamples is 1, but .* 4224/],
+    [(c) => Object.assign(c, { guardSamples: 1 }), /guardSamples is 1, but .* 4800/],
     [(c) => Object.assign(c, { unitSamples: 1000 }), /not a multiple of grid/],
     [(c) => Object.assign(c, { lookBackSamples: 1921 }), /lookBackSamples/],
     [(c) => Object.assign(c, { files: { step: "../model.onnx" } }), /not a plain file name/],
@@ -113,9 +113,9 @@ test("a card that contradicts itself or leads out of its folder is refused", asy
 test("weights that lack a tensor or their sizes cannot become a model", () => {
   const whole = noiseLive();
   const less = new Map(whole.tensors);
-  less.delete("sep.blocks.1.m2.weight");
+  less.delete("sep.rnns.1.lstm.weight_hh_l0");
   const meta = { name: "x", version: "1" };
-  assert.throws(() => makeLive({ ...whole, tensors: less }, meta), /lack tensor sep\.blocks\.1\.m2\.weight/);
+  assert.throws(() => makeLive({ ...whole, tensors: less }, meta), /lack tensor sep\.rnns\.1\.lstm\.weight_hh_l0/);
   assert.throws(() => makeLive({ ...whole, notes: {} }, meta), /notes of the weight file: .*config/);
   assert.throws(() => makeLive({ ...whole, notes: { config: '{"hop":160}' } }, meta), /notes of the weight file/);
   const clock = (separator: object): (() => unknown) => {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { bandLayout } from "../../src/model/live/bands.js";
 import { type LiveConfig, liveConfig } from "../../src/model/live/config.js";
 import type { WeightFile, Weights, WeightTensor } from "../../src/model/weights.js";
 
@@ -74,7 +75,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   conv("student.k1", [c.hidden, c.hidden, 5]);
   conv("student.k2", [c.hidden, c.hidden, 3]);
   linear("student.out", c.hidden, c.vdim);
-  const { kind, width: C, blocks, nfft } = c.separator;
+  const { width: C, blocks, nfft } = c.separator;
   const film = (name: string): void => {
     if (c.attribution) out[`${name}.bias`] = [2 * C];
     else linear(name, c.vhidden + 66, 2 * C);
@@ -98,27 +99,28 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     lstm("sep.picture.rnn", c.vhidden);
     linear("sep.voice.0", c.edim, 64);
   }
-  if (kind === "dual") {
-    out["sep.pos"] = [33, C];
-    conv("sep.e1", [C / 2, 3, 2, 5]);
-    conv("sep.e2", [C, C / 2, 1, 5]);
-    conv("sep.e3", [C, C, 1, 3]);
-    conv("sep.d3", [2 * C, C, 1, 3], C);
-    conv("sep.d2", [2 * C, C / 2, 1, 5], C / 2);
-    conv("sep.d1", [C, 2, 1, 5], 2);
+  if (c.separator.kind === "band") {
+    const { count, widest } = bandLayout(nfft / 2 + 1);
+    const H = c.separator.hidden;
+    out["sep.inp"] = [count, widest * (c.separator.ahead + 1), C];
+    out["sep.pos"] = [count, C];
+    norm("sep.n0", C);
+    norm("sep.n3", C);
+    out["sep.o1"] = [count, 2 * C, 2 * C];
+    out["sep.b1"] = [count, 2 * C];
+    out["sep.o2"] = [count, 2 * C, 2 * widest];
+    out["sep.b2"] = [count, 2 * widest];
     for (let k = 0; k < blocks; k++) {
       const b = `sep.blocks.${k}`;
       norm(`${b}.n1`, C);
       lstm(`${b}.rnn`, C);
       linear(`${b}.o`, C, C);
-      film(`${b}.film`);
       norm(`${b}.n2`, C);
       linear(`${b}.m1`, C, 16);
+      linear(`${b}.m2`, 16 * count, H);
+      lstm(`${b}.full`, H);
+      linear(`${b}.m3`, 2 * H, 16 * count);
       linear(`${b}.m4`, 16, C);
-      linear(`${b}.m2`, 16 * 33, 192);
-      linear(`${b}.m3`, 192, 16 * 33);
-      conv(`${b}.c1`, [C, 1, 1, 5]);
-      linear(`${b}.c2`, C, C);
     }
   } else {
     const bands = nfft / 4 + 17;
@@ -141,11 +143,17 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
 }
 
 const tiny = { side: 32, widths: [4, 6, 8, 8], hidden: 16, vdim: 12, vhidden: 10, edim: 8 };
-export const tinyDual: LiveConfig = liveConfig.parse({ ...tiny, separator: { kind: "dual", width: 8, blocks: 2 } });
+/** Told picture and memory. */
 export const tinyLite: LiveConfig = liveConfig.parse({ ...tiny, separator: { kind: "lite", width: 16, blocks: 2 } });
+/** Told nothing; its two voices are told apart afterwards. */
+export const tinyBand: LiveConfig = liveConfig.parse({
+  ...tiny,
+  separator: { kind: "band", width: 8, blocks: 2, hidden: 12 },
+  attribution: { hidden: 12, dim: 8, bands: 16, lags: 2 },
+});
 
 /** A whole weight file of hashed noise. */
-export function noiseLive(c: LiveConfig = tinyDual): WeightFile {
+export function noiseLive(c: LiveConfig = tinyLite): WeightFile {
   const tensors = new Map(Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]));
   return { tensors, notes: { config: JSON.stringify(c) } };
 }

@@ -1,6 +1,6 @@
 import type { Value } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
-import type { LiveConfig } from "./config.js";
+import type { LiteConfig, LiveConfig } from "./config.js";
 import type { Layers } from "./layers.js";
 
 const VOICE = 64;
@@ -27,9 +27,11 @@ function lips(l: Layers, c: LiveConfig, features: Value): Value {
   ]);
 }
 
-/** Scale and shift of every block of a separator that is told nothing: the biases of its layers `name(k)`. */
-export function blindFilms(l: Layers, c: LiveConfig, name: (k: number) => string): Film[] {
-  const { width, blocks } = c.separator;
+/** Name of the layer that gives block k its scale and shift. */
+const name = (k: number): string => `sep.films.${k}`;
+
+/** Scale and shift of every block of a separator that is told nothing: the biases of the layers. */
+export function blindFilms(l: Layers, { width, blocks }: LiteConfig): Film[] {
   return Array.from({ length: blocks }, (_, k) => {
     const bias = l.raw(`${name(k)}.bias`, [2 * width]);
     const part = (what: string, values: Float32Array): Value => l.g.weight(`${name(k)}.${what}`, [1, 1, width], values);
@@ -44,12 +46,11 @@ export function blindFilms(l: Layers, c: LiveConfig, name: (k: number) => string
 }
 
 /**
- * Scale and shift of every block from the conditions; `name(k)` is the layer of block k. What does not change with the picture
- * (voice memory, the two flags, bias) is one row, worked out once a step.
+ * Scale and shift of every block from the conditions. What does not change with the picture (voice memory, the two flags, bias) is one
+ * row, worked out once a step.
  */
-export function films(l: Layers, c: LiveConfig, on: Conditions, name: (k: number) => string): Film[] {
+export function films(l: Layers, c: LiveConfig, { width, blocks }: LiteConfig, on: Conditions): Film[] {
   const g = l.g;
-  const { width, blocks } = c.separator;
   const m = op.gelu(g, l.linear(on.memory, "sep.voice.0", c.edim, VOICE));
   const steady = op.concat(g, [op.mul(g, m, on.hasMemory), on.hasPicture, on.hasMemory], 1);
   const moving = op.mul(g, lips(l, c, on.features), on.hasPicture);

@@ -7,28 +7,30 @@ export const PICTURES_AHEAD = 2;
 /** The network's rate of sound is a third of the timeline's. */
 const RATE_RATIO = 3;
 
+const streamed = {
+  blocks: z.int().min(1).max(16),
+  nfft: z.int().min(64).max(4096).multipleOf(64).default(640),
+  hop: z.int().positive().default(320),
+  ahead: z.int().positive().default(4),
+};
+
 /**
  * `nfft`, `hop`: the spectrum's window and step in samples at 16 kHz, as they were trained; `ahead`: frames of look-ahead.
- * `dual`: a recurrent network per band, mixed over frequency; `width` = channels (even). `lite`: one recurrent stack over the
- * whole band; `width` = its size.
+ * `lite`: one recurrent stack over the whole spectrum; `width` = its size. `band`: a recurrent network along time in each of 30 bands
+ * and one over a summary of all; `width` = numbers of a band, `hidden` = of the summary.
  */
 const separatorConfig = z
   .discriminatedUnion("kind", [
     z.strictObject({
-      kind: z.literal("dual"),
-      width: z.int().positive().multipleOf(2),
-      blocks: z.int().min(1).max(16),
-      nfft: z.literal(512).default(512),
-      hop: z.int().positive().default(128),
-      ahead: z.int().nonnegative().default(9),
-    }),
-    z.strictObject({
       kind: z.literal("lite"),
       width: z.int().positive(),
-      blocks: z.int().min(1).max(16),
-      nfft: z.int().min(64).max(4096).multipleOf(64).default(640),
-      hop: z.int().positive().default(320),
-      ahead: z.int().positive().default(4),
+      ...streamed,
+    }),
+    z.strictObject({
+      kind: z.literal("band"),
+      width: z.int().positive(),
+      hidden: z.int().positive(),
+      ...streamed,
     }),
   ])
   .superRefine((s, context) => {
@@ -67,10 +69,14 @@ export const liveConfig = z
   .refine((c) => c.attribution === undefined || clockOf(c.separator).frames === 2, {
     path: ["attribution"],
     message: "wants a separator with two gain frames a picture (hop 320)",
+  })
+  .refine((c) => c.attribution !== undefined || c.separator.kind !== "band", {
+    path: ["attribution"],
+    message: "is needed with a separator of kind `band`, which can be told nothing",
   });
 export type LiveConfig = z.infer<typeof liveConfig>;
 export type SeparatorConfig = LiveConfig["separator"];
-export type DualConfig = Extract<SeparatorConfig, { kind: "dual" }>;
+export type BandConfig = Extract<SeparatorConfig, { kind: "band" }>;
 export type LiteConfig = Extract<SeparatorConfig, { kind: "lite" }>;
 
 /** What follows from a separator's configuration, in samples at 48 kHz (docs/architecture.md, "The live model's clock"). */

@@ -2,12 +2,12 @@ import { dim } from "../onnx/dims.js";
 import { GraphBuilder, type Work } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
 import type { Weights } from "../weights.js";
+import { bands } from "./bands.js";
 import { blindFilms, films } from "./conditions.js";
 import { clockOf, type LiveConfig, UNIT } from "./config.js";
-import { dual, dualFilm } from "./dual.js";
 import { Layers, type State } from "./layers.js";
 import { attribute } from "./lip-match.js";
-import { lite, liteFilm } from "./lite.js";
+import { lite } from "./lite.js";
 import { melBank, powerSpectrum, stepSpectrum } from "./sound.js";
 import { student } from "./student.js";
 
@@ -42,10 +42,11 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const sep = c.separator;
   const clock = clockOf(sep);
   const on = { features, hasPicture, memory, hasMemory };
-  const name = sep.kind === "dual" ? dualFilm : liteFilm;
-  const film = c.attribution ? blindFilms(l, c, name) : films(l, c, on, name);
   const spectrum = stepSpectrum(l, clock, samples);
-  const separated = sep.kind === "dual" ? dual(l, sep, clock, spectrum, film) : lite(l, sep, clock, spectrum, film);
+  const separated =
+    sep.kind === "band"
+      ? bands(l, sep, clock, spectrum)
+      : lite(l, sep, clock, spectrum, c.attribution ? blindFilms(l, sep) : films(l, c, sep, on));
   const { gain, rest, confidence } = c.attribution
     ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], samples })
     : { ...separated, confidence: null };

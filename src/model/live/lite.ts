@@ -30,9 +30,6 @@ function toBins(g: GraphBuilder, x: Value, { single, each }: Bands): Value {
   return op.concat(g, [op.slice(g, x, 1, 0, single), op.reshape(g, wide, [-1, WIDE * each])], 1);
 }
 
-/** Name of the layer that gives block k its scale and shift. */
-export const liteFilm = (k: number): string => `sep.films.${k}`;
-
 /** Spectrum (T, 2 bins) -> both masks (1, T, bins), each 0..1: the wanted voice, and the rest. */
 export function lite(
   l: Layers,

@@ -168,12 +168,13 @@ export function convTranspose(
   });
 }
 
-/** a (..., m, k) times b (k, n). */
+/** a (..., m, k) times b (k, n), or a (batch, m, k) times b (batch, k, n). */
 export function matMul(g: GraphBuilder, a: Value, b: Value): Value {
   const k = a.shape.at(-1)!;
-  if (b.shape.length !== 2 || !sameDim(k, b.shape[0]!))
+  const each = b.shape.length === 3 && a.shape.length === 3 && sameDim(a.shape[0]!, b.shape[0]!);
+  if ((b.shape.length !== 2 && !each) || !sameDim(k, b.shape.at(-2)!))
     throw new TypeError(`matMul: ${shapeText(a.shape)} times ${shapeText(b.shape)}`);
-  const shape = [...a.shape.slice(0, -1), b.shape[1]!];
+  const shape = [...a.shape.slice(0, -1), b.shape.at(-1)!];
   return g.node("MatMul", [a, b], shape, { macs: mulDims(sizeOf(shape), k) });
 }
 
@@ -272,7 +273,7 @@ export function squeeze(g: GraphBuilder, x: Value, axis: number): Value {
   return g.node("Squeeze", [x, g.ints(axis)], x.shape.toSpliced(axis, 1));
 }
 
-/** x at the places that `indices` (int64, of shape (rows, columns)) names on an axis: that axis becomes two. */
+/** x at the places that `indices` (int64) names on an axis: the axis gets the shape of `indices`, also where that has two axes. */
 export function gather(g: GraphBuilder, x: Value, indices: Value, axis: number): Value {
   const shape = [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)];
   return g.node("Gather", [x, indices], shape, { attributes: { axis } });
