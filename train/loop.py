@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from checkpoints import load, meta_of, save
@@ -31,6 +32,40 @@ def busy() -> str:
         return ""
 
 
+class Workers:
+    """Processes that share a run (`torchrun --nproc-per-node 2 train.py ...`): on a CPU two of one thread pass nearly twice the sound of one of
+    two threads, whose small products do not split well. Each makes its own mixtures, gradients are averaged at every step, the first one
+    keeps the time, judges and saves."""
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", 1))
+        if self.count > 1 and not dist.is_initialized():
+            dist.init_process_group("gloo")
+        self.first = self.count == 1 or dist.get_rank() == 0
+
+    def agreed(self, value: float) -> float:
+        """The first one's value; all must use the same rate, or their weights part."""
+        if self.count == 1:
+            return value
+        x = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(x, 0)
+        return x.item()
+
+    def alike(self, net: nn.Module) -> None:
+        """The first one's weights for all."""
+        for p in net.state_dict().values() if self.count > 1 else ():
+            dist.broadcast(p, 0)
+
+    def average(self, params: list[nn.Parameter]) -> None:
+        if self.count == 1:
+            return
+        grads = [p.grad for p in params if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        for g, part in zip(grads, flat.div_(self.count).split([g.numel() for g in grads])):
+            g.copy_(part.view_as(g))
+
+
 class Loop:
     def __init__(self, a: argparse.Namespace, name: str, net: nn.Module, meta: dict[str, object], loss: Callable[[float], Tensor],
                  judge: Callable[[], str], seconds: float, decay: float) -> None:
@@ -39,6 +74,8 @@ class Loop:
         self.opt = torch.optim.AdamW(net.parameters(), a.lr, weight_decay=decay)
         self.steps, self.hours = 0, 0.0
         self.average: dict[str, Tensor] | None = None
+        self.workers = Workers()
+        self.seconds *= self.workers.count
         if a.resume and self.path.exists():
             load(self.path, net)
             old = meta_of(self.path)
@@ -47,6 +84,7 @@ class Loop:
             if o.exists():
                 self.opt.load_state_dict(torch.load(o, map_location="cpu", weights_only=True))
             print(f"going on from step {self.steps}, {self.hours:.1f} h")
+        self.workers.alike(net)
 
     def follow(self, done: int) -> None:
         """The running average of the weights is what is judged, kept and shipped: it is steadier than any single step."""
@@ -132,8 +170,7 @@ class Loop:
         self.net.train()
         if self.dev.type == "cuda" and hasattr(self.net, "sep") and not self.a.rnn_amp:
             self.tune()
-        while (el := time.time() - t0) < total and (not a.steps or self.steps - first < a.steps):
-            at = el / total
+        while (at := self.workers.agreed((time.time() - t0) / total)) < 1 and (not a.steps or self.steps - first < a.steps):
             lr = (a.lr_end + (a.lr - a.lr_end) * 0.5 * (1 + math.cos(math.pi * at))) * min(1.0, (self.steps - first + 1) / 50)
             for g in self.opt.param_groups:
                 g["lr"] = lr
@@ -143,6 +180,7 @@ class Loop:
             for p in params:
                 if p.grad is not None:
                     torch.nan_to_num_(p.grad, 0.0, 0.0, 0.0)
+            self.workers.average(params)
             nn.utils.clip_grad_norm_(params, a.clip)
             self.opt.step()
             self.follow(self.steps - first)
@@ -153,15 +191,16 @@ class Loop:
                 if self.dev.type == "cuda":
                     torch.cuda.synchronize()
                     print(f"first 5 steps {time.time() - t0:.1f} s, memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
-            if time.time() - shown > a.every:
+            if self.workers.first and time.time() - shown > a.every:
                 with self.averaged():
                     self.report(t0, run, first)
                     self.keep(False)
                 shown = time.time()
         if self.average is not None:
             self.net.load_state_dict(self.average)
-        self.report(t0, run, first)
-        self.keep(True)
+        if self.workers.first:
+            self.report(t0, run, first)
+            self.keep(True)
 
 
 def has_bf16(dev: torch.device) -> bool:

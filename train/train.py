@@ -28,7 +28,7 @@ def main() -> None:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=2)
     p.add_argument("--steps", type=int, default=0, help="stop after so many steps")
-    p.add_argument("--size", choices=sorted(PRESETS), default="lite-live")
+    p.add_argument("--size", choices=sorted(PRESETS), default="live")
     p.add_argument("--batch", type=int, default=0)
     p.add_argument("--seconds", type=float, default=4.0)
     p.add_argument("--lr", type=float, default=0)
@@ -63,8 +63,8 @@ def main() -> None:
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.set_float32_matmul_precision("high")
-    torch.manual_seed(a.seed + int(time.time()) % 10007 * a.resume)
-    a.seed += int(time.time()) % 10007 * a.resume
+    a.seed += int(time.time()) % 10007 * a.resume + 100_003 * int(os.environ.get("RANK", 0))  # each worker its own mixtures
+    torch.manual_seed(a.seed)
     a.out.mkdir(parents=True, exist_ok=True)
     if not a.batch:
         a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "listen": 64 if gpu else 12, "attribute": 64 if gpu else 12}[a.stage]

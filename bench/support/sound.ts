@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { RealFft } from "../../src/pipeline/fft.js";
 import { adts } from "./clip.js";
 import { median } from "./numbers.js";
@@ -10,31 +10,49 @@ const FRAME = 1024;
 /** Decoded sound; sample i of both channels belongs to `startMs + i / 48` while `startMs` holds (no gap in the timestamps). */
 export type Pcm = { readonly planes: readonly Float32Array[]; readonly startMs: number };
 
+/** The sound of a file from time 0 on, by ffmpeg. */
+export async function decodeClip(path: string): Promise<Pcm> {
+  const child = spawn("ffmpeg", [
+    ...["-v", "error", "-nostdin", "-i", path, "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0"],
+    ...["-f", "f32le", "-ac", "2", "-ar", String(RATE), "pipe:1"],
+  ]);
+  return { planes: planesOf(await outputOf(child)), startMs: 0 };
+}
+
 /** Decodes AAC frames (48 kHz, one config) with ffmpeg; 1024 samples a frame, in order. @throws Error when ffmpeg gives another number */
 export async function decodeSounds(sounds: readonly TakenSound[], config: Buffer): Promise<Pcm> {
   const child = spawn("ffmpeg", ["-v", "error", "-f", "aac", "-i", "pipe:0", "-f", "f32le", "-ac", "2", "pipe:1"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
+  child.stdin.on("error", () => {});
+  child.stdin.end(Buffer.concat(sounds.map((s) => adts(config, s.data))));
+  const planes = planesOf(await outputOf(child));
+  const frames = planes[0]!.length;
+  if (frames !== sounds.length * FRAME)
+    throw new Error(`${sounds.length} AAC frames decoded to ${frames} samples, not ${sounds.length * FRAME}`);
+  // Timestamps are whole milliseconds: the median takes the rounding out.
+  return { planes, startMs: median(sounds.map((s, i) => s.ptsMs - (i * FRAME * 1000) / RATE)) };
+}
+
+async function outputOf(child: ChildProcess): Promise<Buffer> {
   const parts: Buffer[] = [];
-  child.stdout.on("data", (data: Buffer) => parts.push(data));
-  const done = new Promise<void>((resolve, reject) => {
+  child.stdout!.on("data", (data: Buffer) => parts.push(data));
+  await new Promise<void>((resolve, reject) => {
     child.on("close", () => resolve());
     child.on("error", reject);
   });
-  child.stdin.on("error", () => {});
-  child.stdin.end(Buffer.concat(sounds.map((s) => adts(config, s.data))));
-  await done;
-  const bytes = Buffer.concat(parts);
+  return Buffer.concat(parts);
+}
+
+/** Interleaved stereo floats -> the two channels. */
+function planesOf(bytes: Buffer): Float32Array[] {
   const frames = Math.floor(bytes.length / 8);
-  if (frames !== sounds.length * FRAME)
-    throw new Error(`${sounds.length} AAC frames decoded to ${frames} samples, not ${sounds.length * FRAME}`);
   const planes = [new Float32Array(frames), new Float32Array(frames)];
   for (let i = 0; i < frames; i++) {
     planes[0]![i] = bytes.readFloatLE(8 * i);
     planes[1]![i] = bytes.readFloatLE(8 * i + 4);
   }
-  // Timestamps are whole milliseconds: the median takes the rounding out.
-  return { planes, startMs: median(sounds.map((s, i) => s.ptsMs - (i * FRAME * 1000) / RATE)) };
+  return planes;
 }
 
 /** Largest difference of two following samples of any channel, between two times. */
