@@ -6,11 +6,11 @@ import { SOUND_BEHIND_MS } from "../../src/library/tracks.js";
 import type { AudioData, VideoFrame, Wrtc } from "../../src/library/wrtc.js";
 import { buildLive } from "../../src/model/live/build.js";
 import { LocalInference } from "../../src/model/local-inference.js";
-import { loadOptional } from "../../src/optional.js";
 import { separateTracks } from "../../src/webrtc.js";
 import { until } from "../channel/support.js";
 import { clipFolder } from "../gst/clip.js";
 import { noiseLive } from "../model/noise.js";
+import { loadStack, negotiate, pairOf, type Stack, type Track } from "./wrtc-pair.js";
 
 const folder = clipFolder();
 let model: LocalInference;
@@ -32,25 +32,6 @@ const SECONDS = Number(process.env.LIP_SYNC_SECONDS) || 12;
 const SETTLE_MS = 4000;
 const [WIDTH, HEIGHT] = [320, 240];
 const LOUD = 0.15 * 32_768;
-
-type Track = { kind: string; stop(): void };
-type Pc = {
-  addTrack(track: Track, ...streams: object[]): unknown;
-  createOffer(): Promise<unknown>;
-  createAnswer(): Promise<unknown>;
-  setLocalDescription(d: unknown): Promise<void>;
-  setRemoteDescription(d: unknown): Promise<void>;
-  addIceCandidate(c: unknown): Promise<void>;
-  close(): void;
-  getStats(): Promise<Map<string, unknown>>;
-  onicecandidate: ((event: { candidate: unknown }) => void) | null;
-  ontrack: ((event: { track: Track }) => void) | null;
-};
-type Stack = Wrtc<Track> & {
-  RTCPeerConnection: new () => Pc;
-  MediaStream: new () => object;
-  nonstandard: { RTCVideoSource: new () => { createTrack(): Track; onFrame(frame: VideoFrame): void } };
-};
 
 /** First loud sample after half a second of silence, as milliseconds of a line on which this block begins at `fromMs`. */
 class Beeps {
@@ -144,20 +125,9 @@ class Watch {
   }
 }
 
-async function negotiate(a: Pc, b: Pc): Promise<void> {
-  const offer = await a.createOffer();
-  await a.setLocalDescription(offer);
-  await b.setRemoteDescription(offer);
-  const answer = await b.createAnswer();
-  await b.setLocalDescription(answer);
-  await a.setRemoteDescription(answer);
-}
-
 test("a flash and a beep of one moment: where the separation sees them, and when the cleaned beep leaves", async () => {
-  const stack = loadOptional<Stack>("@roamhq/wrtc", "this test");
-  const [speaker, bot] = [new stack.RTCPeerConnection(), new stack.RTCPeerConnection()];
-  speaker.onicecandidate = ({ candidate }) => candidate && void bot.addIceCandidate(candidate);
-  bot.onicecandidate = ({ candidate }) => candidate && void speaker.addIceCandidate(candidate);
+  const stack = loadStack();
+  const [speaker, bot] = pairOf(stack);
   const tracks: { audio?: Track; video?: Track } = {};
   bot.ontrack = ({ track }) => Object.assign(tracks, { [track.kind]: track });
   const [voice, camera] = [new stack.nonstandard.RTCAudioSource(), new stack.nonstandard.RTCVideoSource()];

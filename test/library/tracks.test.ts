@@ -8,7 +8,6 @@ import type { AudioData, Wrtc } from "../../src/library/wrtc.js";
 import { OnnxFaceDetector } from "../../src/model/faces/detector.js";
 import { buildLive } from "../../src/model/live/build.js";
 import { LocalInference } from "../../src/model/local-inference.js";
-import { loadOptional } from "../../src/optional.js";
 import type { Highlight } from "../../src/pipeline/types.js";
 import { buildFaceModels } from "../../src/tools/assets.js";
 import { LibraryError, separateTracks } from "../../src/webrtc.js";
@@ -16,6 +15,7 @@ import { until } from "../channel/support.js";
 import { demoPictures } from "../faces/demo.js";
 import { clipFolder } from "../gst/clip.js";
 import { noise, noiseLive } from "../model/noise.js";
+import { loadStack, negotiate, pairOf, type Stack, type Track } from "./wrtc-pair.js";
 
 const folder = clipFolder();
 let model: LocalInference;
@@ -158,41 +158,14 @@ test("bad blocks and pictures are faults that are got over; wrong options are re
   );
 });
 
-/** The few things of @roamhq/wrtc that only this test needs. */
-type Pc = {
-  addTrack(track: object): unknown;
-  createOffer(): Promise<unknown>;
-  createAnswer(): Promise<unknown>;
-  setLocalDescription(d: unknown): Promise<void>;
-  setRemoteDescription(d: unknown): Promise<void>;
-  addIceCandidate(c: unknown): Promise<void>;
-  close(): void;
-  onicecandidate: ((event: { candidate: unknown }) => void) | null;
-  ontrack: ((event: { track: { kind: string } }) => void) | null;
-};
-type Stack = Wrtc<{ kind: string }> & {
-  RTCPeerConnection: new () => Pc;
-  nonstandard: { RTCVideoSource: new () => { createTrack(): { kind: string }; onFrame(f: unknown): void } };
-};
-
 test("a speaker over two real peers: faces are followed, the cleaned track is heard at the far end", async () => {
-  const wrtc = loadOptional<Stack>("@roamhq/wrtc", "this test");
-  const [speaker, bot] = [new wrtc.RTCPeerConnection(), new wrtc.RTCPeerConnection()];
-  speaker.onicecandidate = ({ candidate }) => candidate && void bot.addIceCandidate(candidate);
-  bot.onicecandidate = ({ candidate }) => candidate && void speaker.addIceCandidate(candidate);
-  const tracks: { audio?: { kind: string }; video?: { kind: string } } = {};
-  let back: { kind: string } | null = null;
+  const wrtc = loadStack();
+  const [speaker, bot] = pairOf(wrtc);
+  const tracks: { audio?: Track; video?: Track } = {};
+  let back: Track | null = null;
   bot.ontrack = ({ track }) => Object.assign(tracks, { [track.kind]: track });
   speaker.ontrack = ({ track }) => {
     back = track;
-  };
-  const negotiate = async (a: Pc, b: Pc): Promise<void> => {
-    const offer = await a.createOffer();
-    await a.setLocalDescription(offer);
-    await b.setRemoteDescription(offer);
-    const answer = await b.createAnswer();
-    await b.setLocalDescription(answer);
-    await a.setRemoteDescription(answer);
   };
   const [voice, camera] = [new wrtc.nonstandard.RTCAudioSource(), new wrtc.nonstandard.RTCVideoSource()];
   const own = [voice.createTrack(), camera.createTrack()];
@@ -218,7 +191,7 @@ test("a speaker over two real peers: faces are followed, the cleaned track is he
     }
   }, 5);
   const begun = performance.now();
-  let separated: ReturnType<typeof separateTracks<{ kind: string }>> | null = null;
+  let separated: ReturnType<typeof separateTracks<Track>> | null = null;
   let sink: InstanceType<Stack["nonstandard"]["RTCAudioSink"]> | null = null;
   try {
     await until(() => tracks.audio !== undefined && tracks.video !== undefined, 10_000, "the speaker's tracks");

@@ -1,16 +1,9 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { InferenceError } from "../inference.js";
-import { ModelProtoSchema, TensorProto_DataType } from "./onnx_pb.js";
+import { TensorProto_DataType } from "./onnx_pb.js";
+import { readOnnx } from "./read.js";
 
 /** The float32 tensors of an ONNX file by name; each is copied when it is asked for. Both throw SL_MODEL_INVALID. */
 export function floatTensors(bytes: Uint8Array, what: string): (name: string) => Float32Array {
-  const no = (why: string): InferenceError => new InferenceError("SL_MODEL_INVALID", `${what}: ${why}`);
-  let model: ReturnType<typeof fromBinary<typeof ModelProtoSchema>>;
-  try {
-    model = fromBinary(ModelProtoSchema, bytes);
-  } catch (e) {
-    throw no(`not an ONNX file: ${e instanceof Error ? e.message : String(e)}`);
-  }
+  const { model, no } = readOnnx(bytes, what);
   const known = new Map((model.graph?.initializer ?? []).map((t) => [t.name, t]));
   return (name) => {
     const t = known.get(name);

@@ -1,6 +1,5 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { InferenceError } from "../../inference.js";
-import { ModelProtoSchema, type TensorProto } from "../../onnx/onnx_pb.js";
+import type { TensorProto } from "../../onnx/onnx_pb.js";
+import { type Refusal, readOnnx } from "../../onnx/read.js";
 
 export type Attributes = {
   int(name: string, otherwise?: number): number;
@@ -34,13 +33,7 @@ const INT32_MAX = 2 ** 31 - 1;
 
 /** Reads an ONNX file as `GraphBuilder` writes it: nodes in order, weights inside. Throws SL_MODEL_INVALID. */
 export function readGraph(bytes: Uint8Array, what: string): Graph {
-  const no = (why: string): InferenceError => new InferenceError("SL_MODEL_INVALID", `${what}: ${why}`);
-  let model: ReturnType<typeof fromBinary<typeof ModelProtoSchema>>;
-  try {
-    model = fromBinary(ModelProtoSchema, bytes);
-  } catch (e) {
-    throw no(`not an ONNX file: ${e instanceof Error ? e.message : String(e)}`);
-  }
+  const { model, no } = readOnnx(bytes, what);
   const { graph } = model;
   if (!graph || graph.node.length === 0) throw no("holds no graph");
   const constants = new Map(graph.initializer.map((t) => [t.name, constant(t, no)]));
@@ -73,7 +66,7 @@ export function readGraph(bytes: Uint8Array, what: string): Graph {
   };
 }
 
-function constant(t: TensorProto, no: (why: string) => InferenceError): Constant {
+function constant(t: TensorProto, no: Refusal): Constant {
   const shape = t.dims.map(Number);
   const size = shape.reduce((a, b) => a * b, 1);
   const width = t.dataType === INT64 ? 8 : t.dataType === INT8 || t.dataType === UINT8 ? 1 : 4;
