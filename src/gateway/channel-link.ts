@@ -3,7 +3,7 @@ import { type FlvTag, MAX_TAG_BYTES, PICTURE, SCRIPT, SOUND, type TagType } from
 import { encodeFrame, type Frame, FrameError, FrameReader } from "../transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel, LineReport } from "../transport/ipc/messages.js";
 import { MAX_OPUS_BYTES } from "../transport/webrtc/opus.js";
-import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
+import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 
 /** Control messages to a channel that does not read are dropped with the connection at this size. */

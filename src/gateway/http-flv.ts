@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type FlvTag, flvHeader, flvTagParts } from "../transport/flv/tag.js";
-import { isRefusal, type Side } from "./hub.js";
+import { isRefusal, type Side } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { Sink, Subscription } from "./stream.js";
 

@@ -4,74 +4,20 @@ import { readAudio } from "../transport/flv/audio.js";
 import { scriptName } from "../transport/flv/script.js";
 import { type FlvTag, SCRIPT, SOUND } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../transport/flv/video.js";
-import type { LineReport } from "../transport/ipc/messages.js";
 import type { Limits } from "./limits.js";
 import type { CounterName, Counters, Log } from "./report.js";
+import {
+  type Attachment,
+  type ChannelPeer,
+  type Publication,
+  type PublisherPeer,
+  type Refusal,
+  type Side,
+  STEMS,
+  type Stem,
+  type Viewer,
+} from "./roles.js";
 import { LiveStream, type Sink, type Subscription } from "./stream.js";
-
-/**
- * Who publishes, plays and processes which channel: the gateway without its sockets. Each channel has two streams, `in` (as
- * published) and `out` (as its channel process sends it back).
- */
-export type Refusal = { readonly code: Code; readonly detail: string };
-
-/** The connection that publishes. */
-export interface PublisherPeer {
-  readonly label: string;
-  /** Ends the publication from this side, with a reason for the peer. The hub has already let go of it. */
-  drop(reason: Refusal): void;
-  /** Asks for a key frame, where the protocol can. */
-  wantKeyFrame?(): void;
-}
-
-/** Which sound a WHEP viewer hears; the pictures are the same. */
-export type Stem = "clean" | "input" | "removed";
-export const STEMS: readonly Stem[] = ["clean", "input", "removed"];
-
-/** A WHEP viewer: pictures and notes come as tags of the cleaned programme, sound as Opus. */
-export interface Viewer extends Sink {
-  /** @param timeMs on the timeline of the tags, 0 to 2^32, may have a fraction */
-  opus(packet: Buffer, timeMs: number): void;
-  /** The hub has already let go of it. */
-  drop(reason: Refusal): void;
-}
-
-/** What a publisher may do after it was let in. */
-export interface Publication {
-  readonly channel: string;
-  /** @throws FlvError, AmfError for broken bodies; the caller closes the connection and calls `end`. */
-  push(tag: FlvTag): void;
-  /** How the line to the publisher is; passed on to the channel. */
-  line(report: LineReport): void;
-  /** Idempotent. */
-  end(): void;
-}
-
-/** The connection of a channel process. */
-export interface ChannelPeer extends Sink {
-  publisher(state: "live" | "gone", peer: string): void;
-  refused(reason: Refusal): void;
-  line(report: LineReport): void;
-  /** The stems that viewers want as Opus now. */
-  wanted(stems: readonly Stem[]): void;
-  /** Another connection of the same channel has taken over. */
-  replaced(): void;
-}
-
-export interface Attachment {
-  push(tag: FlvTag): void;
-  /** A packet of a stem's sound for viewers. */
-  opus(stem: Stem, packet: Buffer, timeMs: number): void;
-  /** It cannot decode before the publisher's next key frame. */
-  wantKeyFrame(): void;
-  /** The cleaned programme is over. */
-  outEnd(): void;
-  resume(): void;
-  /** The connection is lost; players of the cleaned programme wait for the next one. Idempotent. */
-  detach(): void;
-}
-
-export type Side = "in" | "out";
 
 type Publisher = { readonly peer: PublisherPeer; readonly publication: Publication };
 type Channel = {
@@ -85,6 +31,10 @@ type Channel = {
   readonly viewers: Map<Viewer, Stem>;
 };
 
+/**
+ * Who publishes, plays and processes which channel: the gateway without its sockets. Each channel has two streams, `in` (as
+ * published) and `out` (as its channel process sends it back).
+ */
 export class Hub {
   #channels = new Map<string, Channel>();
   /** Digests, so that the time of a comparison tells neither length nor content of a key. */
@@ -401,8 +351,4 @@ function legacy(packet: Extract<ReturnType<typeof readVideo>, { kind: "sequence"
 
 function digest(key: string): Buffer {
   return createHash("sha256").update(key, "utf8").digest();
-}
-
-export function isRefusal(x: object): x is Refusal {
-  return "code" in x;
 }

@@ -2,9 +2,10 @@ import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import type { FlvTag } from "../transport/flv/tag.js";
 import { type RtmpEvent, RtmpSession } from "../transport/rtmp/session.js";
-import { type Hub, isRefusal, type Publication, type PublisherPeer, type Refusal, type Side } from "./hub.js";
+import type { Hub } from "./hub.js";
 import type { Limits } from "./limits.js";
 import type { Counters, Log } from "./report.js";
+import { isRefusal, type Publication, type PublisherPeer, type Refusal, type Side } from "./roles.js";
 import type { Sink, Subscription } from "./stream.js";
 
 export type PeerContext = {

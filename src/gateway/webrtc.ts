@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { WebRtcSettings } from "../transport/ipc/messages.js";
 import { MAX_SDP_BYTES, type Offer, readOffer, SdpError } from "../transport/webrtc/sdp.js";
 import { MAX_FRAGMENT_BYTES, readFragment, writeFragment } from "../transport/webrtc/sdp-fragment.js";
-import { isRefusal, type Refusal, STEMS, type Stem } from "./hub.js";
+import { isRefusal, type Refusal, STEMS, type Stem } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import { answer, answerProblem, bearer, FRAGMENT, HttpProblem, iceServerLinks, readBody, SDP } from "./webrtc-http.js";
 import { WebRtcPeer } from "./webrtc-peer.js";

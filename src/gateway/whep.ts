@@ -6,7 +6,7 @@ import { EgressClock } from "../transport/webrtc/egress-clock.js";
 import { type AvcConfig, NAL_SPS, nalType, readAvcC, splitAvc } from "../transport/webrtc/h264.js";
 import { packetize } from "../transport/webrtc/h264-packetizer.js";
 import type { Offer } from "../transport/webrtc/sdp.js";
-import { isRefusal, type Refusal, type Stem, type Viewer } from "./hub.js";
+import { isRefusal, type Refusal, type Stem, type Viewer } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { Subscription } from "./stream.js";
 import type { WebRtcPeer } from "./webrtc-peer.js";

@@ -19,8 +19,8 @@ import { ReorderBuffer, type Reordered } from "../transport/webrtc/reorder.js";
 import type { Offer } from "../transport/webrtc/sdp.js";
 import { TrackClock, type TrackKind } from "../transport/webrtc/track-clock.js";
 import { Vp8Depacketizer, type Vp8Frame } from "../transport/webrtc/vp8-depacketizer.js";
-import type { Publication, PublisherPeer, Refusal } from "./hub.js";
 import type { CounterName } from "./report.js";
+import type { Publication, PublisherPeer, Refusal } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { WebRtcPeer } from "./webrtc-peer.js";
 
