@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Callable, Iterator
 
 import torch
@@ -201,18 +200,6 @@ class Loop:
         if self.workers.first:
             self.report(t0, run, first)
             self.keep(True)
-
-
-def has_bf16(dev: torch.device) -> bool:
-    """Whether bf16 is quicker than float32 here: every GPU we use, and CPUs that multiply it in hardware."""
-    if dev.type == "cuda":
-        return True
-    cpu = Path("/proc/cpuinfo")
-    return cpu.exists() and "avx512_bf16" in cpu.read_text()
-
-
-def amp(dev: torch.device) -> torch.autocast:
-    return torch.autocast(dev.type, dtype=torch.bfloat16, enabled=has_bf16(dev))
 
 
 def keep_memory() -> None:

@@ -12,7 +12,8 @@ import data
 import evaluate
 from checkpoints import load
 from data import FRAME, Group, Pack
-from loop import Loop, amp
+from formats import amp
+from loop import Loop
 from mix import MixConfig, Mixer
 from net import Student, SyncHead
 

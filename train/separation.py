@@ -15,7 +15,8 @@ import evaluate
 import listening
 from checkpoints import load, load_parts, meta_of
 from data import Pack
-from loop import Loop, amp, has_bf16
+from formats import amp, has_bf16
+from loop import Loop
 from metrics import pair_loss
 from mix import MixConfig, Mixer
 from net import PRESETS, Model, SepConfig, SyncHead, stft
