@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attribution import Attributed, spoken
+from formats import amp
 from mix import MixConfig, Mixer
 from net import SyncHead, stft
 
@@ -37,7 +38,9 @@ def loss_of(net: Attributed, head: SyncHead, mx: Mixer, batch: int) -> Tensor:
         b, c = mx.voices(batch), net.sep.cfg
         U = b.mix.shape[1] // 640
         X = stft(b.mix, c.hop, c.nfft)
-        M = net.blind(X).float()
+        with amp(X.device):
+            M = net.blind(X)
+        M = M.float()
         clean = torch.stack([b.wanted, b.other], 1)
         S = stft(clean.flatten(0, 1), c.hop, c.nfft).unflatten(0, (-1, 2))
         wrong = (M[:, :, None] * X[:, None, None] - S[:, None]).abs().pow(2).sum((-1, -2))  # item, output, voice
