@@ -110,7 +110,7 @@ export const config = z.strictObject({
         }),
       ports: portRange().default("").meta({
         about: "UDP ports for WebRTC; empty: any free one",
-        allowed: "FIRST-LAST or empty",
+        allowed: "FIRST-LAST (1024 to 65535) or empty",
       }),
       viewers: z.int().min(0).max(500).default(50).meta({ about: "WHEP viewers at the same time" }),
       iceServers: z

@@ -1,7 +1,7 @@
 import type { Crops, FaceFollower, FollowedFace } from "../model/faces/follower.js";
 
 /**
- * Switches for measurements only (bench/val.ts); no command offers them.
+ * Switches for measurements only (bench/val.ts, bench/quality); no command offers them.
  * `picture: "frozen"`: every step is given the first crop of the first face found, held still, and no policy steps in: what the same
  * network does without lips to look at. `policy: "off"`: a frozen picture is no reason to leave the sound alone.
  */

@@ -75,9 +75,9 @@ export type SeparateReport = {
 /**
  * Separates a file: sound and pictures in, the same windows, gains and stitching as live but without a clock, files out.
  * Memory does not grow with the length. `out` gets onscreen.wav, offscreen.wav, highlight.jsonl, onscreen.mp4 and, with `cam`,
- * cam.mp4; all of them or, after a failure, none.
+ * cam.mp4, with `camModel` cam.jsonl, with `camCrop` crop.mp4; all of them or, after a failure, none.
  *
- * @throws FileError, InferenceError (SL_MODEL_INVALID)
+ * @throws FileError, InferenceError (SL_MODEL_INVALID, SL_ENGINE_UNAVAILABLE)
  */
 export async function separateFile(options: SeparateOptions): Promise<SeparateReport> {
   const { input, signal } = options;

@@ -20,8 +20,8 @@ export const LIMITS = {
   publisherSilentMs: 5_000,
   /** A player that takes no byte for this long although some wait is dropped. */
   playerStalledMs: 30_000,
-  /** WHIP and WHEP sessions together, those that are still connecting included. */
-  maxSessions: 128,
+  /** WHIP and WHEP sessions together, those that are still connecting included: every publisher, and the most viewers that can be set. */
+  maxSessions: 756,
   /** WHIP or WHEP sessions whose media connection is not up yet. */
   maxConnecting: 16,
   /** A WHIP or WHEP peer from which nothing (a publisher: no media) comes for so long has vanished. */

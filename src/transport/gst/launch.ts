@@ -51,7 +51,7 @@ export const pictureReencoder = (encoder: string): string =>
 
 export type AacEncoder = { readonly element: string; readonly delaySamples: number };
 /**
- * Decoders put the sound this many samples after the timestamp of its packet, so it is taken off again (media notes, section 4:
+ * Decoders put the sound this many samples after the timestamp of its packet, so it is taken off again (measured:
  * the priming of the encoder, constant for each).
  */
 export const AAC_ENCODERS: readonly AacEncoder[] = [
@@ -64,7 +64,7 @@ export const aacEncoder = (encoder: AacEncoder): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! ${encoder.element} ! aacparse ! audio/mpeg,stream-format=raw ! ${GDP_SINK("out")}`;
 
 /** F32LE sound (GDP, source `in`) to Opus packets of 20 ms, as WebRTC players expect them (sink `out`).
- * opusenc takes its delay off the timestamps itself, so the second packet comes 13.5 ms after the first (test/webrtc/thread.test.ts). */
+ * opusenc takes its delay off the timestamps itself, so the second packet comes 13.5 ms after the first. */
 export const opusEncoder = (): string =>
   `${GDP_SOURCE("in")} ! audioconvert ! opusenc bitrate=96000 frame-size=20 audio-type=generic ! ${GDP_SINK("out")}`;
 
