@@ -2,7 +2,7 @@ import { readStreamCard } from "../model/cards.js";
 import { RemoteInference } from "../model/inference/remote.js";
 import { InferenceError } from "../model/inference.js";
 import { stopAllPipelines, UV_THREADS } from "../transport/gst/pipeline.js";
-import type { FromChannel, ToChannel } from "../transport/ipc/messages.js";
+import type { ChannelPatch, FromChannel, ToChannel } from "../transport/ipc/messages.js";
 import { Channel } from "./channel.js";
 import { GatewayLink } from "./gateway-link.js";
 import type { Log } from "./log.js";
@@ -19,6 +19,8 @@ const LINGER_MS = 150;
 
 let stop: (() => Promise<void>) | null = null;
 let channel: Channel | null = null;
+/** What was set while the channel was being made. */
+let early: ChannelPatch = {};
 let configured = false;
 let ending = false;
 
@@ -39,6 +41,7 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
   const made: Channel = new Channel({ name, config, gateway, inference, log, onChange: () => report.changed() });
   const report = new StatusReport({ status: () => made.status(), send: (status) => say({ type: "status", status }) });
   channel = made;
+  made.set(early);
   if (inference !== null) made.inferenceConnected(inference.connected);
   made.start();
   gateway.open();
@@ -78,8 +81,10 @@ async function end(code: number): Promise<void> {
 
 process.on("message", (message: ToChannel) => {
   if (message.type === "stop") void end(0);
-  else if (message.type === "set") channel?.set(message.patch);
-  else if (message.type === "configure" && !configured) {
+  else if (message.type === "set") {
+    if (channel === null) early = { ...early, ...message.patch };
+    else channel.set(message.patch);
+  } else if (message.type === "configure" && !configured) {
     configured = true;
     configure(message).catch((error: unknown) => {
       log("error", `the channel cannot start: ${error instanceof Error ? error.message : String(error)}`);

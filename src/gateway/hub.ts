@@ -19,7 +19,7 @@ import {
 } from "./roles.js";
 import { LiveStream, type Sink, type Subscription } from "./stream.js";
 
-type Publisher = { readonly peer: PublisherPeer; readonly publication: Publication };
+type Publisher = { readonly peer: PublisherPeer; readonly publication: Publication; readonly keyDigest: Buffer };
 type Channel = {
   readonly name: string;
   readonly in: LiveStream;
@@ -105,6 +105,11 @@ export class Hub {
       });
     }
     this.#keys = Object.entries(streamKeys).map(([key, channel]) => ({ digest: digest(key), channel }));
+    for (const channel of this.#channels.values()) {
+      const held = channel.publisher?.keyDigest;
+      if (held === undefined || this.#keys.some((k) => k.channel === channel.name && k.digest.equals(held))) continue;
+      this.#dropPublisher(channel, { code: "SL_KEY_UNKNOWN", detail: "the stream key was changed" });
+    }
   }
 
   /** Why a publisher with this key would be refused now, counted and told; null: it would be let in. */
@@ -144,7 +149,7 @@ export class Hub {
         if (channel.publisher?.publication === publication) this.#endPublisher(channel, "the publisher has left");
       },
     };
-    channel.publisher = { peer, publication };
+    channel.publisher = { peer, publication, keyDigest: digest(key) };
     this.counters.add("publishers_total");
     this.log("info", "publisher is live", { channel: channel.name, peer: peer.label });
     channel.attached?.peer.publisher("live", peer.label);

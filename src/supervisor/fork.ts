@@ -18,7 +18,7 @@ export class ProcessStartError extends Error {
   }
 }
 
-/** Forks a child whose output becomes log records. @param entry JavaScript file */
+/** Forks a child whose output becomes log records. @param entry JavaScript file @throws Error where the system has no room for a process */
 export function forkChild(name: string, entry: string, env: Readonly<Record<string, string>>, log: Log): Run {
   const child = fork(entry, [], {
     env: { ...process.env, ...env, SIGHTLINE_PROCESS: name },
@@ -32,8 +32,9 @@ export function forkChild(name: string, entry: string, env: Readonly<Record<stri
     ],
   });
   const fields = (line: string, leftOut: number): object => (leftOut > 0 ? { line, leftOut } : { line });
-  forwardLines(child.stdout!, (line, leftOut) => log.info(fields(line, leftOut), "output"));
-  forwardLines(child.stderr!, (line, leftOut) => log.warn(fields(line, leftOut), "output"));
+  // Without file descriptors left, Node gives a child without pipes; its error event follows.
+  if (child.stdout) forwardLines(child.stdout, (line, leftOut) => log.info(fields(line, leftOut), "output"));
+  if (child.stderr) forwardLines(child.stderr, (line, leftOut) => log.warn(fields(line, leftOut), "output"));
   const exited = new Promise<string>((resolve) => {
     const end = (how: string): void => {
       resolve(how);

@@ -217,42 +217,60 @@ export class ManagedProcess<To extends Message, From extends Message> extends Ev
       this.#restartAsked = false;
       this.#killReason = null;
       this.#memoryBytes = null;
-      const { entry, env, configure, log } = this.#options;
-      const run = forkChild(this.name, entry, env ?? {}, log);
-      run.child.on("message", (message) => this.#receive(run.child, message));
-      this.#run = run;
-      this.#early = [];
-      this.#setState(ProcessState.Starting, "SL_PROCESS_START");
-      if (configure) this.send(configure());
-      let readyAt: number | null = null;
-      let stopChecks = (): void => {};
+      let ended: { readonly how: string; readonly ranMs: number };
       try {
-        const limitMs = this.#limits.startTimeoutMs;
-        const ready = (configure ? await untilReady(this.name, run, limitMs) : { type: "ready" }) as From;
-        readyAt = performance.now();
-        if (!this.#closed) this.#setState(ProcessState.Running, "SL_PROCESS_READY");
-        stopChecks = this.#watch(run);
-        resolveFirst(ready);
-        this.#safeEmit(() => this.emit("message", ready));
-        const early = this.#early ?? [];
-        this.#early = null;
-        for (const message of early) this.#safeEmit(() => this.emit("message", message));
+        ended = await this.#runOnce(resolveFirst, rejectFirst);
       } catch (error) {
+        // The system has no room for a process now; it may have later, and the other processes go on.
         rejectFirst(error as Error);
-        if ((error as ProcessStartError).code === "SL_PROCESS_START_TIMEOUT") this.kill("SL_PROCESS_START_TIMEOUT");
+        ended = { how: `could not be started: ${(error as Error).message}`, ranMs: 0 };
       }
-      const how = await run.exited;
-      stopChecks();
       this.#run = null;
       this.#memoryBytes = null;
       if (this.#closed || this.#retired) break;
       this.#restarts++;
       if (this.#restartAsked) continue;
-      const waitMs = Math.round(this.#backOff.next(readyAt === null ? 0 : performance.now() - readyAt));
-      this.#setState(ProcessState.BackOff, this.#killReason ?? "SL_PROCESS_EXITED", { how, waitMs });
+      const waitMs = Math.round(this.#backOff.next(ended.ranMs));
+      this.#setState(ProcessState.BackOff, this.#killReason ?? "SL_PROCESS_EXITED", { how: ended.how, waitMs });
       await this.#pause(waitMs);
     }
     rejectFirst(new ProcessStartError("SL_PROCESS_STOP", `${this.name} was stopped`));
+  }
+
+  /** From the fork to the end. @returns how it ended, and for how long it was ready */
+  async #runOnce(
+    resolveFirst: (ready: From) => void,
+    rejectFirst: (error: Error) => void,
+  ): Promise<{ how: string; ranMs: number }> {
+    const { entry, env, configure, log } = this.#options;
+    // Before the fork: if it throws, there is no child that nobody knows of.
+    const settings = configure?.();
+    const run = forkChild(this.name, entry, env ?? {}, log);
+    run.child.on("message", (message) => this.#receive(run.child, message));
+    this.#run = run;
+    this.#early = [];
+    this.#setState(ProcessState.Starting, "SL_PROCESS_START");
+    if (settings !== undefined) this.send(settings);
+    let readyAt: number | null = null;
+    let stopChecks = (): void => {};
+    try {
+      const limitMs = this.#limits.startTimeoutMs;
+      const ready = (configure ? await untilReady(this.name, run, limitMs) : { type: "ready" }) as From;
+      readyAt = performance.now();
+      if (!this.#closed) this.#setState(ProcessState.Running, "SL_PROCESS_READY");
+      stopChecks = this.#watch(run);
+      resolveFirst(ready);
+      this.#safeEmit(() => this.emit("message", ready));
+      const early = this.#early ?? [];
+      this.#early = null;
+      for (const message of early) this.#safeEmit(() => this.emit("message", message));
+    } catch (error) {
+      rejectFirst(error as Error);
+      if ((error as ProcessStartError).code === "SL_PROCESS_START_TIMEOUT") this.kill("SL_PROCESS_START_TIMEOUT");
+    }
+    const how = await run.exited;
+    stopChecks();
+    return { how, ranMs: readyAt === null ? 0 : performance.now() - readyAt };
   }
 
   #receive(child: ChildProcess, message: unknown): void {

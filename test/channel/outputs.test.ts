@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -6,10 +6,14 @@ import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
 import { PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
+import { FlvFileOutput } from "../../src/channel/output/flv-file-output.js";
+import { GatewayOutput } from "../../src/channel/output/gateway-output.js";
 import { MuxedOutput } from "../../src/channel/output/muxed-output.js";
 import { freePaths } from "../../src/channel/output/open.js";
 import { rawAacCaps } from "../../src/channel/source/flv-units.js";
 import { channelConfig } from "../../src/config/schema.js";
+import { FlvReader, type FlvTag, PICTURE } from "../../src/transport/flv/tag.js";
+import { readVideo } from "../../src/transport/flv/video.js";
 import { fileSink, type MuxTracks } from "../../src/transport/gst/launch.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
@@ -131,6 +135,109 @@ test("a recording that fails goes on in a new file; what was written stays", asy
     clearInterval(timer);
     await output.close();
   }
+});
+
+test("a disk that does not answer gives a path all the same: the writing tells", () => {
+  const file = join(folder.path, "no-folder");
+  writeFileSync(file, "x");
+  const next = freePaths(join(file, "recording.ts"));
+  assert.is(next(), next());
+});
+
+test("an FLV recording whose folder comes late, or whose disk fails, is opened again by itself", async () => {
+  const late = join(folder.path, "late");
+  const states: string[] = [];
+  const output = new FlvFileOutput("file://test", freePaths(join(late, "talk.flv")), {
+    onState: ({ state, reason }) => void states.push(`${state} ${reason}`),
+  });
+  const config = Buffer.from("1190", "hex");
+  let n = 0;
+  const timer = setInterval(
+    () => output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data: Buffer.alloc(200, 0x21), config }),
+    5,
+  );
+  try {
+    await until(() => states.includes("back-off SL_OUTPUT_FAILED"), 5000, "a failure");
+    mkdirSync(late);
+    await until(() => states.at(-1) === "live null", 10_000, "the recording");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  } finally {
+    clearInterval(timer);
+    await output.close();
+  }
+  const written = readFileSync(join(late, "talk.flv"));
+  assert.is(written.toString("latin1", 0, 3), "FLV");
+  assert.ok(written.length > 2000, `${written.length} bytes`);
+});
+
+test("a camera that comes after the sound gets into the recording: it goes on in a new file with both", async () => {
+  const clip = flashAndBeep(folder.path, "late.flv", { seconds: 3 });
+  const path = join(folder.path, "late-camera.mkv");
+  const next = freePaths(path);
+  const output = new MuxedOutput(
+    "file://test",
+    (tracks) => fileSink(next(), "mkv", tracks),
+    { onState: () => {} },
+    next,
+  );
+  const sound = (ptsMs: number) =>
+    output.write({ kind: "aac", ptsMs, data: Buffer.alloc(200, 0x21), config: Buffer.from("1190", "hex") });
+  let ptsMs = 0;
+  const begun = performance.now();
+  while (performance.now() - begun < 2200) {
+    ptsMs += 21.33;
+    sound(ptsMs);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  let config = Buffer.alloc(0);
+  for (const tag of new FlvReader().push(readFileSync(clip))) {
+    const packet = tag.type === PICTURE ? readVideo(tag.body) : null;
+    if (packet?.kind === "sequence") config = Buffer.from(packet.avcC);
+    if (packet?.kind !== "frame") continue;
+    const dtsMs = ptsMs + tag.timestampMs;
+    const { key, data, ctsMs } = packet;
+    output.write({ kind: "video", ptsMs: dtsMs + ctsMs, dtsMs, key, data: Buffer.from(data), config });
+    sound(dtsMs + 1);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await output.close();
+  assert.ok(statSync(path).size > 1000, "the sound alone is there");
+  assert.ok(videoHashes(join(folder.path, "late-camera-1.mkv")).length > 60);
+});
+
+test("headers that did not fit are sent again with the next key frame", () => {
+  const sent: string[] = [];
+  let room = false;
+  const link = {
+    connected: true,
+    full: false,
+    lost: 0,
+    onUp: () => {},
+    sendTag: (tag: FlvTag) => {
+      if (room) sent.push(readVideo(tag.body).kind);
+      return room;
+    },
+  };
+  const output = new GatewayOutput(link as unknown as GatewayLink);
+  const config = Buffer.from("0142c00affe1", "hex");
+  const picture = (ptsMs: number) =>
+    output.write({ kind: "video", ptsMs, dtsMs: ptsMs, key: true, data: Buffer.alloc(16), config });
+  picture(0);
+  room = true;
+  picture(40);
+  picture(80);
+  assert.equal(sent, ["sequence", "frame", "frame"]);
+});
+
+test("an SRT listener waits for its caller as long as it takes", async () => {
+  const port = await freeUdpPort();
+  const started = await start(`srt://127.0.0.1:${port}?mode=listener`, []);
+  // Any other source is given up after 8 s.
+  await new Promise((resolve) => setTimeout(resolve, 9000));
+  const { source, counters } = started.channel.status();
+  await started.close();
+  assert.equal([source, counters.source_failures], ["connecting", 0]);
 });
 
 test("a composition offset that leads before zero ends nothing: GStreamer's times have no sign", () => {

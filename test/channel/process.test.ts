@@ -8,7 +8,7 @@ import * as assert from "uvu/assert";
 import { channelConfig } from "../../src/config/schema.js";
 import { buildLive } from "../../src/model/live/build.js";
 import { UV_THREADS } from "../../src/transport/gst/pipeline.js";
-import type { ChannelStatus, FromChannel, ToChannel } from "../../src/transport/ipc/messages.js";
+import type { ChannelPatch, ChannelStatus, FromChannel, ToChannel } from "../../src/transport/ipc/messages.js";
 import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
 import { within } from "../gst/within.js";
 import { noiseLive } from "../model/noise.js";
@@ -48,6 +48,7 @@ type Running = { child: ChildProcess; status: () => ChannelStatus | null; logs: 
 
 async function startChannel(
   settings: Omit<Extract<ToChannel, { type: "configure" }>, "type" | "name">,
+  patch?: ChannelPatch,
 ): Promise<Running> {
   const child = forked("channel/main");
   let status: ChannelStatus | null = null;
@@ -60,6 +61,8 @@ async function startChannel(
     });
   });
   child.send({ type: "configure", name: "main", ...settings } satisfies ToChannel);
+  // While it starts: the operator does not know.
+  if (patch !== undefined) child.send({ type: "set", patch } satisfies ToChannel);
   await within(15_000, ready, "ready");
   return { child, status: () => status, logs };
 }
@@ -86,6 +89,16 @@ for (const how of ["stop", "SIGTERM", "disconnect"] as const) {
     assert.ok(videoHashes(file).length > 20, "the recording was finished");
   });
 }
+
+test("what is set while the channel starts counts", async () => {
+  const modelDir = join(gateway.folder, "tiny");
+  await buildLive(noiseLive(), { name: "tiny", version: "1" }, modelDir);
+  const settings = { gatewaySocket: gateway.socket, inferenceSocket: join(gateway.folder, "none.sock"), modelDir };
+  const clip = flashAndBeep(folder.path, "early.flv", { seconds: 6 });
+  const { status } = await startChannel({ channel: channelConfig.parse({}), ...settings }, { bypass: true });
+  publish(clip, gateway.rtmpPort);
+  await until(() => status()?.reason === "SL_BYPASS_OPERATOR", 5000, "bypass by the operator");
+});
 
 test("with a model: separated steps, live patches, bypass when the inference dies and back by itself", async () => {
   if (!existsSync(FACES_MODEL)) {

@@ -439,6 +439,19 @@ test("keys and channels change while running without touching the others", () =>
     );
   }));
 
+test("a key that was changed is of no use to who publishes with it", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const leaked = await publish(scope, running, "KEY");
+    const other = await publish(scope, running, "KEY2");
+    const keys = Object.entries({ KEY: "one", KEY2: "two" });
+    running.gateway.configure(Object.fromEntries(keys), ["one", "two"]);
+    running.gateway.configure({ CHANGED: "one", KEY2: "two" }, ["one", "two"]);
+    await until("its publisher to be closed", () => leaked.closed);
+    await publish(scope, running, "CHANGED");
+    assert.not.ok(other.closed);
+  }));
+
 test("a left-over socket file is replaced, another file is not; the new one is for its owner only", () =>
   inScope(async (scope) => {
     const first = await openGateway(scope);

@@ -160,6 +160,31 @@ test("stop ends a child that is only starting, and one that waits in back-off", 
   assert.is(managed.info.state, "stopped");
 });
 
+test("a start that fails before there is a process is one that failed, and no more", async () => {
+  const { log } = recordingLog();
+  let starts = 0;
+  const managed = new ManagedProcess<Behaviour, From>({
+    name: "child",
+    entry: fixture("behaving"),
+    configure: () => {
+      // As a fork does where the system has no room.
+      if (starts++ === 0) throw new Error("spawn ENOMEM");
+      return { type: "configure", start: "ready" };
+    },
+    log,
+    limits: QUICK,
+  });
+  open.push(managed);
+  const states: ProcessInfo[] = [];
+  managed.on("state", (info) => states.push(info));
+  await managed.start().then(
+    () => assert.unreachable(),
+    (error: Error) => assert.match(error.message, "ENOMEM"),
+  );
+  await until("the next start", () => managed.info.state === "running");
+  assert.ok(states.some((s) => s.state === "back-off"));
+});
+
 test("a restart that was asked for skips the wait and uses new settings", async () => {
   const { managed, states } = make([{ start: "ready", act: "stubborn" }, { start: "ready" }], {
     restartGraceMs: 200,

@@ -1,39 +1,40 @@
 import { createWriteStream, type WriteStream } from "node:fs";
 import { flvHeader, flvTagParts } from "../../transport/flv/tag.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
+import { BackOff } from "../source/source.js";
 import type { OutputUnit } from "../units.js";
 import { FlvMuxer } from "./flv-muxer.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
 
 /** A slow disk may hold this much back. */
 const MAX_BACKLOG_BYTES = 16 * 1024 * 1024;
+/** A disk that took so much of a file is no longer full. */
+const WORKS_BYTES = 1024 * 1024;
 
 /** Writes our own FLV tags to a file: byte for byte what players get. */
 export class FlvFileOutput implements Output {
-  readonly #path: string;
+  readonly #uri: string;
+  readonly #nextFile: () => string;
   readonly #events: OutputEvents;
-  readonly #stream: WriteStream;
-  readonly #muxer = new FlvMuxer();
+  readonly #backOff = new BackOff();
+  #stream: WriteStream | null = null;
+  #muxer = new FlvMuxer();
   readonly #gate = new KeyGate();
   #state: SourceState = "connecting";
   #reason: string | null = null;
   #failures = 0;
+  #retry: NodeJS.Timeout | null = null;
 
-  /** @param path must not exist (`freePath`) */
-  constructor(path: string, events: OutputEvents) {
-    this.#path = path;
+  /** @param uri what is shown; @param nextFile path of the next attempt: what was recorded until a failure is not written over (`freePaths`) */
+  constructor(uri: string, nextFile: () => string, events: OutputEvents) {
+    this.#uri = uri;
+    this.#nextFile = nextFile;
     this.#events = events;
-    this.#stream = createWriteStream(path, { flags: "wx" });
-    this.#stream.on("open", () => this.#set("live", null));
-    this.#stream.on("error", (error) => {
-      this.#failures += 1;
-      this.#set("ended", "SL_OUTPUT_FAILED", error.message);
-    });
-    this.#stream.write(flvHeader());
+    this.#open();
   }
 
   get status(): OutputStatus {
-    return { uri: `file://${this.#path}`, state: this.#state, reason: this.#reason };
+    return { uri: this.#uri, state: this.#state, reason: this.#reason };
   }
 
   get counters(): Readonly<Record<string, number>> {
@@ -41,10 +42,12 @@ export class FlvFileOutput implements Output {
   }
 
   write(unit: OutputUnit): void {
+    const stream = this.#stream;
     if (this.#state === "ended") return;
-    if (this.#stream.writableLength > MAX_BACKLOG_BYTES) this.#gate.shut();
-    if (!this.#gate.passes(unit)) return;
-    for (const tag of this.#muxer.tags(unit)) for (const part of flvTagParts(tag)) this.#stream.write(part);
+    if (stream === null || stream.writableLength > MAX_BACKLOG_BYTES) this.#gate.shut();
+    if (!this.#gate.passes(unit) || stream === null) return;
+    if (stream.bytesWritten > WORKS_BYTES) this.#backOff.reset();
+    for (const tag of this.#muxer.tags(unit)) for (const part of flvTagParts(tag)) stream.write(part);
   }
 
   interrupted(): void {
@@ -52,15 +55,38 @@ export class FlvFileOutput implements Output {
   }
 
   async close(): Promise<void> {
-    if (this.#state === "ended") return;
+    if (this.#retry !== null) clearTimeout(this.#retry);
     this.#state = "ended";
+    const stream = this.#stream;
+    if (stream === null) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, 1000);
-      this.#stream.end(() => {
+      stream.end(() => {
         clearTimeout(timer);
         resolve();
       });
     });
+  }
+
+  #open(): void {
+    // An empty file of an attempt that came to nothing is gone on with.
+    const stream = createWriteStream(this.#nextFile(), { flags: "a" });
+    this.#stream = stream;
+    this.#muxer = new FlvMuxer();
+    this.#gate.shut();
+    stream.on("open", () => {
+      if (this.#stream === stream && this.#state !== "ended") this.#set("live", null);
+    });
+    stream.on("error", (error) => this.#fail(stream, error.message));
+    stream.write(flvHeader());
+  }
+
+  #fail(stream: WriteStream, detail: string): void {
+    if (this.#stream !== stream || this.#state === "ended") return;
+    this.#stream = null;
+    this.#failures += 1;
+    this.#set("back-off", "SL_OUTPUT_FAILED", detail);
+    this.#retry = setTimeout(() => this.#open(), this.#backOff.nextMs());
   }
 
   #set(state: SourceState, reason: string | null, detail?: string): void {

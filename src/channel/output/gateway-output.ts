@@ -31,7 +31,11 @@ export class GatewayOutput implements Output {
     if (!this.#link.connected || this.#link.full) this.#gate.shut();
     if (!this.#gate.passes(unit) || !this.#link.connected) return;
     for (const tag of this.#muxer.tags(unit)) {
-      if (!this.#link.sendTag(tag)) this.#gate.shut();
+      if (this.#link.sendTag(tag)) continue;
+      // It may have been a header: all of them are sent again with the next key frame.
+      this.#muxer = new FlvMuxer();
+      this.#gate.shut();
+      return;
     }
   }
 

@@ -38,6 +38,8 @@ export class MuxedOutput implements Output {
   #failures = 0;
   #retry: NodeJS.Timeout | null = null;
   #onEnd: () => void = () => {};
+  /** The pipeline of before writes its end. */
+  #isEnding = false;
 
   /**
    * @param uri what is shown; @param launch the pipeline for the tracks there are
@@ -62,14 +64,18 @@ export class MuxedOutput implements Output {
     if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
     if (this.#pipeline === null) {
       if (this.#early.push(unit) > EARLY_UNITS) this.#early.shift();
-      if (!this.#begin(unit)) return;
+      if (this.#isEnding || !this.#begin(unit)) return;
       for (const early of this.#early.splice(0)) this.#send(early);
     } else this.#send(unit);
   }
 
   #send(unit: VideoUnit | AacUnit): void {
     const track = unit.kind === "video" ? this.#video : this.#audio;
-    if (track === null || !this.#gate.passes(unit)) return;
+    if (track === null) {
+      this.#beginWithMore(unit);
+      return;
+    }
+    if (!this.#gate.passes(unit)) return;
     if (!push(track, unit)) this.#gate.shut();
     else if (this.#state !== "live" && track.source.levelBytes === 0) {
       this.#backOff.reset();
@@ -85,6 +91,15 @@ export class MuxedOutput implements Output {
     if (this.#retry !== null) clearTimeout(this.#retry);
     const wasLive = this.#pipeline !== null && this.#state !== "back-off";
     this.#state = "ended";
+    if (this.#isEnding) {
+      const finish = this.#onEnd;
+      await new Promise<void>((resolve) => {
+        this.#onEnd = () => {
+          finish();
+          resolve();
+        };
+      });
+    }
     if (wasLive) {
       const ended = new Promise<void>((resolve) => {
         this.#onEnd = resolve;
@@ -103,10 +118,13 @@ export class MuxedOutput implements Output {
     this.#seen[unit.kind === "video" ? "video" : "audio"] = true;
     if (!(this.#seen.video && this.#seen.audio) && now - this.#firstMs < LOOK_MS) return false;
     try {
-      this.#pipeline = new GstPipeline(this.#launch(this.#seen), {
-        onFault: (fault) => this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`),
+      const made: GstPipeline = new GstPipeline(this.#launch(this.#seen), {
+        onFault: (fault) => {
+          if (made === this.#pipeline) this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`);
+        },
         onEnd: () => this.#onEnd(),
       });
+      this.#pipeline = made;
     } catch (error) {
       this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
       return false;
@@ -116,6 +134,28 @@ export class MuxedOutput implements Output {
     this.#gate.shut();
     this.#pipeline.play();
     return true;
+  }
+
+  /** A track that was not there at the beginning (a camera that comes late): muxers cannot take it in, so the stream, or a new file, begins with both. */
+  #beginWithMore(unit: VideoUnit | AacUnit): void {
+    const before = this.#pipeline!;
+    this.#pipeline = null;
+    this.#video = null;
+    this.#audio = null;
+    this.#set("connecting", null);
+    if (this.#nextFile === undefined) before.close();
+    else {
+      // A file must be whole, and seen to be there, before the next one gets its name.
+      this.#isEnding = true;
+      this.#onEnd = () => {
+        this.#isEnding = false;
+        before.close();
+        this.#onEnd = () => {};
+      };
+      before.sendEnd();
+      setTimeout(() => this.#isEnding && this.#onEnd(), END_MS).unref();
+    }
+    this.write(unit);
   }
 
   #fail(reason: string, detail: string): void {

@@ -21,7 +21,7 @@ export function openOutput(uri: string, events: OutputEvents): Output {
 
 function openFile(path: string, events: OutputEvents): Output {
   const format = extname(path).slice(1).toLowerCase();
-  if (format === "flv") return new FlvFileOutput(freePath(path), events);
+  if (format === "flv") return new FlvFileOutput(`file://${path}`, freePaths(path), events);
   if (isMuxedFormat(format)) {
     const next = freePaths(path);
     return new MuxedOutput(`file://${path}`, (tracks) => fileSink(next(), format, tracks), events, next);
@@ -43,9 +43,18 @@ export function freePath(path: string): string {
 export function freePaths(path: string): () => string {
   let last: string | null = null;
   return () => {
-    if (last === null || (statSync(last, { throwIfNoEntry: false })?.size ?? 0) > 0) last = freePath(path);
+    if (last === null || sizeOf(last) > 0) last = freePath(path);
     return last;
   };
+}
+
+/** 0 where there is no such file, and where the disk does not answer: writing will tell. */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
+  }
 }
 
 class UselessOutput implements Output {

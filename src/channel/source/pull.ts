@@ -121,6 +121,8 @@ export class PullSource implements Source {
   }
 
   #look(): void {
+    // A listener that nobody has called yet waits: closing its port in between would turn callers away.
+    if (this.#lastUnitMs === null && isListener(this.#uri)) return;
     const idle = performance.now() - (this.#lastUnitMs ?? this.#startedMs);
     if (idle > GIVE_UP_MS) this.#fail("SL_SOURCE_SILENT", `nothing came for ${GIVE_UP_MS / 1000} s`);
     else if (idle > STALL_MS && this.#isLive) {
@@ -157,6 +159,8 @@ export class PullSource implements Source {
     this.#pipeline?.stop();
   }
 }
+
+const isListener = (uri: string): boolean => uri.startsWith("srt:") && /[?&]mode=listener(&|$)/.test(uri);
 
 /** @throws TypeError for a scheme that cannot be fetched from */
 function launchOf(uri: string): string {

@@ -43,6 +43,8 @@ export class PictureReencoder {
   #size: { readonly width: number; readonly height: number } | null = null;
   /** Pictures of this run that came before its configuration. */
   #held: GdpPacket[] = [];
+  /** What comes out now is of a size that is no longer sent. */
+  #passed = false;
   #waitForKey = true;
   #askedMs = Number.NEGATIVE_INFINITY;
 
@@ -96,6 +98,7 @@ export class PictureReencoder {
     this.#onTheWay = [];
     this.#held = [];
     this.#config = null;
+    this.#passed = false;
     this.#lastMs = Number.NEGATIVE_INFINITY;
     this.#waitForKey = true;
   }
@@ -113,11 +116,22 @@ export class PictureReencoder {
     this.#segmentMs = segmentStartMs(packet) ?? this.#segmentMs;
     if (packet.kind === "caps") {
       const config = capsBuffer(parseCaps(packet.caps), "codec_data");
-      // Once a run that began anew gave its first picture the configuration of the one before (why is not known): only one that fits is taken.
-      if (config !== null && this.#fits(config) && this.#config?.equals(config) !== true) this.#config = config;
+      if (config !== null && !this.#fits(config)) {
+        // Of a size that is no longer sent: its pictures are neither held for the next configuration nor sent out with it.
+        this.#config = null;
+        this.#held = [];
+        this.#passed = true;
+        return;
+      }
+      this.#passed = false;
+      if (config !== null && this.#config?.equals(config) !== true) this.#config = config;
       if (this.#config !== null) for (const held of this.#held.splice(0)) this.#receive(held);
     }
     if (packet.kind !== "buffer" || packet.ptsMs === null || this.#originMs === null) return;
+    if (this.#passed) {
+      this.counters.reencoder_units_dropped += 1;
+      return;
+    }
     if (this.#config === null) {
       if (this.#held.length < MAX_HELD) this.#held.push(packet);
       else this.#drop();
