@@ -138,7 +138,10 @@ function channelMetrics(m: Scrape, c: ChannelStatus): void {
     );
   }
   m.gauge("sightline_channel_strength_percent", "Strength of the suppression.", channel, c.strengthPercent);
-  m.counters("sightline_channel", "of the channel", channel, c.counters);
+  // The one level among them.
+  const { delay_line_waiting: waiting, ...counters } = c.counters;
+  m.gauge("sightline_channel_delay_line_waiting", "Units that wait for their time to leave.", channel, waiting ?? 0);
+  m.counters("sightline_channel", "of the channel", channel, counters);
 }
 
 const seconds = (ms: number | null): number | null => (ms === null ? null : ms / 1000);
