@@ -24,8 +24,11 @@ const MS = SAMPLE_RATE / 1000;
 /** Differences below are jitter, up to the second one gaps and overlaps, beyond it discontinuities. */
 const JITTER = 20 * MS;
 const JUMP = SAMPLE_RATE;
-/** Drift: start to work it off above 10 ms for 2 s, 1 ms at a time, at most every 250 ms, until under 1 ms. */
-const DRIFT_START = 10 * MS;
+/**
+ * Drift: start to work it off above 4 ms for 2 s, 1 ms at a time, at most every 250 ms, until under 1 ms. It is the slow part that counts:
+ * timestamps of whole milliseconds, or frames stamped in bursts, don't show in it; what a filled gap left over (a lossy line) does.
+ */
+const DRIFT_START = 4 * MS;
 const DRIFT_PATIENCE = 2 * SAMPLE_RATE;
 const DRIFT_PIECE = MS;
 const DRIFT_PAUSE = SAMPLE_RATE / 4;
