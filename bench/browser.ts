@@ -15,13 +15,19 @@ import { clipFolder } from "./support/session.js";
  * Headless Chromium publishes a talking head from files as its camera and microphone by WHIP, and plays what comes back by WHEP:
  * glass-to-glass and mouth-to-ear latency, lip-sync, and how far the off-screen voice is taken out of what the page plays.
  *
- *     npx tsx bench/browser.ts [--seconds 40]
+ *     npx tsx bench/browser.ts [--seconds 40] [--size 640x360]
+ *
+ * Lip-sync is read from pictures that are shown: where encoder, decoder and product share a few cores, a small size shows more of them.
  *
  * Exit status 1: a promise was broken.
  */
-const { values: args } = parseArgs({ options: { seconds: { type: "string", default: "40" } } });
+const { values: args } = parseArgs({
+  options: { seconds: { type: "string", default: "40" }, size: { type: "string", default: "640x360" } },
+});
 const seconds = Number(args.seconds);
 if (!(seconds >= 20 && seconds <= 300)) throw new RangeError("--seconds: 20 to 300");
+const [width, height] = args.size.split("x").map(Number) as [number, number];
+if (!(width >= 160 && height >= 90)) throw new RangeError("--size: WIDTHxHEIGHT, at least 160x90");
 /** Flash and beep come so far apart that latency cannot be taken for another one. */
 const PERIOD = 3;
 const RATE = 16_000;
@@ -35,11 +41,11 @@ const ffmpeg = (path: string, ...args: string[]): string => {
   }
   return path;
 };
-const patch = "x=0:y=0:w=80:h=45:t=fill";
+const patch = `x=0:y=0:w=${Math.round(width / 8)}:h=${Math.round(height / 8)}:t=fill`;
 const camera = ffmpeg(
-  join(folder, "camera.y4m"),
+  join(folder, `camera-${args.size}.y4m`),
   ...["-i", DEMO_CLIP, "-an", "-t", "24", "-vf"],
-  `fps=30,scale=640:360:flags=bilinear,drawbox=${patch}:color=black,drawbox=${patch}:color=white:enable='lt(mod(n,${30 * PERIOD}),3)',format=yuv420p`,
+  `fps=30,scale=${width}:${height}:flags=bilinear,drawbox=${patch}:color=black,drawbox=${patch}:color=white:enable='lt(mod(n,${30 * PERIOD}),3)',format=yuv420p`,
 );
 const talk = ffmpeg(
   join(folder, "microphone-talk.wav"),
@@ -66,7 +72,7 @@ const product = await Product.start({
 const rows: Row[] = [];
 try {
   await product.ready();
-  const own = await inBrowser(beep, ["", "", seconds, false]);
+  const own = await inBrowser(beep, ["", "", seconds, false, width, height]);
   const bypass = await through("bypass", beep, false);
   const low = await through("low", beep, false);
   const balanced = await through("balanced", beep, false);
@@ -75,7 +81,7 @@ try {
   report("channel `low`", low, "low", around);
   report("channel `balanced`", balanced, "balanced", around);
   await cleaned();
-  console.log(`${machine()}; Chromium, 640x360 at 30 a second, ${seconds} s each, model ${what}`);
+  console.log(`${machine()}; Chromium, ${args.size} at 30 a second, ${seconds} s each, model ${what}`);
   process.exitCode = printTable("Browser to browser", rows);
 } finally {
   await product.stop();
@@ -96,7 +102,7 @@ async function inBrowser(microphone: string, order: readonly unknown[]): Promise
 
 function through(channel: string, microphone: string, record: boolean): Promise<BrowserRun> {
   const base = `http://127.0.0.1:${product.ports.media}`;
-  return inBrowser(microphone, [`${base}/whip/${channel}`, `${base}/whep/${channel}`, seconds, record]);
+  return inBrowser(microphone, [`${base}/whip/${channel}`, `${base}/whep/${channel}`, seconds, record, width, height]);
 }
 
 /** Distances from each event before to the next one after; null where none comes within a period. */

@@ -6,7 +6,7 @@
  * Argument: [WHIP address, WHEP address, seconds, record]; gives `BrowserRun`. With WHIP address "" the page sends to itself: two peers
  * without Sightline between them.
  */
-export const BROWSER_PAGE = `async ([whip, whep, seconds, record]) => {
+export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]) => {
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const audio = new AudioContext({ sampleRate: 48000 });
   const worklet = \`registerProcessor("ear", class extends AudioWorkletProcessor {
@@ -73,7 +73,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record]) => {
     await connected(pc);
   };
   const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
-  const own = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360, frameRate: 30 }, audio: plain });
+  const own = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 }, audio: plain });
   const before = watch(own, false);
   const publisher = new RTCPeerConnection();
   for (const track of own.getTracks()) publisher.addTransceiver(track, { direction: "sendonly", streams: [own] });
