@@ -10,7 +10,8 @@ export type Kind = keyof typeof CLOCK;
  * are apart when they leave, every receiver must take for the truth: it is the sender's lip-sync error, not the receiver's.
  */
 export class SendTimes {
-  readonly #first = new Map<Kind, number>();
+  /** Timestamps of each track's second packet: a sender that leaves out what lies before time 0 shortens the first one's step. */
+  readonly #second = new Map<Kind, number>();
   readonly #lateness: Record<Kind, number[]> = { picture: [], sound: [] };
   readonly #last = new Map<Kind, number>();
 
@@ -19,26 +20,29 @@ export class SendTimes {
     const type = packet[1]! & 0x7f;
     if (packet.length < 12 || (type >= 72 && type <= 76)) return;
     const timestamp = packet.readUInt32BE(4);
-    if (timestamp === this.#last.get(kind)) return; // a further packet of the same picture
+    const last = this.#last.get(kind);
+    if (timestamp === last) return; // a further packet of the same picture
     this.#last.set(kind, timestamp);
-    const first = this.#first.get(kind) ?? timestamp;
-    this.#first.set(kind, first);
-    this.#lateness[kind].push(performance.now() - ((timestamp - first) | 0) / CLOCK[kind]);
+    if (last === undefined) return;
+    const second = this.#second.get(kind) ?? timestamp;
+    this.#second.set(kind, second);
+    this.#lateness[kind].push(performance.now() - ((timestamp - second) | 0) / CLOCK[kind]);
   }
 
   /** How much later the sound was sent than the picture (median), against the times that both have in `clip`. */
   soundLateMs(clip: string): number {
-    const late = (kind: Kind): number => median(this.#lateness[kind]) - firstPtsMs(clip, kind);
+    const late = (kind: Kind): number => median(this.#lateness[kind]) - secondPtsMs(clip, kind);
     return late("sound") - late("picture");
   }
 }
 
-function firstPtsMs(clip: string, kind: Kind): number {
+/** Of pictures without B-frames. */
+function secondPtsMs(clip: string, kind: Kind): number {
   const text = execFileSync("ffprobe", [
-    ...["-v", "error", "-select_streams", kind === "picture" ? "v" : "a", "-read_intervals", "%+#1"],
+    ...["-v", "error", "-select_streams", kind === "picture" ? "v" : "a", "-read_intervals", "%+#2"],
     ...["-show_entries", "packet=pts_time", "-of", "csv=p=0", clip],
   ]).toString();
-  const seconds = Number.parseFloat(text);
-  if (!Number.isFinite(seconds)) throw new Error(`${clip}: no time of the first ${kind}: ${text}`);
+  const seconds = Number.parseFloat(text.split("\n").filter((line) => line.trim() !== "")[1] ?? "");
+  if (!Number.isFinite(seconds)) throw new Error(`${clip}: no time of the second ${kind}: ${text}`);
   return seconds * 1000;
 }
