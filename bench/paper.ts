@@ -20,6 +20,7 @@ import { references, withoutTorch } from "../test/model/paper/reference.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine, median } from "./support/numbers.js";
 import { type PaperNet, paperNet } from "./support/paper-net.js";
+import { peakMebibytes } from "./support/resources.js";
 
 /**
  * Cost of one window of the paper's networks (random weights) on every engine of this machine, each in a process of its own, and of the
@@ -141,7 +142,7 @@ async function measure(file: string, name: EngineName, text: string): Promise<vo
     cpuMs.push((used.user + used.system) / 1000);
   }
   await engine.close();
-  const peakMib = process.resourceUsage().maxRSS / 1024;
+  const peakMib = peakMebibytes();
   console.log(JSON.stringify({ label: engine.label, ms, cpuMs, peakMib } satisfies Cost));
 }
 

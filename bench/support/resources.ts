@@ -4,6 +4,11 @@ import { mean, slope } from "./numbers.js";
 /** Clock ticks of /proc/PID/stat: 100 a second on every Linux that Node runs on. */
 const TICKS = 100;
 
+/** The most memory that this process has held. Not resourceUsage(): a child's maximum begins with what its parent had when it was made. */
+export function peakMebibytes(): number {
+  return Number(/VmHWM:\s*(\d+) kB/.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? Number.NaN) / 1024;
+}
+
 /** Ids of a process and all its descendants, from /proc. */
 export function processTree(rootPid: number): number[] {
   const parents = new Map<number, number>();
