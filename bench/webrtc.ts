@@ -68,8 +68,7 @@ try {
   );
   relay.bad = true;
   const begun = performance.now();
-  // Not ffmpeg -re: it looks at the clock every 10 ms, at the same point of every 20 ms of sound, so that all of its sound leaves some
-  // milliseconds late and some pictures do not.
+  // GStreamer sends by the clock; ffmpeg -re is up to some 10 ms late, pictures otherwise than sound.
   const program = startProgram("gst-launch-1.0", [
     ...["-q", "filesrc", `location=${clip}`, "!", "qtdemux", "name=d"],
     ...["d.video_0", "!", "queue", "!", "h264parse", "config-interval=-1", "!", "rtph264pay", "mtu=1200"],
