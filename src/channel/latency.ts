@@ -4,6 +4,7 @@
  * the newest G of a step come with the next one; the filter bank needs one block beyond; the encoder has the last part.
  */
 import type { ModelCard } from "../model/card.js";
+import { BANK_SIZE } from "../pipeline/filter-bank.js";
 import { SAMPLE_RATE } from "../pipeline/types.js";
 import { AAC_ENCODERS } from "../transport/gst/launch.js";
 
@@ -18,7 +19,8 @@ const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, qual
 const INFERENCE_MS: Record<Profile, number> = { low: 35, balanced: 190, quality: 450 };
 /** Network jitter that is absorbed, and pauses of this process. */
 const JITTER_MS: Record<Profile, number> = { low: 20, balanced: 80, quality: 250 };
-const BANK_SAMPLES = 1024;
+/** Gains must be known for half a frame beyond a sample; its sound, for a whole one, was there long before. */
+const BANK_SAMPLES = BANK_SIZE / 2;
 const AAC_FRAME_SAMPLES = 1024;
 /** Rendering comes in blocks of about this length, and encoding takes a little. */
 const RENDER_BLOCK_MS = 12;

@@ -3,6 +3,7 @@ import type { ChannelConfig } from "../config/schema.js";
 import type { ModelCard } from "../model/card.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
+import { BANK_HOP } from "../pipeline/filter-bank.js";
 import type { ModeState } from "../pipeline/gain-timeline.js";
 import { type Levels, type Rendered, Separator, type StepSound } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
@@ -48,7 +49,7 @@ const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
 /** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
 const SOUND_BEHIND_MS = 250;
 /** Rendering goes in pieces of the filter bank's hop. */
-const RENDER_STEP = 256;
+const RENDER_STEP = BANK_HOP;
 /** Pictures are waited for so long at the most, after the sound of a step is there. */
 const OVERDUE_MS = 80;
 

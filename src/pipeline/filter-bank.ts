@@ -1,12 +1,15 @@
 import { RealFft } from "./fft.js";
 
-/** Points of a frame, distance of two frames, bins of a frame, at 48 kHz. */
-export const BANK_SIZE = 1024;
-export const BANK_HOP = 256;
+/**
+ * Points of a frame, distance of two frames, bins of a frame, at 48 kHz. As long as the frames that gains are made for (40 ms in `live`, 64 ms
+ * in the paper): half as long blurs the gains between the harmonics of a voice (docs/decisions/01).
+ */
+export const BANK_SIZE = 2048;
+export const BANK_HOP = BANK_SIZE / 4;
 export const BANK_BINS = BANK_SIZE / 2 + 1;
 /** Width of a bin in Hz. */
 export const BANK_BIN_HZ = 48_000 / BANK_SIZE;
-/** Output sample n is final once the input has reached this many samples beyond it (at most). */
+/** Output sample n is final once the input has reached this many samples beyond it, and gains are known for half as many (at most). */
 export const BANK_LATENCY = BANK_SIZE;
 
 /**
@@ -16,8 +19,8 @@ export const BANK_LATENCY = BANK_SIZE;
 export type GainsAt = (centreSample: number, gains: Float32Array, power: Float32Array) => void;
 
 /**
- * Streaming weighted overlap-add with a square-root Hann window on both sides: time-varying gains on 513 bands, the same for every
- * channel (the stereo image stays). Frame k covers input samples [256 k - 768, 256 k + 256), so the first ones see zeros before
+ * Streaming weighted overlap-add with a square-root Hann window on both sides: time-varying gains on 1025 bands, the same for every
+ * channel (the stereo image stays). Frame k covers input samples [512 k - 1536, 512 k + 512), so the first ones see zeros before
  * sample 0, and the output is aligned with the input: output sample n is input sample n times the gains around it. With gains of 1
  * the output is the input (far better than -90 dB). Frames lie on a fixed grid, so results do not depend on block sizes.
  */

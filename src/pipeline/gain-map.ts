@@ -1,7 +1,7 @@
 import { BANK_BIN_HZ, BANK_BINS } from "./filter-bank.js";
 
 /**
- * Carries one row of gains from a model's frequency grid (bin b on b * binHz) to the bank's 513 bins. Each bank bin takes the model
+ * Carries one row of gains from a model's frequency grid (bin b on b * binHz) to the bank's 1025 bins. Each bank bin takes the model
  * bins around it under a triangle as wide as the coarser of the two grids: linear interpolation when the model is coarser, a weighted
  * mean when it is finer. Above the model's Nyquist frequency: the mean gain of its top octave. Weights are sparse and made once.
  */

@@ -15,7 +15,7 @@ export type SeparatorOptions = {
   /** Sound channels in and out (the layout of AudioTimeline's blocks). */
   readonly channels: number;
   readonly controls?: Partial<Controls>;
-  /** Sound that may wait between pushAudio and render; rounded up to 256, default 8 s, at least the look-back. */
+  /** Sound that may wait between pushAudio and render; rounded up to the bank's hop, default 8 s, at least the look-back. */
   readonly ringSamples?: number;
 };
 
@@ -107,7 +107,7 @@ export class Separator {
    * soundUntil when the missing gains will not come.
    */
   get gainsUntil(): number {
-    // Sample n needs the frames up to the one centred on the end of its hop + 256.
+    // Sample n needs the frames up to the one centred a hop after the end of its own.
     const centre = Math.min(this.#gains.knownUntil, this.#decidedUntil);
     const until = Math.floor((centre - BANK_HOP) / BANK_HOP) * BANK_HOP;
     return Math.max(this.#rendered, Math.min(until, this.soundUntil));
