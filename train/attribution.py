@@ -30,6 +30,7 @@ class AttributionConfig:
     dim: int = 64  # of the vectors that lips and voice are compared by
     bands: int = 40
     lags: int = 4  # pictures that the sound may be early or late by
+    eyes: int = 1  # picture front ends, each with its own features (vdim of them, one after the other) and its own head
 
 
 def between_bins(of: int, to: int) -> Tensor:
@@ -42,45 +43,23 @@ def between_bins(of: int, to: int) -> Tensor:
     return w
 
 
-class Attributor(nn.Module):
-    """Picture features and two separated voices -> weights over (voice 0, voice 1, neither), one row per picture.
+class Eye(nn.Module):
+    """Lips and a voice as vectors that can be compared, in the shape of the synchrony head (net.py), frame by frame, so that its weights are the start.
+    Lips give vectors of length 1, voices give shorter ones where they are unsure. What is heard of a voice is beside it the other one, which
+    leaks into it."""
 
-    Both sides have the shape of the synchrony head (net.py), frame by frame, so that its weights are the start. What it hears of a voice is
-    the mixture's power at 100 frames a second under that voice's mask, and beside it that of the other one, which leaks into it; levels are
-    taken against a mean that follows. Lips give vectors of length 1, voices give shorter ones where they are unsure.
-    Feeds have the sound up to some 200 ms early or late: the evidence is kept for each offset, and belief is shared over voices and offsets.
-    """
-
-    WINDOW, HOP, PER = 512, 160, 4  # the head's spectrum, its frames a picture
-    FOLLOW = 0.98  # of the mean level, a picture
-    FLOOR = 1e-5
-    LATELY = 0.92  # of whether the lips spoke, a picture
-    SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
-    LAG_COST = 0.5  # of belief, for every picture of offset
-    PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
-
-    def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
+    def __init__(self, vdim: int, cfg: AttributionConfig, drop: float) -> None:
         super().__init__()
-        self.cfg, self.frames = cfg, PICTURE // sep.hop
-        if self.frames != 2:
-            raise ValueError(f"attribution wants two mask frames a picture, not {self.frames}")
-        h = cfg.hidden
-        self.v0, self.v1, self.v2 = nn.LayerNorm(sep.vdim), nn.Conv1d(sep.vdim, h, 5), nn.Conv1d(h, h, 5)
+        self.cfg, h = cfg, cfg.hidden
+        self.v0, self.v1, self.v2 = nn.LayerNorm(vdim), nn.Conv1d(vdim, h, 5), nn.Conv1d(h, h, 5)
         self.a1, self.a2, self.a3 = nn.Conv1d(2 * cfg.bands, h, 5, 2), nn.Conv1d(h, h, 5, 2), nn.Conv1d(h, h, 5)
         self.vo, self.ao = nn.Linear(h, cfg.dim), nn.Linear(h, cfg.dim)
-        self.q1, self.q2 = nn.Conv1d(sep.vdim, 32, 5), nn.Linear(32, 1)
-        # Chosen on validation people (calibrate.py), not trained: on the people on camera the head knows too well what it sees.
-        for name, value in dict(scale=0.5, fit=0.1, neither=-3.0, keeping=0.996, open=1.0).items():
-            self.register_buffer(name, torch.tensor(value))
         self.drop = nn.Dropout(drop)
-        self.register_buffer("bank", mel_bank(cfg.bands), persistent=False)
-        self.register_buffer("between", between_bins(sep.nfft // 2 + 1, self.WINDOW // 2 + 1), persistent=False)
 
-    def state(self, b: int) -> State:
+    def eye_state(self, b: int) -> State:
         h, c = self.cfg.hidden, self.cfg
-        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, 2), torch.zeros(2 * b, c.bands, 4), torch.zeros(2 * b, h, 3),
-                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim),
-                torch.zeros(b, 2 * (2 * c.lags + 1)), torch.zeros(b, 1), torch.zeros(b, 2)]
+        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, c.bands, 4), torch.zeros(2 * b, h, 3),
+                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim)]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
@@ -89,39 +68,16 @@ class Attributor(nn.Module):
         z = torch.cat([past[1], y], 2)
         return (z[:, :, 2:-2] + F.gelu(self.v2(self.drop(z)))).transpose(1, 2), [x[:, :, -4:], z[:, :, -4:]]
 
-    def talk(self, v: Tensor, past: Tensor) -> Tensor:
-        """v (B, U, vdim), past: the state of `lips` before -> logit (B, U) of "these lips speak now", not late."""
-        x = torch.cat([past, self.drop(self.v0(v)).transpose(1, 2)], 2)
-        return self.q2(F.gelu(self.q1(x)).transpose(1, 2)).float().squeeze(-1)
-
-    def hear(self, M: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks (B, 2, 2 U, bins) and the mixture's power (B, 4 U, 257) -> log mel of both voices (2 B, 4 U, bands); their energy (B, U, 2)."""
-        heard = (M**2 @ self.between).repeat_interleave(2, 2) * P.unsqueeze(1)
-        energy = heard.sum(-1).unflatten(2, (-1, self.PER)).sum(-1).transpose(1, 2)
-        return torch.log(heard.flatten(0, 1) @ self.bank + self.FLOOR), energy
-
-    def absence(self, energy: Tensor) -> Tensor:
-        """Energies (B, U, 2), gathered -> what speaks against each voice, 0 or less: one that is next to nothing beside the other is what the
-        separator left over of it, looks like it, and must not share its belief. A voice alone then passes whole."""
-        share = (energy + 1e-6) / (energy.sum(-1, keepdim=True) + 2e-6)
-        return self.ABSENT_WEIGHT * torch.log(share / self.PRESENT).clamp_max(0)
-
-    def voices(self, level: Tensor, past: State) -> tuple[Tensor, State]:
-        """level (N, 4 U, bands), the two voices of a mixture one after the other -> rows (N, U, hidden), four pictures late."""
-        N, T, K = level.shape
-        unit = level.reshape(N, T // self.PER, self.PER * K).mean(-1)
-        fade = self.FOLLOW ** torch.arange(1, unit.shape[1] + 1, device=level.device)[None, :, None]
-        counts = ((unit - math.log(self.FLOOR)) * 1000).clamp(0, 1)  # digital silence, as before the beginning, does not
-        sums = fade * (past[0][:, None] + torch.cumsum(torch.stack([unit * counts, counts], -1) / fade, 1))
-        mean = (sums[..., 0] / (sums[..., 1] + 1e-6)).repeat_interleave(self.PER, 1)
-        x = torch.cat([past[1], ((level - mean[..., None]) / 2.5).transpose(1, 2)], 2)
+    def voices(self, flat: Tensor, past: State) -> tuple[Tensor, State]:
+        """Levels without their mean (N, 4 U, bands), the two voices of a mixture one after the other -> rows (N, U, hidden), four pictures late."""
+        x = torch.cat([past[0], flat.transpose(1, 2)], 2)
         both = torch.cat([x, x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)], 1)  # the own voice first
-        y = torch.cat([past[2], F.gelu(self.a1(self.drop(both)))], 2)
+        y = torch.cat([past[1], F.gelu(self.a1(self.drop(both)))], 2)
         a = F.gelu(self.a2(y))
-        z = torch.cat([past[3], a], 2)
+        z = torch.cat([past[2], a], 2)
         mid = z[:, :, 2:-2]  # the row that a3 is centred on
-        b = torch.cat([past[4], mid + F.gelu(self.a3(self.drop(z)))], 2)
-        return b[:, :, :-1].transpose(1, 2), [sums[:, -1], x[:, :, -4:], y[:, :, -3:], z[:, :, -4:], b[:, :, -1:]]
+        b = torch.cat([past[3], mid + F.gelu(self.a3(self.drop(z)))], 2)
+        return b[:, :, :-1].transpose(1, 2), [x[:, :, -4:], y[:, :, -3:], z[:, :, -4:], b[:, :, -1:]]
 
     def vectors(self, lips: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
         """(B, U, dim), of length 1, and (B, 2, U, dim)."""
@@ -135,6 +91,81 @@ class Attributor(nn.Module):
         fit = [(p[:, None, n - max(0, k) :][:, :, :U] * s[:, :, n + min(0, k) :][:, :, :U]).sum(-1) for k in range(-n, n + 1)]
         return torch.stack(fit, 2).flatten(1, 2).transpose(1, 2), [p[:, U:], s[:, :, U:]]
 
+    def fits(self, v: Tensor, flat: Tensor, past: State) -> tuple[Tensor, State]:
+        lips, s1 = self.lips(v, past[:2])
+        voices, s2 = self.voices(flat, past[2:6])
+        fit, s3 = self.compare(*self.vectors(lips, voices.unflatten(0, (len(v), 2))), past[6:8])
+        return fit, [*s1, *s2, *s3]
+
+
+class Attributor(Eye):
+    """Picture features and two separated voices -> weights over (voice 0, voice 1, neither), one row per picture.
+
+    What it hears of a voice is the mixture's power at 100 frames a second under that voice's mask; levels are taken against a mean that follows.
+    Feeds have the sound up to some 200 ms early or late: the evidence is kept for each offset, and belief is shared over voices and offsets.
+    A second eye, where there is one, adds what it finds: front ends that were taught differently are wrong about different people.
+    """
+
+    WINDOW, HOP, PER = 512, 160, 4  # the head's spectrum, its frames a picture
+    FOLLOW = 0.98  # of the mean level, a picture
+    FLOOR = 1e-5
+    LATELY = 0.92  # of whether the lips spoke, a picture
+    SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
+    LAG_COST = 0.5  # of belief, for every picture of offset
+    PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
+
+    def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
+        super().__init__(sep.vdim, cfg, drop)
+        self.vdim, self.frames = sep.vdim, PICTURE // sep.hop
+        if self.frames != 2:
+            raise ValueError(f"attribution wants two mask frames a picture, not {self.frames}")
+        self.second = Eye(sep.vdim, cfg, drop) if cfg.eyes == 2 else None
+        self.q1, self.q2 = nn.Conv1d(sep.vdim, 32, 5), nn.Linear(32, 1)
+        # Chosen on validation people (calibrate.py), not trained: on the people on camera the head knows too well what it sees.
+        for name, value in dict(scale=0.5, fit=0.1, neither=-3.0, keeping=0.996, open=1.0).items():
+            self.register_buffer(name, torch.tensor(value))
+        self.register_buffer("bank", mel_bank(cfg.bands), persistent=False)
+        self.register_buffer("between", between_bins(sep.nfft // 2 + 1, self.WINDOW // 2 + 1), persistent=False)
+
+    def state(self, b: int) -> State:
+        """Level sums, evidence, lately, presence; then what each eye keeps."""
+        own: State = [torch.zeros(2 * b, 2), torch.zeros(b, 2 * (2 * self.cfg.lags + 1)), torch.zeros(b, 1), torch.zeros(b, 2)]
+        return own + [x for eye in self.each() for x in eye.eye_state(b)]
+
+    def each(self) -> list[Eye]:
+        return [self] if self.second is None else [self, self.second]
+
+    def talk(self, v: Tensor, past: Tensor) -> Tensor:
+        """v (B, U, vdim) of the first eye, past: the state of `lips` before -> logit (B, U) of "these lips speak now", not late."""
+        x = torch.cat([past, self.drop(self.v0(v)).transpose(1, 2)], 2)
+        return self.q2(F.gelu(self.q1(x)).transpose(1, 2)).float().squeeze(-1)
+
+    def talks(self, v: Tensor) -> Tensor:
+        """The same of whole clips; v (B, U, vdim * eyes)."""
+        return self.talk(v[..., : self.vdim], torch.zeros(len(v), self.vdim, 4, device=v.device))
+
+    def hear(self, M: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks (B, 2, 2 U, bins) and the mixture's power (B, 4 U, 257) -> log mel of both voices (2 B, 4 U, bands); their energy (B, U, 2)."""
+        heard = (M**2 @ self.between).repeat_interleave(2, 2) * P.unsqueeze(1)
+        energy = heard.sum(-1).unflatten(2, (-1, self.PER)).sum(-1).transpose(1, 2)
+        return torch.log(heard.flatten(0, 1) @ self.bank + self.FLOOR), energy
+
+    def absence(self, energy: Tensor) -> Tensor:
+        """Energies (B, U, 2), gathered -> what speaks against each voice, 0 or less: one that is next to nothing beside the other is what the
+        separator left over of it, looks like it, and must not share its belief. A voice alone then passes whole."""
+        share = (energy + 1e-6) / (energy.sum(-1, keepdim=True) + 2e-6)
+        return self.ABSENT_WEIGHT * torch.log(share / self.PRESENT).clamp_max(0)
+
+    def flat(self, level: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels (N, 4 U, bands) -> against a mean that follows; its sums."""
+        N, T, K = level.shape
+        unit = level.reshape(N, T // self.PER, self.PER * K).mean(-1)
+        fade = self.FOLLOW ** torch.arange(1, unit.shape[1] + 1, device=level.device)[None, :, None]
+        counts = ((unit - math.log(self.FLOOR)) * 1000).clamp(0, 1)  # digital silence, as before the beginning, does not
+        sums = fade * (past[:, None] + torch.cumsum(torch.stack([unit * counts, counts], -1) / fade, 1))
+        mean = (sums[..., 0] / (sums[..., 1] + 1e-6)).repeat_interleave(self.PER, 1)
+        return (level - mean[..., None]) / 2.5, sums[:, -1]
+
     def believe(self, total: Tensor) -> Tensor:
         """Evidence (B, U, 2 * lags) -> belief in voice 0, voice 1 and neither (B, U, 3), whatever the offset."""
         cost = -self.LAG_COST * torch.arange(-self.cfg.lags, self.cfg.lags + 1, device=total.device).abs()
@@ -147,24 +178,25 @@ class Attributor(nn.Module):
         return fade * (before[:, None] + torch.cumsum(e / fade, 1))
 
     def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
-        """v (B, U, vdim), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be wanted,
-        or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
+        """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be
+        wanted, or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
         nothing is added and nothing forgotten, and the lips count as speaking."""
-        B = len(v)
-        lips, s1 = self.lips(v, st[:2])
         level, energy = self.hear(M, P)
-        voices, s2 = self.voices(level, st[2:7])
-        fits, s3 = self.compare(*self.vectors(lips, voices.unflatten(0, (B, 2))), st[7:9])
-        total = self.gather(self.scale * (fits - self.fit) * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[9])
-        now = self.talk(v, st[0])
-        lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[10])
-        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[11])
+        flat, sums = self.flat(level, st[0])
+        found, kept = torch.zeros(()), []
+        for i, eye in enumerate(self.each()):
+            fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, st[4 + 8 * i : 12 + 8 * i])
+            found, kept = found + self.scale * (fit - self.fit), [*kept, *after]
+        total = self.gather(found * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[1])
+        now = self.talk(v[..., : self.vdim], st[4])
+        lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[2])
+        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[3])
         speaks = torch.sigmoid(torch.maximum(now, lately[..., 0]) + self.open)  # opens at once, closes in half a second
         open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
         absent = self.absence(present).repeat_interleave(2 * self.cfg.lags + 1, -1)
         belief, sure = self.believe(total + absent), self.believe(total)
         weights = belief[..., :2] * (1 - (1 - open_) * has_v)[..., None]
-        return weights, (sure[..., 0] - sure[..., 1]).abs(), [*s1, *s2, *s3, total[:, -1], lately[:, -1], present[:, -1]]
+        return weights, (sure[..., 0] - sure[..., 1]).abs(), [sums, total[:, -1], lately[:, -1], present[:, -1], *kept]
 
 
 class Attributed(nn.Module):
@@ -216,7 +248,7 @@ def loss_of(net: Attributed, mx: Mixer, batch: int, noise: float) -> Tensor:
     """Do these lips speak? Speaking people, silent ones, pauses."""
     b = mx.conditioned(batch)
     v = b.v + noise * torch.randn_like(b.v)
-    z = net.att.talk(v, net.att.state(len(v))[0])
+    z = net.att.talks(v)
     use = b.has_v.expand_as(z)
     return (F.binary_cross_entropy_with_logits(z, spoken(b.wanted, v.shape[1]), reduction="none") * use).sum() / use.sum().clamp_min(1)
 
@@ -246,8 +278,8 @@ def report(net: Attributed, pack: Pack, quick: bool = True) -> str:
                 rows.setdefault(name, []).append(torch.stack([d, (d > 0).float(), (si_sdr(z, a[s]) > si_sdr(z, b[s])).float()], 1))
         text = [f"{k} {'/'.join(f'{x:.2f}' for x in torch.cat(r).mean(0).tolist())}" for k, r in rows.items()]
         out.append(f"{seconds:g} s: " + ", ".join(text))
-    speaking = torch.sigmoid(net.att.talk(v, net.att.state(n)[0]) + net.att.open)[spoken(a, v.shape[1]) > 0]
-    quiet = [torch.sigmoid(net.att.talk(pack.feats[f : f + k][None], net.att.state(1)[0]) + net.att.open).mean() for f, k in zip(pack.first[pack.silent].tolist(), pack.frames[pack.silent].tolist())]
+    speaking = torch.sigmoid(net.att.talks(v) + net.att.open)[spoken(a, v.shape[1]) > 0]
+    quiet = [torch.sigmoid(net.att.talks(pack.feats[f : f + k][None]) + net.att.open).mean() for f, k in zip(pack.first[pack.silent].tolist(), pack.frames[pack.silent].tolist())]
     lips = f"lips open {speaking.mean().item():.2f}, silent people {torch.stack(quiet).mean().item():.2f}" if quiet else ""
     return "; ".join(out) + f" (n {n}); {lips}"
 

@@ -44,11 +44,11 @@ def load(path: Path, net: nn.Module, strict: bool = True) -> None:
     net.load_state_dict(w, strict=strict)
 
 
-def load_parts(path: Path, net: nn.Module, parts: tuple[str, ...], inside: str = "") -> None:
+def load_parts(path: Path, net: nn.Module, parts: tuple[str, ...], inside: str = "", head: str = "att.") -> None:
     """What of a checkpoint fits and belongs to `parts`; `inside` is taken off the names. A student's head is the start of an attributor
-    (head.* -> att.*)."""
+    (head.* -> att.*, or `head` in its place)."""
     own, got = net.state_dict(), torch.load(path, map_location="cpu", weights_only=True)["weights"]
-    got = {k.removeprefix(inside) if inside else k.replace("head.", "att."): v.float() for k, v in got.items() if v.is_floating_point()}
+    got = {k.removeprefix(inside) if inside else k.replace("head.", head): v.float() for k, v in got.items() if v.is_floating_point()}
     got = {k: v for k, v in got.items() if k.startswith(tuple(p and f"{p}." for p in parts)) and k in own and own[k].shape == v.shape}
     print(f"from {path}: {len(got)} tensors, {', '.join(sorted({k.split('.')[0] for k in got}))}")
     net.load_state_dict(own | got)

@@ -65,6 +65,7 @@ def separator_config(cfg: dict[str, object]) -> dict[str, object]:
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--student", type=Path, required=True)
+    p.add_argument("--second", type=Path, help="the student of a second eye")
     p.add_argument("--model", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--note", action="append", default=[], help="key=value, kept in the file and in the model card")
@@ -74,7 +75,11 @@ def main() -> None:
     cfg = mm["cfg"]
     sep = separator_config(cfg)
     blind = "attribution" in mm
-    keep = {k: v for k, v in sw.items() if k.startswith("student.")} | {k: v for k, v in mw.items() if k.startswith(("sep.", "enc.", "att.")) and ships(k, blind)}
+    second = checkpoint(a.second)[0] if a.second else {}
+    if blind and (mm["attribution"].get("eyes", 1) == 2) != bool(a.second):
+        raise SystemExit("--second is needed by a model of two eyes, and by no other")
+    eyes = {k: v for k, v in sw.items() if k.startswith("student.")} | {k.replace("student.", "student.second.", 1): v for k, v in second.items() if k.startswith("student.")}
+    keep = eyes | {k: v for k, v in mw.items() if k.startswith(("sep.", "enc.", "att.")) and ships(k, blind)}
     keep = {k: v for k, v in keep.items() if v.is_floating_point()}
     bad = [k for k, v in keep.items() if not torch.isfinite(v).all()]
     if bad:

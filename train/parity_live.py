@@ -104,7 +104,7 @@ def main() -> None:
     clock = dict(nfft=640, hop=320, ahead=4, **(dict(hidden=a.hidden) if kind == "band" else {}))
     c = dict(side=a.side, widths=[4, 6, 8, 8], hidden=16, vdim=12, vhidden=10, edim=8, voiceHidden=128, separator=dict(kind=kind, **size, **clock))
     if blind:
-        c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2)
+        c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2, eyes=2 if kind == "band" else 1)
     if a.weights:
         have, notes = read_tensors(a.weights)
         c = json.loads(notes["config"])
@@ -114,8 +114,11 @@ def main() -> None:
     cfg = SepConfig(**c["separator"], vdim=c["vdim"], vhidden=c["vhidden"], edim=c["edim"])
     nfft, hop, ahead = cfg.nfft, cfg.hop, cfg.ahead
     per_unit, kept = UNIT // (3 * hop), 3 * (nfft - hop)
-    stu, net = Student(c["side"], tuple(c["widths"]), c["hidden"], c["vdim"]).eval(), (Attributed(cfg, AttributionConfig(**c["attribution"]), 1) if blind else Model(cfg, 1)).eval()
-    used = put(stu, "student.", have) | put(net, "", have)
+    eyes = c["attribution"].get("eyes", 1) if blind else 1
+    stus, net = [Student(c["side"], tuple(c["widths"]), c["hidden"], c["vdim"]).eval() for _ in range(eyes)], (Attributed(cfg, AttributionConfig(**c["attribution"]), 1) if blind else Model(cfg, 1)).eval()
+    used = put(net, "", have)
+    for stu, prefix in zip(stus, ("student.", "student.second.")):
+        used |= put(stu, prefix, have)
 
     units, S = sum(s["units"] for s in SEGMENTS), c["side"]
     loud = np.abs(np.sin(np.arange(units * UNIT) * 0.0005))
@@ -124,14 +127,17 @@ def main() -> None:
     mem = torch.from_numpy(noise("memory", c["edim"]).astype(np.float32))[None]
 
     X = spectrum(torch.cat([torch.zeros(1, kept), x], 1), nfft, hop, False)
-    st, ps, conds, seen, at = stu.state(1), net.sep.picture.state(1), [], [], 0
+    sts, ps, conds, seen, at = [stu.state(1) for stu in stus], net.sep.picture.state(1), [], [], 0
     for s in SEGMENTS:
         n = s["units"]
         pics = crops[:, at : at + n] if s["picture"] else last.expand(-1, n, -1, -1)  # noqa: F821
-        st[0] = (pics[:, :1] / 255 - 0.42) / 0.17
-        v, st = stu.step(pics, st)
-        seen.append(v)
-        y, ps = net.sep.picture.step(v, ps)
+        rows = []
+        for i, stu in enumerate(stus):
+            sts[i][0] = (pics[:, :1] / 255 - 0.42) / 0.17
+            v, sts[i] = stu.step(pics, sts[i])
+            rows.append(v)
+        seen.append(torch.cat(rows, -1))
+        y, ps = net.sep.picture.step(rows[0], ps)
         conds.append(net.sep.condition(y.repeat_interleave(per_unit, 1), torch.full((1, 1), float(s["picture"])), mem, torch.full((1, 1), float(s["memory"]))))
         last, at = pics[:, -1:], at + n
     told = torch.cat(conds, 1)
@@ -140,7 +146,7 @@ def main() -> None:
 
     # Frame t of the stream is centred on 3 * (nfft / 2 - (nfft - hop) + hop * t): frame t + first of the whole run, whose mask is that of `ahead` frames before.
     n, one = SEGMENTS[0]["units"], torch.ones(1, 1)
-    start, v = x[:, : n * UNIT], stu(crops[:, :n])
+    start, v = x[:, : n * UNIT], torch.cat([stu(crops[:, :n]) for stu in stus], -1)
     if blind:
         masks, P = net.blind(spectrum(start, nfft, hop, True)), power(spectrum(start, 512, net.att.HOP, True))[:, : 4 * n]
         whole = net.mixed(masks, net.att.step(v, masks[:, :, : 2 * n], P, one, net.att.state(1))[0])[0]

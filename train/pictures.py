@@ -15,7 +15,7 @@ from data import FRAME, Group, Pack
 from formats import amp
 from loop import Loop
 from mix import MixConfig, Mixer
-from net import Student, SyncHead
+from net import Student, SyncHead, power, stft
 
 
 def half_of(g: Group, half: int) -> Group:
@@ -29,12 +29,34 @@ def half_of(g: Group, half: int) -> Group:
 MARGIN, EDGE = 16, 4  # frames of extra sound each side; frames at the borders that are not compared (padding must not give the answer away)
 
 
-def sync_loss(head: SyncHead, v: Tensor, x: Tensor, shifts: int = 6) -> Tensor:
-    """v (B, L, D) with x, the sound from MARGIN frames before to MARGIN after. Everybody's picture against everybody's voice,
+TRACTS = torch.linspace(0.8, 1.25, 13)  # lengths of a vocal tract that a voice is given
+
+
+def stretched_banks(bank: Tensor) -> Tensor:
+    """(bins, bands) -> (len(TRACTS), bins, bands): each hears a sound as if its frequencies were so many times as high."""
+    bins = len(bank)
+    at = (torch.arange(bins)[None] * TRACTS[:, None]).clamp(max=bins - 1)
+    i = at.floor().long().clamp_max(bins - 2)
+    w = (at - i)[..., None]
+    return bank.cpu()[i] * (1 - w) + bank.cpu()[i + 1] * w
+
+
+def disguised(x: Tensor, banks: Tensor, mx: Mixer) -> Tensor:
+    """(B, n) -> log mel as SyncHead.mel makes it, of somebody else saying the same: another length of the vocal tract (Jaitly and Hinton
+    2013, "Vocal tract length perturbation") and another microphone. On 166 people a head learns faces with their voices by heart; when
+    the voice is never the same it must look at how both move."""
+    P = power(stft(x, 160))
+    y = torch.log(torch.einsum("btf,bfm->btm", P, banks[mx.pick(len(banks), len(x))]) + 1e-5)
+    colour = 0.25 * torch.randn(len(x), 1, 6, device=x.device, generator=mx.gen)
+    return (y - y.mean((1, 2), keepdim=True)) / 2.5 + F.interpolate(colour, y.shape[-1], mode="linear")
+
+
+def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6) -> Tensor:
+    """v (B, L, D) with the log mel of the sound from MARGIN frames before to MARGIN after. Everybody's picture against everybody's voice,
     both ways, and against the own voice shifted by 0.32 s and more."""
     L = v.shape[1]
     with amp(v.device):
-        p, s = head.picture(v)[:, EDGE : L - EDGE], head.voice(head.mel(x))
+        p, s = head.picture(v)[:, EDGE : L - EDGE], head.voice(mel)
     n = L - 2 * EDGE
 
     def at(shift: int) -> Tensor:
@@ -69,11 +91,12 @@ def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
     mx = Mixer(pack, half_of(pack.train, a.half), "train", MixConfig(p_room=0.3), a.seed)
     head, L = SyncHead().to(dev), 50
+    banks = stretched_banks(head.bank).to(dev)
 
     def loss(_: float) -> Tensor:
         rows, x = visible_batch(mx, a.batch, L)
         v = pack.feats[rows]
-        return sync_loss(head, v + 0.1 * torch.randn_like(v), x)
+        return sync_loss(head, v + 0.1 * torch.randn_like(v), disguised(x, banks, mx))
 
     Loop(a, "sync" if a.half < 0 else f"sync{a.half}", head, dict(stage="sync", features=a.features), loss, lambda: evaluate.sync_report(head, pack), a.batch * 2.0, 0.05).run()
 
@@ -118,15 +141,17 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     net, L = StudentAndHead(a.side).to(dev), 50
     if a.init:
         load(a.init, net, strict=False)
+    banks = stretched_banks(net.head.bank).to(dev)
 
     def loss(at: float) -> Tensor:
         rows, x = visible_batch(mx, a.batch, L)
         pics = moved(pack.crops[rows].float(), mx)  # outside autocast: affine_grid would round positions
         with amp(dev):
             y = net.student(pics)
+        fit = sync_loss(net.head, y, disguised(x, banks, mx))
         if not taught:
-            return sync_loss(net.head, y, x)
-        return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * sync_loss(net.head, y, x)
+            return fit
+        return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * fit
 
     def judge() -> str:
         p2 = replace(pack, feats=evaluate.student_rows(net.student, pack))

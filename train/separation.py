@@ -98,27 +98,33 @@ def stage_condition(a: argparse.Namespace, dev: torch.device) -> None:
 
 
 def stage_listen(a: argparse.Namespace, dev: torch.device) -> None:
-    """How separated voices look to the synchrony head of --lips; --init: separate.pt, or a whole live.pt to go on from."""
+    """How separated voices look to the synchrony heads of --lips and --second; --init: separate.pt, or a whole live.pt to go on from."""
     pack = data.load_pack(a.pack, dev, student=student_features(a))
     if a.init is None:
         raise SystemExit("listen: --init separate.pt is needed, the separator whose voices are to be told apart")
     mx = Mixer(pack, pack.train, "train", listening.mixtures(a.seconds), a.seed)
-    net, head = attributed(a, pack, dev), SyncHead().to(dev).eval().requires_grad_(False)
-    load_parts(a.lips or a.out / "student.pt", head, ("",), "head.")
-    if "attribution" not in meta_of(a.init):
-        listening.begin(net, head)
-    net.att.drop.p = 0.1  # there are many voices: little is learnt by heart
-    for part in (net.att.a1, net.att.a2, net.att.a3, net.att.ao):
-        part.requires_grad_(True)
-    Loop(a, "listen", net, dict(stage="listen", features=a.features, **net.meta()), lambda _: listening.loss_of(net, head, mx, a.batch),
+    net, heads = attributed(a, pack, dev), []
+    began = meta_of(a.init).get("attribution", dict(eyes=0)).get("eyes", 1)
+    for i, (eye, path) in enumerate(zip(net.att.each(), (a.lips or a.out / "student.pt", a.second))):
+        heads.append(SyncHead().to(dev).eval().requires_grad_(False))
+        load_parts(path, heads[-1], ("",), "head.")
+        if i >= began:
+            listening.begin(eye, heads[-1])
+        eye.drop.p = 0.1  # there are many voices: little is learnt by heart
+        for part in (eye.a1, eye.a2, eye.a3, eye.ao):
+            part.requires_grad_(True)
+    Loop(a, "listen", net, dict(stage="listen", features=a.features, **net.meta()), lambda _: listening.loss_of(net, heads, mx, a.batch),
          lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-3).run()
 
 
 def attributed(a: argparse.Namespace, pack: Pack, dev: torch.device) -> attribution.Attributed:
     """The whole of it, nothing to be trained yet; of several checkpoints the later ones win."""
     cfg = replace(SepConfig(**meta_of(a.init)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
-    net = attribution.Attributed(cfg, attribution.AttributionConfig(), pack.train.people).to(dev)
     whole = "attribution" in meta_of(a.init)
+    eyes = 2 if a.second else meta_of(a.init)["attribution"].get("eyes", 1) if whole else 1
+    net = attribution.Attributed(cfg, attribution.AttributionConfig(eyes=eyes), pack.train.people).to(dev)
+    if a.second:
+        load_parts(a.second, net, ("att",), head="att.second.")
     for path, parts in ((None if whole else a.lips or a.out / "student.pt", ("att",)), (a.init, ("sep", "att", "enc")), (a.voice, ("enc",))):
         if path:
             load_parts(path, net, parts)

@@ -61,20 +61,23 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
       out[`${name}.lstm.bias_${k}_l0`] = [4 * n];
     }
   };
-  [2, ...c.widths].slice(0, 4).forEach((from, i) => {
-    const to = c.widths[i]!;
-    conv(`student.conv.${i}`, [to, from, 3, 3]);
-    norm(`student.norm.${i}`, to);
-    out[`student.norm.${i}.running_mean`] = [to];
-    out[`student.norm.${i}.running_var`] = [to];
-  });
-  out["student.taps.0"] = [c.widths[1], 3];
-  out["student.taps.1"] = [c.widths[2], 3];
-  linear("student.flat", c.widths[3] * (c.side / 16) ** 2, c.hidden);
-  norm("student.n1", c.hidden);
-  conv("student.k1", [c.hidden, c.hidden, 5]);
-  conv("student.k2", [c.hidden, c.hidden, 3]);
-  linear("student.out", c.hidden, c.vdim);
+  const two = c.attribution?.eyes === 2;
+  for (const eye of two ? ["student", "student.second"] : ["student"]) {
+    [2, ...c.widths].slice(0, 4).forEach((from, i) => {
+      const to = c.widths[i]!;
+      conv(`${eye}.conv.${i}`, [to, from, 3, 3]);
+      norm(`${eye}.norm.${i}`, to);
+      out[`${eye}.norm.${i}.running_mean`] = [to];
+      out[`${eye}.norm.${i}.running_var`] = [to];
+    });
+    out[`${eye}.taps.0`] = [c.widths[1], 3];
+    out[`${eye}.taps.1`] = [c.widths[2], 3];
+    linear(`${eye}.flat`, c.widths[3] * (c.side / 16) ** 2, c.hidden);
+    norm(`${eye}.n1`, c.hidden);
+    conv(`${eye}.k1`, [c.hidden, c.hidden, 5]);
+    conv(`${eye}.k2`, [c.hidden, c.hidden, 3]);
+    linear(`${eye}.out`, c.hidden, c.vdim);
+  }
   const { width: C, blocks, nfft } = c.separator;
   const film = (name: string): void => {
     if (c.attribution) out[`${name}.bias`] = [2 * C];
@@ -82,13 +85,15 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
   };
   if (c.attribution) {
     const { hidden: h, dim, bands } = c.attribution;
-    norm("att.v0", c.vdim);
-    conv("att.v1", [h, c.vdim, 5]);
-    conv("att.v2", [h, h, 5]);
-    conv("att.a1", [h, 2 * bands, 5]);
-    conv("att.a2", [h, h, 5]);
-    conv("att.a3", [h, h, 5]);
-    for (const name of ["vo", "ao"]) linear(`att.${name}`, h, dim);
+    for (const eye of two ? ["att", "att.second"] : ["att"]) {
+      norm(`${eye}.v0`, c.vdim);
+      conv(`${eye}.v1`, [h, c.vdim, 5]);
+      conv(`${eye}.v2`, [h, h, 5]);
+      conv(`${eye}.a1`, [h, 2 * bands, 5]);
+      conv(`${eye}.a2`, [h, h, 5]);
+      conv(`${eye}.a3`, [h, h, 5]);
+      for (const name of ["vo", "ao"]) linear(`${eye}.${name}`, h, dim);
+    }
     conv("att.q1", [32, c.vdim, 5]);
     linear("att.q2", 32, 1);
     for (const name of ["scale", "fit", "neither", "keeping", "open"]) out[`att.${name}`] = [];

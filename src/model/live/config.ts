@@ -39,12 +39,13 @@ const separatorConfig = z
   });
 
 /** `hidden`: size of its layers; `dim`: of the vectors that lips and voices are compared by; `bands`: mel bands of a voice;
- * `lags`: pictures that its sound may be early or late by. */
+ * `lags`: pictures that its sound may be early or late by; `eyes`: picture front ends, each with a head of its own. */
 const attributionConfig = z.strictObject({
   hidden: z.int().positive(),
   dim: z.int().positive(),
   bands: z.int().min(8).max(128),
   lags: z.int().min(1).max(12),
+  eyes: z.int().min(1).max(2).default(1),
 });
 export type AttributionConfig = z.infer<typeof attributionConfig>;
 

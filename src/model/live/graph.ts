@@ -9,7 +9,7 @@ import { Layers, type State } from "./layers.js";
 import { attribute } from "./lip-match.js";
 import { lite } from "./lite.js";
 import { melBank, powerSpectrum, stepSpectrum } from "./sound.js";
-import { student } from "./student.js";
+import { shown, student } from "./student.js";
 
 export type BuiltGraph = {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -31,14 +31,16 @@ export type BuiltGraph = {
  * U = 2 gives what two calls with U = 1 give.
  */
 export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
-  const g = new GraphBuilder("live");
+  const g = new GraphBuilder("live", 17, 8, true);
   const l = new Layers(g, weights);
   const samples = g.input("samples", "float32", [1, dim(UNIT)]);
   const crops = g.input("crops", "uint8", [1, dim(1), c.side, c.side]);
   const hasPicture = g.input("has_picture", "float32", [1, 1]);
   const memory = g.input("memory", "float32", [1, c.edim]);
   const hasMemory = g.input("has_memory", "float32", [1, 1]);
-  const features = student(l, c, crops, hasPicture);
+  const pictures = shown(l, c, crops, hasPicture);
+  const features = student(l, c, pictures);
+  const eyes = c.attribution?.eyes === 2 ? [features, student(l, c, pictures, "student.second")] : [features];
   const sep = c.separator;
   const clock = clockOf(sep);
   const on = { features, hasPicture, memory, hasMemory };
@@ -48,7 +50,7 @@ export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
       ? bands(l, sep, clock, spectrum)
       : lite(l, sep, clock, spectrum, c.attribution ? blindFilms(l, sep) : films(l, c, sep, on));
   const { gain, rest, confidence } = c.attribution
-    ? attribute(l, c, c.attribution, clock, on, { masks: [separated.gain, separated.rest], samples })
+    ? attribute(l, c, c.attribution, clock, { eyes, hasPicture }, { masks: [separated.gain, separated.rest], samples })
     : { ...separated, confidence: null };
   g.output("gain", gain);
   g.output("rest", rest);

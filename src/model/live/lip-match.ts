@@ -1,6 +1,5 @@
 import type { Value } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
-import type { Conditions } from "./conditions.js";
 import type { AttributionConfig, Clock, LiveConfig } from "./config.js";
 import type { Layers } from "./layers.js";
 import { melBank, powerFrames } from "./sound.js";
@@ -27,6 +26,11 @@ const LAG_COST = 0.5;
 const PRESENT = 0.1;
 const ABSENT_WEIGHT = 2;
 
+/** An eye: where its weights stand, and what its states' names begin with. */
+type Eye = { readonly weights: string; readonly states: string };
+const FIRST: Eye = { weights: "att", states: "" };
+const SECOND: Eye = { weights: "att.second", states: "second_" };
+
 /** What the blind separator gave: masks (1, T, bins) each, no one knows whose; `samples` (1, U * 1920): the sound of the step. */
 export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly samples: Value };
 
@@ -46,19 +50,27 @@ export function attribute(
   c: LiveConfig,
   a: AttributionConfig,
   clock: Clock,
-  { features, hasPicture }: Pick<Conditions, "features" | "hasPicture">,
+  { eyes, hasPicture }: { readonly eyes: readonly Value[]; readonly hasPicture: Value },
   { masks, samples }: BlindVoices,
 ): { gain: Value; rest: Value; confidence: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const { level, energy } = levels(l, a, clock, both, samples);
-  const heard = voices(l, a, level);
-  const seen = lips(l, c, a, features);
-  const found = op.mul(g, evidence(l, a, seen.rows, heard), hasPicture);
+  const flat = againstMean(l, a, level);
+  const seen = lips(l, c, a, eyes[0]!, FIRST);
+  const each = eyes.map((features, i) => {
+    const eye = i === 0 ? FIRST : SECOND;
+    return evidence(l, a, i === 0 ? seen : lips(l, c, a, features, eye), voices(l, a, flat, eye), eye);
+  });
+  const found = op.mul(
+    g,
+    each.reduce((sum, e) => op.add(g, sum, e)),
+    hasPicture,
+  );
   // What is left after a picture; all of it where there is none.
   const keep = op.add(g, op.mul(g, hasPicture, scalar(l, "att.keeping") - 1), 1);
   const total = fadingSum(l, found, op.unary(g, "Log", keep), "evidence");
-  const speaks = openness(l, seen.logit, hasPicture);
+  const speaks = openness(l, talk(l, c, seen), hasPicture);
   const absent = op.concat(g, new Array<Value>(2 * a.lags + 1).fill(absence(l, energy)), 0);
   const belief = believe(l, a, op.add(g, total, absent));
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
@@ -84,11 +96,13 @@ const sumOfTwo = (l: Layers, x: Value): Value => op.add(l.g, op.slice(l.g, x, 0,
  * What one picture adds: lips (U, hidden), voices (2, U, hidden) -> (2 * offsets, U, 1), both voices for each offset, from the sound
  * earliest to the sound latest. The later of the two meets what the other one was before, so no offset needs look-ahead.
  */
-function evidence(l: Layers, a: AttributionConfig, seen: Value, heard: Value): Value {
+function evidence(l: Layers, a: AttributionConfig, { rows }: Seen, heard: Value, eye: Eye): Value {
   const g = l.g;
-  const unit = op.unitRows(g, l.linear(seen, "att.vo", a.hidden, a.dim));
-  const lipsVector = withPast(l, op.reshape(g, unit, [1, -1, a.dim]), [1, a.lags, a.dim], "lips_before", 1);
-  const voiceVector = withPast(l, l.linear(heard, "att.ao", a.hidden, a.dim), [2, a.lags, a.dim], "voices_before", 1);
+  const unit = op.unitRows(g, l.linear(rows, `${eye.weights}.vo`, a.hidden, a.dim));
+  const lipsBefore = `${eye.states}lips_before`;
+  const lipsVector = withPast(l, op.reshape(g, unit, [1, -1, a.dim]), [1, a.lags, a.dim], lipsBefore, 1);
+  const said = l.linear(heard, `${eye.weights}.ao`, a.hidden, a.dim);
+  const voiceVector = withPast(l, said, [2, a.lags, a.dim], `${eye.states}voices_before`, 1);
   /** Rows that stood `back` pictures before the newest ones. */
   const before = (x: Value, back: number): Value => op.slice(g, x, 1, a.lags - back, back === 0 ? undefined : -back);
   const fits = offsets(a).map((k) =>
@@ -140,17 +154,20 @@ function absence(l: Layers, energy: Value): Value {
   return op.mul(g, below, ABSENT_WEIGHT);
 }
 
-/** Features (U, vdim) -> rows (U, hidden), four pictures late; logit (U, 1) of speaking lips, not late. */
-function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value): { rows: Value; logit: Value } {
+/** Rows (U, hidden), four pictures late; the features (U + 4, vdim) with those before them, not late. */
+type Seen = { readonly rows: Value; readonly features: Value };
+
+function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value, { weights, states }: Eye): Seen {
   const g = l.g;
-  const first = l.causal(l.norm(features, "att.v0", c.vdim), "att.v1", c.vdim, a.hidden, 5, "seen_past");
-  const y = op.gelu(g, first.y);
-  const last = l.causal(y, "att.v2", a.hidden, a.hidden, 5, "seen_past2");
-  const talk = op.gelu(g, l.taps(first.rows, "att.q1", c.vdim, TALK, 5));
-  return {
-    rows: op.add(g, op.slice(g, last.rows, 0, 2, -2), op.gelu(g, last.y)),
-    logit: l.linear(talk, "att.q2", TALK, 1),
-  };
+  const even = l.norm(features, `${weights}.v0`, c.vdim);
+  const first = l.causal(even, `${weights}.v1`, c.vdim, a.hidden, 5, `${states}seen_past`);
+  const last = l.causal(op.gelu(g, first.y), `${weights}.v2`, a.hidden, a.hidden, 5, `${states}seen_past2`);
+  return { rows: op.add(g, op.slice(g, last.rows, 0, 2, -2), op.gelu(g, last.y)), features: first.rows };
+}
+
+/** Logit (U, 1) of speaking lips. */
+function talk(l: Layers, c: LiveConfig, { features }: Seen): Value {
+  return l.linear(op.gelu(l.g, l.taps(features, "att.q1", c.vdim, TALK, 5)), "att.q2", TALK, 1);
 }
 
 /**
@@ -181,8 +198,8 @@ function levels(
   return { level, energy };
 }
 
-/** Levels (2, 4 U, bands), taken against a mean that follows in about 2 s -> rows (2, U, hidden), four pictures late. */
-function voices(l: Layers, a: AttributionConfig, level: Value): Value {
+/** Levels (2, 4 U, bands) -> (2, bands, 4 U), taken against a mean that follows in about 2 s. */
+function againstMean(l: Layers, a: AttributionConfig, level: Value): Value {
   const g = l.g;
   const units = op.reshape(g, level, [2, -1, PER_PICTURE * a.bands]);
   const now = op.reduceMean(g, units, [2]);
@@ -197,16 +214,23 @@ function voices(l: Layers, a: AttributionConfig, level: Value): Value {
   );
   const mean = op.div(g, op.slice(g, sums, 2, 0, 1), op.add(g, op.slice(g, sums, 2, 1, 2), 1e-6));
   const flat = op.reshape(g, op.div(g, op.sub(g, units, mean), SPREAD), [2, -1, a.bands]);
+  return op.transpose(g, flat, [0, 2, 1]);
+}
+
+/** Levels (2, bands, 4 U) without their mean -> rows (2, U, hidden), four pictures late. */
+function voices(l: Layers, a: AttributionConfig, flat: Value, { weights, states }: Eye): Value {
+  const g = l.g;
   const { hidden: h } = a;
   // Of the four new frames a picture, the newest is not needed yet: the window of the last row ends one before it.
-  const x = withPast(l, op.transpose(g, flat, [0, 2, 1]), [2, a.bands, 4], "voice_past");
+  const x = withPast(l, flat, [2, a.bands, 4], `${states}voice_past`);
   // The other voice, which leaks into it, is heard beside it.
   const other = op.concat(g, [op.slice(g, x, 0, 1, 2), op.slice(g, x, 0, 0, 1)], 0);
   const beside = op.slice(g, op.concat(g, [x, other], 1), 2, 0, -1);
-  const y = withPast(l, op.gelu(g, conv(l, beside, "att.a1", [h, 2 * a.bands, 5], 2)), [2, h, 3], "voice_past2");
-  const z = withPast(l, op.gelu(g, conv(l, y, "att.a2", [h, h, 5], 2)), [2, h, 4], "voice_past3");
-  const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, conv(l, z, "att.a3", [h, h, 5], 1)));
-  const late = withPast(l, rows, [2, h, 1], "voice_late");
+  const first = op.gelu(g, conv(l, beside, `${weights}.a1`, [h, 2 * a.bands, 5], 2));
+  const y = withPast(l, first, [2, h, 3], `${states}voice_past2`);
+  const z = withPast(l, op.gelu(g, conv(l, y, `${weights}.a2`, [h, h, 5], 2)), [2, h, 4], `${states}voice_past3`);
+  const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, conv(l, z, `${weights}.a3`, [h, h, 5], 1)));
+  const late = withPast(l, rows, [2, h, 1], `${states}voice_late`);
   return op.transpose(g, op.slice(g, late, 2, 0, -1), [0, 2, 1]);
 }
 

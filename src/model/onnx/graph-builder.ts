@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { addDims, type Dim, dim, dimText, mulDims, type Shape, sameDim, shapeText, sizeOf } from "./dims.js";
+import { exactHalf } from "./half.js";
 import {
   type AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
@@ -57,6 +58,9 @@ export type NodeOptions = {
 
 const encoder = new TextEncoder();
 
+/** Smaller tensors are not worth the node that widens them. */
+const LEAST_HALVED = 1024;
+
 function attributeProto(name: string, value: Attribute): MessageInitShape<typeof AttributeProtoSchema> {
   if (typeof value === "number") {
     if (!Number.isInteger(value)) throw new TypeError(`attribute ${name}: write float(${value}) for a fraction`);
@@ -112,6 +116,8 @@ export class GraphBuilder {
     private readonly opset = 17,
     /** 8 belongs to opset 17; older engines refuse newer numbers. */
     private readonly irVersion = 8,
+    /** Large weights that float16 holds without loss stand in the file as such, and a Cast widens them when an engine loads it. */
+    private readonly halves = false,
   ) {}
 
   input(name: string, type: ElementType, shape: Shape): Value {
@@ -123,7 +129,9 @@ export class GraphBuilder {
   /** A trained tensor: counted as parameters. Float32 little endian in the file (so is every machine that Node runs on). */
   weight(name: string, shape: readonly number[], data: Floats): Value {
     this.weights += sizeOf(shape) as number;
-    return typeof data === "function" ? this.later(name, shape, data) : this.initialiser(name, shape, data);
+    if (typeof data === "function") return this.later(name, shape, data);
+    const half = this.halves && data.length >= LEAST_HALVED ? exactHalf(data) : null;
+    return half === null ? this.initialiser(name, shape, data) : this.widened(name, shape, half);
   }
 
   /** A constant that is not trained (window, DFT matrix, mel bank). */
@@ -273,6 +281,21 @@ export class GraphBuilder {
       make: () => raw,
     });
     return { name, type, shape };
+  }
+
+  private widened(name: string, shape: readonly number[], half: Uint16Array): Value {
+    if (sizeOf(shape) !== half.length)
+      throw new TypeError(`${name}: ${half.length} values for shape ${shapeText(shape)}`);
+    const kept = this.claim(name);
+    this.initialisers.push({
+      head: { name: kept, dims: shape.map((d) => BigInt(d)), dataType: DataType.FLOAT16 },
+      bytes: half.byteLength,
+      make: () => new Uint8Array(half.buffer as ArrayBuffer),
+    });
+    const wide = { name: this.claim(`${name}.wide`), type: "float32" as const, shape };
+    const attribute = [attributeProto("to", DataType.FLOAT)];
+    this.nodes.push({ opType: "Cast", name: wide.name, input: [kept], output: [wide.name], attribute });
+    return wide;
   }
 
   /** As `initialiser`; what `make` gives is not copied. */
