@@ -43,10 +43,21 @@ def between_bins(of: int, to: int) -> Tensor:
     return w
 
 
+def gather(e: Tensor, keep: Tensor, before: Tensor) -> Tensor:
+    """Adds up (B, U, n) with `before` (B, n); after a picture `keep` (B, 1) of it is left."""
+    fade = torch.exp(torch.log(keep)[:, :, None] * torch.arange(1, e.shape[1] + 1, device=e.device)[None, :, None])
+    return fade * (before[:, None] + torch.cumsum(e / fade, 1))
+
+
 class Eye(nn.Module):
     """Lips and a voice as vectors that can be compared, in the shape of the synchrony head (net.py), frame by frame, so that its weights are the start.
     Lips give vectors of length 1, voices give shorter ones where they are unsure. What is heard of a voice is beside it the other one, which
-    leaks into it."""
+    leaks into it. Of the lips' vectors most of their own mean is taken away: it says whose face this is and not how the lips move, is the same in
+    every picture, and added up over seconds it would outweigh them."""
+
+    STATIC = 0.3  # of the mean that stays: a man's voice does fit a man's face better
+    MEAN_KEPT = 0.996  # of the mean's sums, a picture
+    USUAL_FOR = 25.0  # pictures that everybody's mean counts for, as long as little has been seen of this face
 
     def __init__(self, vdim: int, cfg: AttributionConfig, drop: float) -> None:
         super().__init__()
@@ -54,12 +65,14 @@ class Eye(nn.Module):
         self.v0, self.v1, self.v2 = nn.LayerNorm(vdim), nn.Conv1d(vdim, h, 5), nn.Conv1d(h, h, 5)
         self.a1, self.a2, self.a3 = nn.Conv1d(2 * cfg.bands, h, 5, 2), nn.Conv1d(h, h, 5, 2), nn.Conv1d(h, h, 5)
         self.vo, self.ao = nn.Linear(h, cfg.dim), nn.Linear(h, cfg.dim)
+        self.register_buffer("usual", torch.zeros(cfg.dim))  # everybody's mean; calibrate.py takes it from the training people
         self.drop = nn.Dropout(drop)
 
     def eye_state(self, b: int) -> State:
         h, c = self.cfg.hidden, self.cfg
         return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, c.bands, 4), torch.zeros(2 * b, h, 3),
-                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim)]
+                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim),
+                torch.zeros(b, c.dim + 1)]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
@@ -83,6 +96,12 @@ class Eye(nn.Module):
         """(B, U, dim), of length 1, and (B, 2, U, dim)."""
         return F.normalize(self.vo(lips).float(), dim=-1), self.ao(voices).float()
 
+    def moving(self, p: Tensor, has_v: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of lips (B, U, dim) -> less their mean so far."""
+        sums = gather(F.pad(p, (0, 1), value=1.0) * has_v[:, :, None], 1 - (1 - self.MEAN_KEPT) * has_v, past)
+        mean = (sums[..., :-1] + self.USUAL_FOR * self.usual) / (sums[..., -1:] + self.USUAL_FOR)
+        return p - (1 - self.STATIC) * mean, sums[:, -1]
+
     def compare(self, p: Tensor, s: Tensor, past: State) -> tuple[Tensor, State]:
         """Vectors of lips (B, U, dim) and voices (B, 2, U, dim) -> how well they fit (B, U, lags of voice 0, lags of voice 1), from the
         sound earliest to the sound latest: the later of the two meets what the other one was before."""
@@ -91,11 +110,13 @@ class Eye(nn.Module):
         fit = [(p[:, None, n - max(0, k) :][:, :, :U] * s[:, :, n + min(0, k) :][:, :, :U]).sum(-1) for k in range(-n, n + 1)]
         return torch.stack(fit, 2).flatten(1, 2).transpose(1, 2), [p[:, U:], s[:, :, U:]]
 
-    def fits(self, v: Tensor, flat: Tensor, past: State) -> tuple[Tensor, State]:
+    def fits(self, v: Tensor, flat: Tensor, has_v: Tensor, past: State) -> tuple[Tensor, State]:
         lips, s1 = self.lips(v, past[:2])
         voices, s2 = self.voices(flat, past[2:6])
-        fit, s3 = self.compare(*self.vectors(lips, voices.unflatten(0, (len(v), 2))), past[6:8])
-        return fit, [*s1, *s2, *s3]
+        p, s = self.vectors(lips, voices.unflatten(0, (len(v), 2)))
+        p, s4 = self.moving(p, has_v, past[8])
+        fit, s3 = self.compare(p, s, past[6:8])
+        return fit, [*s1, *s2, *s3, s4]
 
 
 class Attributor(Eye):
@@ -172,11 +193,6 @@ class Attributor(Eye):
         z = (total.unflatten(-1, (2, -1)) + cost - cost.logsumexp(0)).logsumexp(-1)
         return torch.cat([z, self.neither.expand(*z.shape[:2], 1)], -1).softmax(-1)
 
-    def gather(self, e: Tensor, keep: Tensor, before: Tensor) -> Tensor:
-        """Adds up (B, U, n) with `before` (B, n); after a picture `keep` (B, 1) of it is left."""
-        fade = torch.exp(torch.log(keep)[:, :, None] * torch.arange(1, e.shape[1] + 1, device=e.device)[None, :, None])
-        return fade * (before[:, None] + torch.cumsum(e / fade, 1))
-
     def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
         """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be
         wanted, or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
@@ -185,12 +201,12 @@ class Attributor(Eye):
         flat, sums = self.flat(level, st[0])
         found, kept = torch.zeros(()), []
         for i, eye in enumerate(self.each()):
-            fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, st[4 + 8 * i : 12 + 8 * i])
+            fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, has_v, st[4 + 9 * i : 13 + 9 * i])
             found, kept = found + self.scale * (fit - self.fit), [*kept, *after]
-        total = self.gather(found * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[1])
+        total = gather(found * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[1])
         now = self.talk(v[..., : self.vdim], st[4])
-        lately = self.gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[2])
-        present = self.gather(energy, torch.full_like(has_v, self.FOLLOW), st[3])
+        lately = gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[2])
+        present = gather(energy, torch.full_like(has_v, self.FOLLOW), st[3])
         speaks = torch.sigmoid(torch.maximum(now, lately[..., 0]) + self.open)  # opens at once, closes in half a second
         open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
         absent = self.absence(present).repeat_interleave(2 * self.cfg.lags + 1, -1)

@@ -93,6 +93,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
       conv(`${eye}.a2`, [h, h, 5]);
       conv(`${eye}.a3`, [h, h, 5]);
       for (const name of ["vo", "ao"]) linear(`${eye}.${name}`, h, dim);
+      out[`${eye}.usual`] = [dim];
     }
     conv("att.q1", [32, c.vdim, 5]);
     linear("att.q2", 32, 1);

@@ -22,6 +22,10 @@ const SHUT = 0.5;
 const OPEN = 0.9;
 /** Of belief, for every picture that sound and picture are apart. */
 const LAG_COST = 0.5;
+/** Of the lips' mean vector that stays, of its sums a picture, and the pictures that everybody's mean counts for (train/attribution.py). */
+const STATIC = 0.3;
+const MEAN_KEPT = 0.996;
+const USUAL_FOR = 25;
 /** Share of the sound below which a voice counts as absent, and how much that counts. */
 const PRESENT = 0.1;
 const ABSENT_WEIGHT = 2;
@@ -60,7 +64,8 @@ export function attribute(
   const seen = lips(l, c, a, eyes[0]!, FIRST);
   const each = eyes.map((features, i) => {
     const eye = i === 0 ? FIRST : SECOND;
-    return evidence(l, a, i === 0 ? seen : lips(l, c, a, features, eye), voices(l, a, flat, eye), eye);
+    const rows = i === 0 ? seen : lips(l, c, a, features, eye);
+    return evidence(l, a, { ...rows, hasPicture }, voices(l, a, flat, eye), eye);
   });
   const found = op.mul(
     g,
@@ -96,11 +101,18 @@ const sumOfTwo = (l: Layers, x: Value): Value => op.add(l.g, op.slice(l.g, x, 0,
  * What one picture adds: lips (U, hidden), voices (2, U, hidden) -> (2 * offsets, U, 1), both voices for each offset, from the sound
  * earliest to the sound latest. The later of the two meets what the other one was before, so no offset needs look-ahead.
  */
-function evidence(l: Layers, a: AttributionConfig, { rows }: Seen, heard: Value, eye: Eye): Value {
+function evidence(
+  l: Layers,
+  a: AttributionConfig,
+  { rows, hasPicture }: Seen & { readonly hasPicture: Value },
+  heard: Value,
+  eye: Eye,
+): Value {
   const g = l.g;
-  const unit = op.unitRows(g, l.linear(rows, `${eye.weights}.vo`, a.hidden, a.dim));
+  const whole = op.unitRows(g, l.linear(rows, `${eye.weights}.vo`, a.hidden, a.dim));
+  const unit = moving(l, a, whole, hasPicture, eye);
   const lipsBefore = `${eye.states}lips_before`;
-  const lipsVector = withPast(l, op.reshape(g, unit, [1, -1, a.dim]), [1, a.lags, a.dim], lipsBefore, 1);
+  const lipsVector = withPast(l, unit, [1, a.lags, a.dim], lipsBefore, 1);
   const said = l.linear(heard, `${eye.weights}.ao`, a.hidden, a.dim);
   const voiceVector = withPast(l, said, [2, a.lags, a.dim], `${eye.states}voices_before`, 1);
   /** Rows that stood `back` pictures before the newest ones. */
@@ -110,6 +122,23 @@ function evidence(l: Layers, a: AttributionConfig, { rows }: Seen, heard: Value,
   );
   const fit = op.mul(g, op.concat(g, fits, 0), a.dim);
   return op.mul(g, op.add(g, fit, -scalar(l, "att.fit")), scalar(l, "att.scale"));
+}
+
+/**
+ * Lips (U, dim) -> (1, U, dim), less most of their mean so far: it says whose face this is and not how the lips move, is the same in every
+ * picture, and added up over seconds it would outweigh them.
+ */
+function moving(l: Layers, a: AttributionConfig, unit: Value, hasPicture: Value, eye: Eye): Value {
+  const g = l.g;
+  const row = op.reshape(g, unit, [1, -1, a.dim]);
+  const one = op.add(g, op.mul(g, op.slice(g, row, 2, 0, 1), 0), 1);
+  const keep = op.add(g, op.mul(g, hasPicture, MEAN_KEPT - 1), 1);
+  const counted = op.mul(g, op.concat(g, [row, one], 2), hasPicture);
+  const sums = fadingSum(l, counted, op.unary(g, "Log", keep), `${eye.states}lips_mean`);
+  const usual = l.raw(`${eye.weights}.usual`, [a.dim]).map((v) => v * USUAL_FOR);
+  const seen = op.add(g, op.slice(g, sums, 2, 0, -1), g.constant(usual, [1, 1, a.dim]));
+  const mean = op.div(g, seen, op.add(g, op.slice(g, sums, 2, -1), USUAL_FOR));
+  return op.sub(g, row, op.mul(g, mean, 1 - STATIC));
 }
 
 /** Pictures that the sound may be late by. */
