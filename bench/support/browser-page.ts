@@ -101,7 +101,15 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
   if (whip !== "") await post(publisher, whip);
   const after = await view(whep, record);
   const input = record ? await view(whep + "?stem=input", true) : null;
-  await sleep(seconds * 1000);
+  // What Chromium itself plays together: the sender's time of the sound that is heard now less that of the picture that is shown.
+  const playout = [];
+  for (let second = 0; second < seconds; second++) {
+    await sleep(1000);
+    const at = {};
+    for (const stat of (await viewers[0].getStats()).values())
+      if (stat.type === "inbound-rtp" && stat.estimatedPlayoutTimestamp) at[stat.kind] = stat.estimatedPlayoutTimestamp;
+    if (at.audio && at.video) playout.push(at.video - at.audio);
+  }
   const stats = { codec: "", lost: 0, concealed: 0, width: 0 };
   for (const stat of (await viewers[0].getStats()).values()) {
     if (stat.type === "codec" && stat.mimeType.startsWith("video/")) stats.codec = stat.mimeType.slice(6);
@@ -117,7 +125,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
     for (let i = 0; i < bytes.length; i += 32768) out += String.fromCharCode(...bytes.subarray(i, i + 32768));
     return btoa(out);
   };
-  const result = { before: { flashes: before.flashes, beeps: before.beeps }, after: { flashes: after.flashes, beeps: after.beeps }, frames: after.frames, ...stats };
+  const result = { before: { flashes: before.flashes, beeps: before.beeps }, after: { flashes: after.flashes, beeps: after.beeps }, frames: after.frames, playout, ...stats };
   if (record) Object.assign(result, { clean: text(after.sounds), input: text(input.sounds) });
   return result;
 }`;
@@ -129,6 +137,8 @@ export type BrowserRun = {
   readonly after: Events;
   /** Pictures that were shown. */
   readonly frames: number;
+  /** Once a second, ms: how much later than its picture Chromium says that it plays the sound (`estimatedPlayoutTimestamp`). */
+  readonly playout: readonly number[];
   /** Of the video that was played. */
   readonly codec: string;
   readonly width: number;
