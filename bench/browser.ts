@@ -123,7 +123,8 @@ function report(name: string, run: BrowserRun, channel: string | null, base: num
   const enough = glass.length >= seconds / PERIOD / 3 && ear.length >= seconds / PERIOD / 3;
   // A picture comes up to 33 ms after its time: the mean over many flashes takes that out.
   const added = mean(ear) - mean(glass);
-  const own = median(run.playout.slice(8));
+  const playout = run.playout.slice(8);
+  const own = playout.length === 0 ? "nothing" : `${median(playout).toFixed(1)} ms`;
   rows.push(
     row(
       `${name}: glass to glass p50 / p95, mouth to ear p50 / p95`,
@@ -133,7 +134,7 @@ function report(name: string, run: BrowserRun, channel: string | null, base: num
     ),
     row(
       `${name}: lip-sync error end to end (sound late: +)`,
-      `${added.toFixed(1)} ms, of which Chromium says ${own.toFixed(1)} ms of its own playout${base === null ? "" : `; ${(added - base).toFixed(1)} ms more than ${channel === "bypass" ? "without Sightline" : "bypassed"}`}`,
+      `${added.toFixed(1)} ms, of which Chromium says ${own} of its own playout${base === null ? "" : `; ${(added - base).toFixed(1)} ms more than ${channel === "bypass" ? "without Sightline" : "bypassed"}`}`,
       base === null ? "" : "within 40 ms",
       base === null ? null : Math.abs(added) < 40,
     ),

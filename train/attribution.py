@@ -70,9 +70,9 @@ class Eye(nn.Module):
 
     def eye_state(self, b: int) -> State:
         h, c = self.cfg.hidden, self.cfg
-        return [torch.zeros(b, self.v1.in_channels, 4), torch.zeros(b, h, 4), torch.zeros(2 * b, c.bands, 4), torch.zeros(2 * b, h, 3),
-                torch.zeros(2 * b, h, 4), torch.zeros(2 * b, h, 1), torch.zeros(b, c.lags, c.dim), torch.zeros(b, 2, c.lags, c.dim),
-                torch.zeros(b, c.dim + 1)]
+        shapes = [(b, self.v1.in_channels, 4), (b, h, 4), (2 * b, c.bands, 4), (2 * b, h, 3), (2 * b, h, 4), (2 * b, h, 1),
+                  (b, c.lags, c.dim), (b, 2, c.lags, c.dim), (b, c.dim + 1)]
+        return [torch.zeros(s, device=self.usual.device) for s in shapes]
 
     def lips(self, v: Tensor, past: State) -> tuple[Tensor, State]:
         """v (B, U, vdim) -> rows (B, U, hidden), four pictures late."""
@@ -143,14 +143,15 @@ class Attributor(Eye):
         self.second = Eye(sep.vdim, cfg, drop) if cfg.eyes == 2 else None
         self.q1, self.q2 = nn.Conv1d(sep.vdim, 32, 5), nn.Linear(32, 1)
         # Chosen on validation people (calibrate.py), not trained: on the people on camera the head knows too well what it sees.
-        for name, value in dict(scale=0.5, fit=0.1, neither=-3.0, keeping=0.996, open=1.0).items():
+        for name, value in dict(scale=0.5, fit=0.05, neither=-3.0, keeping=0.996, open=1.0).items():
             self.register_buffer(name, torch.tensor(value))
         self.register_buffer("bank", mel_bank(cfg.bands), persistent=False)
         self.register_buffer("between", between_bins(sep.nfft // 2 + 1, self.WINDOW // 2 + 1), persistent=False)
 
     def state(self, b: int) -> State:
         """Level sums, evidence, lately, presence; then what each eye keeps."""
-        own: State = [torch.zeros(2 * b, 2), torch.zeros(b, 2 * (2 * self.cfg.lags + 1)), torch.zeros(b, 1), torch.zeros(b, 2)]
+        shapes = [(2 * b, 2), (b, 2 * (2 * self.cfg.lags + 1)), (b, 1), (b, 2)]
+        own: State = [torch.zeros(s, device=self.usual.device) for s in shapes]
         return own + [x for eye in self.each() for x in eye.eye_state(b)]
 
     def each(self) -> list[Eye]:
@@ -197,9 +198,11 @@ class Attributor(Eye):
         """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be
         wanted, or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
         nothing is added and nothing forgotten, and the lips count as speaking."""
+        if v.shape[-1] != self.vdim * len(self.each()):
+            raise ValueError(f"{len(self.each())} eyes want {self.vdim * len(self.each())} features a picture, not {v.shape[-1]} (join_features.py)")
         level, energy = self.hear(M, P)
         flat, sums = self.flat(level, st[0])
-        found, kept = torch.zeros(()), []
+        found, kept = torch.zeros((), device=v.device), []
         for i, eye in enumerate(self.each()):
             fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, has_v, st[4 + 9 * i : 13 + 9 * i])
             found, kept = found + self.scale * (fit - self.fit), [*kept, *after]

@@ -41,7 +41,9 @@ def load(path: Path, net: nn.Module, strict: bool = True) -> None:
         own = net.state_dict()
         w = {k: v for k, v in w.items() if k in own and own[k].shape == v.shape}
         print(f"from {path}: {len(w)} of {len(own)} tensors")
-    net.load_state_dict(w, strict=strict)
+    missing, unknown = net.load_state_dict(w, strict=False)
+    if strict and (unknown or not all(k.endswith("usual") for k in missing)):  # calibrate.py makes those
+        raise SystemExit(f"{path} is of another network: {', '.join([*missing, *unknown])}")
 
 
 def load_parts(path: Path, net: nn.Module, parts: tuple[str, ...], inside: str = "", head: str = "att.") -> None:

@@ -76,8 +76,10 @@ def main() -> None:
     sep = separator_config(cfg)
     blind = "attribution" in mm
     second = checkpoint(a.second)[0] if a.second else {}
-    if blind and (mm["attribution"].get("eyes", 1) == 2) != bool(a.second):
+    if (blind and mm["attribution"].get("eyes", 1) == 2) != bool(a.second):
         raise SystemExit("--second is needed by a model of two eyes, and by no other")
+    if blind and "att.usual" not in mw:
+        raise SystemExit(f"{a.model} has not learnt everybody's mean of the lips: calibrate.py first")
     eyes = {k: v for k, v in sw.items() if k.startswith("student.")} | {k.replace("student.", "student.second.", 1): v for k, v in second.items() if k.startswith("student.")}
     keep = eyes | {k: v for k, v in mw.items() if k.startswith(("sep.", "enc.", "att.")) and ships(k, blind)}
     keep = {k: v for k, v in keep.items() if v.is_floating_point()}

@@ -29,7 +29,7 @@ def half_of(g: Group, half: int) -> Group:
 MARGIN, EDGE = 16, 4  # frames of extra sound each side; frames at the borders that are not compared (padding must not give the answer away)
 
 
-TRACTS = torch.linspace(0.8, 1.25, 13)  # lengths of a vocal tract that a voice is given
+TRACTS = torch.linspace(0.8, 1.25, 13)  # factors on the frequencies of a voice, as a shorter or longer vocal tract has them
 
 
 def stretched_banks(bank: Tensor) -> Tensor:

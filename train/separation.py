@@ -104,6 +104,8 @@ def stage_listen(a: argparse.Namespace, dev: torch.device) -> None:
         raise SystemExit("listen: --init separate.pt is needed, the separator whose voices are to be told apart")
     mx = Mixer(pack, pack.train, "train", listening.mixtures(a.seconds), a.seed)
     net, heads = attributed(a, pack, dev), []
+    if len(net.att.each()) == 2 and a.second is None:
+        raise SystemExit("listen: --second student.pt is needed, the head of the second eye that --init has")
     began = meta_of(a.init).get("attribution", dict(eyes=0)).get("eyes", 1)
     for i, (eye, path) in enumerate(zip(net.att.each(), (a.lips or a.out / "student.pt", a.second))):
         heads.append(SyncHead().to(dev).eval().requires_grad_(False))

@@ -44,7 +44,7 @@ def main() -> None:
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1])
     p.add_argument("--side", type=int, default=80)
     p.add_argument("--init", type=Path)
-    p.add_argument("--lips", type=Path, help="attribute: student.pt whose head's picture side is the start")
+    p.add_argument("--lips", type=Path, help="listen, attribute: student.pt whose head is the start")
     p.add_argument("--second", type=Path, help="listen: another student.pt, whose front end and head are a second eye beside that of --lips")
     p.add_argument("--voice", type=Path, help="attribute: checkpoint whose voice encoder is the start")
     p.add_argument("--teacher-weight", type=float, default=1.0, help="student: weight of the teacher's features; 0: synchrony alone, no teacher needed")

@@ -101,7 +101,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
   if (whip !== "") await post(publisher, whip);
   const after = await view(whep, record);
   const input = record ? await view(whep + "?stem=input", true) : null;
-  // What Chromium itself plays together: the sender's time of the sound that is heard now less that of the picture that is shown.
+  // What Chromium itself plays together: the sender's time of the picture that is shown now less that of the sound that is heard.
   const playout = [];
   for (let second = 0; second < seconds; second++) {
     await sleep(1000);

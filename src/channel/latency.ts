@@ -1,7 +1,7 @@
 /**
  * The declared latency D of a profile, from declared parts (milliseconds). Everything that leaves a channel is D later than it came.
  * D is the longest way a sample can go: it waits for the end of its step (H) and for the pictures, then for the model; the gains of
- * the newest G of a step come with the next one; the filter bank needs one block beyond; the encoder has the last part.
+ * the newest G of a step come with the next one; the filter bank wants gains for half a frame beyond; the encoder has the last part.
  */
 import type { ModelCard } from "../model/card.js";
 import { BANK_SIZE } from "../pipeline/filter-bank.js";

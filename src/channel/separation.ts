@@ -275,7 +275,8 @@ export class Separation {
     const nowMs = performance.now();
     const isDue = (sample: number): boolean => clock.releaseAtMs(this.ptsMs(sample)) - plan.encodeMs <= nowMs;
     let until = separator.renderedSamples;
-    while (until + RENDER_STEP <= separator.soundUntil && isDue(until + RENDER_STEP)) until += RENDER_STEP;
+    // Of a hop the first sample is the one that must leave: it wants its gains to be known as far as the declared latency says.
+    while (until + RENDER_STEP <= separator.soundUntil && isDue(until)) until += RENDER_STEP;
     const out = separator.render(until, { removed: needsRemoved() });
     if (out === null) return;
     stages.add("render", performance.now() - nowMs);

@@ -1,8 +1,7 @@
 import { RealFft } from "./fft.js";
 
 /**
- * Points of a frame, distance of two frames, bins of a frame, at 48 kHz. As long as the frames that gains are made for (40 ms in `live`, 64 ms
- * in the paper): half as long blurs the gains between the harmonics of a voice (docs/decisions/01).
+ * Points of a frame, distance of two frames, bins of a frame, at 48 kHz. About as long as the frames that `live` makes its gains for (40 ms): half as long blurs the gains between the harmonics of a voice (docs/decisions/01).
  */
 export const BANK_SIZE = 2048;
 export const BANK_HOP = BANK_SIZE / 4;

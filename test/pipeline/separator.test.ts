@@ -256,7 +256,7 @@ test("a caller who never renders is told so, and nothing is lost or grown", () =
     Math.floor(96_000 / BANK_HOP) * BANK_HOP - BANK_SIZE + BANK_HOP,
   );
   separator.pushAudio({ atSample: 96_000, channels: [block] });
-  assert.is(separator.nextStep(1)!.atSample, 13 * 1920); // the ring holds the newest 120064 samples
+  assert.is(separator.nextStep(1)!.atSample, 13 * 1920); // the ring holds the newest 120320 samples
   assert.is(separator.counters.stepsSkipped, 1);
 });
 

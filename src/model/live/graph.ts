@@ -20,7 +20,7 @@ export type BuiltGraph = {
 };
 
 /**
- * The live network as one streaming graph (ONNX opset 17, float32) for any number U of units:
+ * The live network as one streaming graph (ONNX opset 17, computed in float32) for any number U of units:
  *
  * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
  * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
@@ -31,7 +31,7 @@ export type BuiltGraph = {
  * U = 2 gives what two calls with U = 1 give.
  */
 export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
-  const g = new GraphBuilder("live", 17, 8, true);
+  const g = new GraphBuilder("live", { halves: true });
   const l = new Layers(g, weights);
   const samples = g.input("samples", "float32", [1, dim(UNIT)]);
   const crops = g.input("crops", "uint8", [1, dim(1), c.side, c.side]);
@@ -66,7 +66,7 @@ const MELS = 64;
 
 /** The voice encoder: samples (1, n) float32 at 48 kHz, some seconds of one voice (n >= 24000) -> memory (1, edim). */
 export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
-  const g = new GraphBuilder("voice");
+  const g = new GraphBuilder("voice", { halves: true });
   const l = new Layers(g, weights);
   const H = c.voiceHidden;
   // U = four frames: two convolutions of stride 2 follow. Any n runs; only the symbol in the file is that of multiples.

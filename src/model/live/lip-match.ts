@@ -64,8 +64,8 @@ export function attribute(
   const seen = lips(l, c, a, eyes[0]!, FIRST);
   const each = eyes.map((features, i) => {
     const eye = i === 0 ? FIRST : SECOND;
-    const rows = i === 0 ? seen : lips(l, c, a, features, eye);
-    return evidence(l, a, { ...rows, hasPicture }, voices(l, a, flat, eye), eye);
+    const own = i === 0 ? seen : lips(l, c, a, features, eye);
+    return evidence(l, a, { ...own, hasPicture }, voices(l, a, flat, eye), eye);
   });
   const found = op.mul(
     g,
@@ -109,10 +109,10 @@ function evidence(
   eye: Eye,
 ): Value {
   const g = l.g;
-  const whole = op.unitRows(g, l.linear(rows, `${eye.weights}.vo`, a.hidden, a.dim));
-  const unit = moving(l, a, whole, hasPicture, eye);
+  const unit = op.unitRows(g, l.linear(rows, `${eye.weights}.vo`, a.hidden, a.dim));
+  const moved = moving(l, a, unit, hasPicture, eye);
   const lipsBefore = `${eye.states}lips_before`;
-  const lipsVector = withPast(l, unit, [1, a.lags, a.dim], lipsBefore, 1);
+  const lipsVector = withPast(l, moved, [1, a.lags, a.dim], lipsBefore, 1);
   const said = l.linear(heard, `${eye.weights}.ao`, a.hidden, a.dim);
   const voiceVector = withPast(l, said, [2, a.lags, a.dim], `${eye.states}voices_before`, 1);
   /** Rows that stood `back` pictures before the newest ones. */
@@ -186,6 +186,7 @@ function absence(l: Layers, energy: Value): Value {
 /** Rows (U, hidden), four pictures late; the features (U + 4, vdim) with those before them, not late. */
 type Seen = { readonly rows: Value; readonly features: Value };
 
+/** Features (U, vdim) -> what this eye makes of them. */
 function lips(l: Layers, c: LiveConfig, a: AttributionConfig, features: Value, { weights, states }: Eye): Seen {
   const g = l.g;
   const even = l.norm(features, `${weights}.v0`, c.vdim);

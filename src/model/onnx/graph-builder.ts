@@ -111,14 +111,22 @@ export class GraphBuilder {
   private work: Dim = 0;
   private weights = 0;
 
+  private readonly opset: number;
+  private readonly irVersion: number;
+  private readonly halves: boolean;
+
+  /**
+   * @param options irVersion: 8 belongs to opset 17, older engines refuse newer numbers. halves: large weights that float16 holds without
+   * loss stand in the file as such, and a Cast widens them when an engine loads it.
+   */
   constructor(
     private readonly name: string,
-    private readonly opset = 17,
-    /** 8 belongs to opset 17; older engines refuse newer numbers. */
-    private readonly irVersion = 8,
-    /** Large weights that float16 holds without loss stand in the file as such, and a Cast widens them when an engine loads it. */
-    private readonly halves = false,
-  ) {}
+    { opset = 17, irVersion = 8, halves = false }: { opset?: number; irVersion?: number; halves?: boolean } = {},
+  ) {
+    this.opset = opset;
+    this.irVersion = irVersion;
+    this.halves = halves;
+  }
 
   input(name: string, type: ElementType, shape: Shape): Value {
     const value = { name: this.claim(name), type, shape };
@@ -126,7 +134,7 @@ export class GraphBuilder {
     return value;
   }
 
-  /** A trained tensor: counted as parameters. Float32 little endian in the file (so is every machine that Node runs on). */
+  /** A trained tensor: counted as parameters. Float32 or, see `halves`, float16, little endian in the file (so is every machine that Node runs on). */
   weight(name: string, shape: readonly number[], data: Floats): Value {
     this.weights += sizeOf(shape) as number;
     if (typeof data === "function") return this.later(name, shape, data);

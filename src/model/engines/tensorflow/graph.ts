@@ -1,5 +1,6 @@
 import type { TensorProto } from "../../onnx/onnx_pb.js";
 import { type Refusal, readOnnx } from "../../onnx/read.js";
+import { half } from "../../weights.js";
 
 export type Attributes = {
   int(name: string, otherwise?: number): number;
@@ -25,6 +26,7 @@ export type Graph = {
 
 /** ONNX's numbers for element types. */
 const FLOAT = 1;
+const FLOAT16 = 10;
 const UINT8 = 2;
 const INT8 = 3;
 const INT32 = 6;
@@ -66,16 +68,27 @@ export function readGraph(bytes: Uint8Array, what: string): Graph {
   };
 }
 
+/** Bytes of a number. */
+const WIDTHS = new Map([
+  [FLOAT, 4],
+  [FLOAT16, 2],
+  [UINT8, 1],
+  [INT8, 1],
+  [INT32, 4],
+  [INT64, 8],
+]);
+
 function constant(t: TensorProto, no: Refusal): Constant {
   const shape = t.dims.map(Number);
   const size = shape.reduce((a, b) => a * b, 1);
-  const width = t.dataType === INT64 ? 8 : t.dataType === INT8 || t.dataType === UINT8 ? 1 : 4;
-  if (![FLOAT, UINT8, INT8, INT32, INT64].includes(t.dataType)) throw no(`tensor ${t.name} is of type ${t.dataType}`);
+  const width = WIDTHS.get(t.dataType);
+  if (width === undefined) throw no(`tensor ${t.name} is of type ${t.dataType}`);
   if (t.rawData.length !== size * width)
     throw no(`tensor ${t.name} has ${t.rawData.length} bytes for shape ${shape.join(" x ")}`);
   // A copy, so that numbers begin where their type wants it; slice() of a Buffer, as files are read, makes none.
   const { buffer } = new Uint8Array(t.rawData);
   if (t.dataType === FLOAT) return { shape, data: new Float32Array(buffer) };
+  if (t.dataType === FLOAT16) return { shape, data: Float32Array.from(new Uint16Array(buffer), half) };
   // Of int8 models, whose operators the executor refuses by name.
   if (t.dataType === UINT8) return { shape, data: Int32Array.from(new Uint8Array(buffer)) };
   if (t.dataType === INT8) return { shape, data: Int32Array.from(new Int8Array(buffer)) };
