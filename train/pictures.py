@@ -33,10 +33,12 @@ TRACTS = torch.linspace(0.8, 1.25, 13)  # factors on the frequencies of a voice,
 
 
 def stretched_banks(bank: Tensor) -> Tensor:
-    """(bins, bands) -> (len(TRACTS), bins, bands): each hears a sound as if its frequencies were so many times as high."""
-    bins = len(bank)
-    at = (torch.arange(bins)[None] * TRACTS[:, None]).clamp(max=bins - 1)
-    i = at.floor().long().clamp_max(bins - 2)
+    """(bins, bands) -> (len(TRACTS), bins, bands): each hears a sound as if its frequencies were so many times as high, but for the highest, which
+    are bent so that none is lost."""
+    top, f, a = len(bank) - 1, torch.arange(len(bank))[None].float(), TRACTS[:, None]
+    knee = 0.8 * top / a.clamp_min(1.0)
+    at = torch.where(f <= knee, f * a, knee * a + (f - knee) * (top - knee * a) / (top - knee))
+    i = at.floor().long().clamp_max(top - 1)
     w = (at - i)[..., None]
     return bank.cpu()[i] * (1 - w) + bank.cpu()[i + 1] * w
 
