@@ -119,7 +119,8 @@ def separate_report(net: Model, pack: Pack, n: int = 48, seconds: float = 4.0) -
         y = outputs(net, a + b, torch.zeros(n, int(seconds * 25), c.vdim, device=dev), zero, torch.zeros(n, c.edim, device=dev), zero)
         d, up = better_order(y, a, b, a + b)
         out.append(f"{name} {d:.2f} dB, >0 {up:.2f}")
-    return "; ".join(out)
+    kept = si_sdr(outputs(net, a, torch.zeros(n, int(seconds * 25), c.vdim, device=dev), zero, torch.zeros(n, c.edim, device=dev), zero), a[:, None]).amax(1)
+    return "; ".join(out) + f"; alone >20 dB {(kept > 20).float().mean().item():.2f}"
 
 
 def _voices_only(g: Group) -> Group:

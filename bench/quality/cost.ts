@@ -64,7 +64,16 @@ async function stepTimes(inference: Inference, card: ModelCard, units: number): 
   const crops = Uint8Array.from({ length: units * card.picture.side ** 2 }, () => 256 * draw());
   const times: number[] = [];
   for (let i = 0; i < RUNS; i++) {
-    const step = { session: "cost", track: units, reset: i === 0, atSample: i * length, units, memory: null };
+    const step = {
+      session: "cost",
+      track: units,
+      reset: i === 0,
+      atSample: i * length,
+      units,
+      soundOf: null,
+      personOf: null,
+      memory: null,
+    };
     const { engineMs } = await inference.step({ ...step, samples, crops, hasPicture: true });
     // The first ones grow the engine's buffers.
     if (i >= 3) times.push(engineMs);

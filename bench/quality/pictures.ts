@@ -69,6 +69,31 @@ export function slideAfter(picture: string, faceSeconds: number, slideSeconds: n
   encode(["-i", picture], graph, faceSeconds + slideSeconds, out);
 }
 
+/** The picture with a slide in its place between two moments; its own time goes on meanwhile. */
+export function slideBetween(picture: string, from: number, to: number, seconds: number, out: string): void {
+  const at = (s: number): number => Math.round(s * FPS);
+  const graph = [
+    `[0:v:0]${EVEN},tpad=stop_mode=clone:stop=${at(seconds)},split=2[a][b]`,
+    `[a]trim=end_frame=${at(from)},${FROM_ZERO}[before]`,
+    `[b]trim=start_frame=${at(to)}:end_frame=${at(seconds)},${FROM_ZERO}[after]`,
+    `${slideGraph(picture, to - from)}[slide]`,
+    "[before][slide][after]concat=n=3",
+  ].join(";");
+  encode(["-i", picture], graph, seconds, out);
+}
+
+/** One picture, then a hard cut to the begin of another one, which is fitted into the size of the first. */
+export function cutTo(first: string, firstSeconds: number, second: string, secondSeconds: number, out: string): void {
+  const { width, height } = evenSize(first);
+  const fit = `scale=${width}:${height}:force_original_aspect_ratio=decrease:force_divisible_by=2,pad=${width}:${height}:-1:-1`;
+  const cut = (seconds: number): string => {
+    const frames = Math.round(seconds * FPS);
+    return `tpad=stop_mode=clone:stop=${frames},trim=end_frame=${frames},${FROM_ZERO}`;
+  };
+  const graph = `[0:v:0]${EVEN},${cut(firstSeconds)}[a];[1:v:0]fps=${FPS},${fit},setsar=1,${cut(secondSeconds)}[b];[a][b]concat=n=2`;
+  encode(["-i", first, "-i", second], graph, firstSeconds + secondSeconds, out);
+}
+
 /** The picture at 1 s, held: what a frozen source sends. */
 export function held(picture: string, seconds: number, out: string): void {
   const frames = Math.ceil(seconds * FPS);

@@ -2,13 +2,14 @@ import type { Inference } from "../../src/model/inference.js";
 import { Bench } from "./bench.js";
 import type { Condition, Item, Sources } from "./condition.js";
 import { CUT_AWAY } from "./conditions/cut-away.js";
+import { CUTS } from "./conditions/cuts.js";
 import { MIXED } from "./conditions/mixed.js";
 import { SILENT } from "./conditions/silent.js";
 import { SWAP } from "./conditions/swap.js";
 import { STILL, TRANSPARENT } from "./conditions/untouched.js";
 import type { Store } from "./store.js";
 
-export const CONDITIONS: readonly Condition[] = [...MIXED, SWAP, SILENT, CUT_AWAY, TRANSPARENT, ...STILL];
+export const CONDITIONS: readonly Condition[] = [...MIXED, SWAP, SILENT, CUT_AWAY, ...CUTS, TRANSPARENT, ...STILL];
 
 export type Job = { readonly condition: Condition; readonly item: Item };
 

@@ -73,6 +73,7 @@ export class Separation {
     steps_failed: 0,
     step_resets: 0,
     steps_recalled: 0,
+    faces_recognised: 0,
     sound_forced_out: 0,
   };
 
@@ -235,6 +236,7 @@ export class Separation {
     stages.add("engine", outcome.engineMs);
     this.#counts.step_resets += outcome.resets;
     if (outcome.recalled) this.#counts.steps_recalled += 1;
+    this.#counts.faces_recognised += outcome.recognised;
     this.#newest = outcome;
     const { atSample } = outcome.layout;
     if (outcome.failure !== null) {

@@ -1,9 +1,11 @@
 import type { FaceFollower, FollowedFace } from "../model/faces/follower.js";
+import { type Look, lookOf } from "../model/faces/look.js";
 import { type Inference, InferenceError, type StepRequest } from "../model/inference.js";
 import { Attribution, type AttributionPolicy, type Decision, type FaceGains } from "../pipeline/attribution.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
 import type { Separator, StepSound } from "../pipeline/separator.js";
 import { type Face, type GainGrid, SAMPLE_RATE } from "../pipeline/types.js";
+import { KnownPeople } from "./known-people.js";
 
 /** What the runner asks about the picture; unit u begins at sample u * unitSamples. */
 export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt">;
@@ -31,6 +33,8 @@ export type StepOutcome = {
   readonly resets: number;
   /** Nobody was to be seen, and the voice of somebody seen before was kept. */
   readonly recalled: boolean;
+  /** Faces that came back: what was found out about them before a cut goes on. */
+  readonly recognised: number;
 };
 
 /** A face's voice counts as surely found from this confidence on. */
@@ -45,10 +49,11 @@ const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 export class StepRunner {
   readonly attribution: Attribution;
   readonly #options: StepRunnerOptions;
-  /** By track: the sample at which its next step must begin to continue its state. */
-  readonly #continues = new Map<number, number>();
-  /** By track: faces of whose voice the model was sure when they were last seen, and the sample of that. */
-  readonly #known = new Map<number, { readonly face: FollowedFace; readonly atSample: number }>();
+  /** States that the inference keeps, by track. */
+  readonly #running = new Map<number, Running>();
+  /** Faces of whose voice the model was sure when they were last seen. */
+  readonly #people = new KnownPeople();
+  #chains = 0;
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
@@ -65,15 +70,18 @@ export class StepRunner {
     const tracks = faces.facesAt(lastUnit * card.unitSamples);
     const seen = frozen ? [] : tracks;
     const recalled = seen.length === 0 ? this.#recall(step.atSample) : [];
-    this.#forgetAllBut([...tracks, ...recalled]);
     // Requests are cut before anything is awaited: the sound of a look-back may leave the ring meanwhile.
-    const asked = [...seen, ...recalled].map((face, i) => ({
-      face,
-      request: this.#request(face.id, step, i < seen.length),
-    }));
-    const answers = await Promise.all(
-      asked.map(({ face, request }, i) => this.#answer(face, request, step, layout, i >= seen.length)),
-    );
+    const taken = new Set(tracks.map((t) => t.id));
+    const asked = [
+      ...seen.map((face) => ({ face, recalled: false, request: this.#request(face.id, step, true, taken) })),
+      ...recalled.map((face) => ({ face, recalled: true, request: this.#request(face.id, step, false) })),
+    ];
+    const answer = (some: typeof asked): Promise<Answer[]> =>
+      Promise.all(some.map((a) => this.#answer(a.face, a.request, step, layout, a.recalled)));
+    // New faces first: what they begin with is the others' state before this step.
+    const heirs = asked.filter((a) => a.request.soundOf !== null);
+    const answers = await answer(heirs);
+    answers.push(...(await answer(asked.filter((a) => a.request.soundOf === null))));
 
     let engineMs = 0;
     let failure: InferenceError["code"] | null = null;
@@ -97,6 +105,7 @@ export class StepRunner {
             energies: separator.energies(layout),
           })
         : null;
+    this.#forgetAllBut([...tracks, ...recalled], step.atSample + step.units * card.unitSamples);
     const resets = asked.filter((a) => a.request.reset).length;
     const shown = tracks.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
     if (decision !== null) separator.acceptDecision(decision);
@@ -108,6 +117,7 @@ export class StepRunner {
       engineMs,
       resets,
       recalled: recalled.length > 0 && gains.length > 0,
+      recognised: answers.filter((a) => a.recognised).length,
     };
   }
 
@@ -117,20 +127,45 @@ export class StepRunner {
    * anew from sound alone: that voice is given up.
    */
   #recall(atSample: number): FollowedFace[] {
-    return [...this.#known.values()]
-      .filter((k) => atSample - k.atSample <= RECALL_SAMPLES && this.#continues.get(k.face.id) === atSample)
-      .map((k) => k.face);
+    return [...this.#running]
+      .filter(([track, { next }]) => {
+        const seen = this.#people.lastSeen(track);
+        return next === atSample && seen !== null && atSample - seen <= RECALL_SAMPLES;
+      })
+      .map(([, { face }]) => face);
   }
 
-  #know({ face, confidence }: Answer, atSample: number): void {
-    if (confidence !== null && confidence >= SURE) this.#known.set(face.id, { face, atSample });
-    else this.#known.delete(face.id);
+  #know({ face, confidence, look }: Answer, atSample: number): void {
+    const running = this.#running.get(face.id);
+    if (running !== undefined && confidence !== null && confidence >= SURE)
+      this.#people.know(face.id, running.chain, atSample, look);
+    else this.#people.forget(face.id);
   }
 
-  #request(track: number, step: StepSound, withPicture: boolean): StepRequest {
+  /**
+   * What a face that is new to the tracker begins with: a camera cut, a slide or a face lost and found again is no new beginning. The two voices
+   * go on as they were heard under any other face, and whose voice it is comes back with a face that looks like one of before.
+   */
+  #beginning(track: number, step: StepSound, taken: Set<number>): Beginning | null {
+    const { faces, inference } = this.#options;
+    const { states, unitSamples, picture } = inference.card;
+    if (this.#running.has(track) || states.every((s) => s.of === undefined)) return null;
+    const live = [...this.#running].filter(([, { next }]) => next === step.atSample);
+    const { crops, hasPicture } = faces.cropsFor(track, step.atSample / unitSamples, step.units);
+    const chains = new Set(live.map(([, { chain }]) => chain));
+    const person = hasPicture ? this.#people.find(lookOf(crops, picture.side), chains, taken) : null;
+    const from = live.find(([, { chain }]) => person === null || chain === person.chain);
+    if (from === undefined) return null;
+    if (person !== null) taken.add(person.track); // nobody is there twice
+    return { soundOf: from[0], personOf: person?.track ?? null };
+  }
+
+  /** @param taken tracks in the picture; given: this one may begin with what is known from others */
+  #request(track: number, step: StepSound, withPicture: boolean, taken: Set<number> | null = null): StepRequest {
     const { separator, session, faces, inference } = this.#options;
     const { unitSamples } = inference.card;
-    const reset = this.#continues.get(track) !== step.atSample;
+    const beginning = taken === null ? null : this.#beginning(track, step, taken);
+    const reset = beginning === null && this.#running.get(track)?.next !== step.atSample;
     const past = reset ? separator.lookBack(step.atSample) : null;
     const atSample = past?.atSample ?? step.atSample;
     const units = (past?.units ?? 0) + step.units;
@@ -142,6 +177,8 @@ export class StepRunner {
       session,
       track,
       reset,
+      soundOf: beginning?.soundOf ?? null,
+      personOf: beginning?.personOf ?? null,
       atSample,
       units,
       samples,
@@ -159,32 +196,48 @@ export class StepRunner {
     recalled: boolean,
   ): Promise<Answer> {
     let engineMs = 0;
+    const nothing = { face, gains: null, confidence: null, failure: null, engineMs, look: null, recognised: false };
     // A lost state (the inference was restarted) is re-made at once: one second try, with the look-back.
     for (let attempt = request; ; attempt = this.#request(face.id, step, true)) {
       try {
         const result = await this.#options.inference.step(attempt);
         engineMs += result.engineMs;
-        this.#continues.set(face.id, step.atSample + step.units * this.#options.inference.card.unitSamples);
-        return { face, gains: tail(result.gains, layout), confidence: result.confidence, failure: null, engineMs };
+        const { unitSamples, picture } = this.#options.inference.card;
+        const { soundOf, personOf, crops, hasPicture } = attempt;
+        const before = this.#running.get(soundOf ?? face.id);
+        const chain = attempt.reset || before === undefined ? this.#chains++ : before.chain;
+        this.#running.set(face.id, { face, chain, next: step.atSample + step.units * unitSamples });
+        // From now on this is who they are.
+        if (personOf !== null) this.#people.forget(personOf);
+        const look = hasPicture ? lookOf(crops.subarray(-step.units * picture.side ** 2), picture.side) : null;
+        const gains = tail(result.gains, layout);
+        return { ...nothing, gains, confidence: result.confidence, engineMs, look, recognised: personOf !== null };
       } catch (error) {
         if (!(error instanceof InferenceError)) throw error;
-        this.#continues.delete(face.id);
-        if (recalled) return { face, gains: null, confidence: null, failure: null, engineMs };
+        this.#running.delete(face.id);
+        if (recalled) return { ...nothing, engineMs };
         if (error.code !== "SL_INFERENCE_STATE_LOST" || attempt.reset)
-          return { face, gains: null, confidence: null, failure: error.code, engineMs };
+          return { ...nothing, failure: error.code, engineMs };
       }
     }
   }
 
-  #forgetAllBut(tracks: readonly FollowedFace[]): void {
-    for (const track of this.#known.keys()) if (!tracks.some((t) => t.id === track)) this.#known.delete(track);
-    for (const track of this.#continues.keys()) {
-      if (tracks.some((t) => t.id === track)) continue;
-      this.#continues.delete(track);
+  /** At the end of a step: who was followed in it goes on, and so do people who are known from before as long as the sound does. */
+  #forgetAllBut(tracks: readonly FollowedFace[], next: number): void {
+    const live = [...this.#running.values()].filter((r) => r.next === next);
+    this.#people.keepOnly(new Set(live.map((r) => r.chain)), next);
+    for (const track of this.#running.keys()) {
+      if (tracks.some((t) => t.id === track) || this.#people.has(track)) continue;
+      this.#running.delete(track);
       this.#options.inference.forget(this.#options.session, track);
     }
   }
 }
+
+/** `next`: where the next step must begin to continue the state; `chain`: what has heard the sound without a break, whoever was seen. */
+type Running = { readonly face: FollowedFace; readonly next: number; readonly chain: number };
+
+type Beginning = Pick<StepRequest, "soundOf" | "personOf">;
 
 type Answer = {
   readonly face: FollowedFace;
@@ -192,6 +245,9 @@ type Answer = {
   readonly confidence: number | null;
   readonly failure: InferenceError["code"] | null;
   readonly engineMs: number;
+  /** Of its newest crops; null: no picture. */
+  readonly look: Look | null;
+  readonly recognised: boolean;
 };
 
 type CardGrid = Pick<Inference["card"], "unitSamples" | "firstFrameOffset" | "grid">;

@@ -11,6 +11,14 @@ const tensor = z.strictObject({
   init: z.number().default(0),
 });
 
+const state = tensor.extend({
+  /**
+   * What becomes of it when the picture changes. `sound`: of what was heard; another face goes on with it. `person`: found out about the
+   * person seen; it comes back with that person. Without it the state begins with `init` for every face.
+   */
+  of: z.enum(["sound", "person"]).optional(),
+});
+
 export const modelCard = z.strictObject({
   format: z.literal("sightline-model/1"),
   name: z.string(),
@@ -35,7 +43,7 @@ export const modelCard = z.strictObject({
   memorySize: z.int().positive(),
   /** How gains come from the two masks (wanted voice, rest): `on` = the first alone, `ratio` = first / (first + second). */
   gain: z.enum(["on", "ratio"]).default("on"),
-  states: z.array(tensor),
+  states: z.array(state),
   files: z.strictObject({ step: z.string(), voice: z.string().optional() }),
   /** sha256 of every file, hex. A model whose file does not match never runs. */
   sha256: z.record(z.string(), z.string()),

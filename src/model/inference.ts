@@ -9,6 +9,10 @@ export type StepRequest = {
   readonly session: string;
   readonly track: number;
   readonly reset: boolean;
+  /** Not with reset: the track that has heard the sound up to `atSample`; this new one begins with its states of the sound. Null: none. */
+  readonly soundOf: number | null;
+  /** With `soundOf`: the track that this person was seen as before; the states of the person are taken from there. Null: somebody new. */
+  readonly personOf: number | null;
   readonly atSample: number;
   readonly units: number;
   /** Mono 48 kHz, `units * unitSamples` values. */

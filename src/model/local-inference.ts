@@ -169,14 +169,7 @@ export class LocalInference implements Inference {
     const { card } = this;
     this.checkRequest(r);
     const key = keyOf(r.session, r.track);
-    const track = r.reset ? this.fresh(r) : this.tracks.get(key);
-    if (!track)
-      throw new InferenceError("SL_INFERENCE_STATE_LOST", `no state of track ${r.track}: run it with reset first`);
-    if (track.next !== r.atSample)
-      throw new InferenceError(
-        "SL_INFERENCE_STATE_LOST",
-        `track ${r.track} goes on at sample ${track.next}, not ${r.atSample}`,
-      );
+    const track = r.reset ? this.fresh(r) : this.goingOn(r);
     this.tracks.delete(key);
     this.tracks.set(key, track);
     if (this.tracks.size > MAX_TRACKS) this.tracks.delete(this.tracks.keys().next().value!);
@@ -233,6 +226,27 @@ export class LocalInference implements Inference {
     return { session: r.session, states, next: r.atSample };
   }
 
+  /** The state that a step without reset begins with: its track's, or one put together of what others heard and found out. */
+  private goingOn(r: StepRequest): Track {
+    const lost = (what: string): InferenceError => new InferenceError("SL_INFERENCE_STATE_LOST", what);
+    const kept = (track: number): Track => {
+      const found = this.tracks.get(keyOf(r.session, track));
+      if (!found) throw lost(`no state of track ${track}: run it with reset first`);
+      return found;
+    };
+    const heardBy = r.soundOf ?? r.track;
+    const heard = kept(heardBy);
+    if (heard.next !== r.atSample) throw lost(`track ${heardBy} goes on at sample ${heard.next}, not ${r.atSample}`);
+    if (r.soundOf === null) return heard;
+    const sources = { sound: heard, person: r.personOf === null ? null : kept(r.personOf) };
+    const { states } = this.fresh(r);
+    for (const { name, of } of this.card.states) {
+      const from = of === undefined ? null : sources[of];
+      if (from !== null) states[name] = from.states[name]!;
+    }
+    return { session: r.session, states, next: r.atSample };
+  }
+
   private inputsOf(r: StepRequest): TensorMap {
     const { picture, memorySize } = this.card;
     const crops = r.hasPicture ? r.crops : new Uint8Array(r.units * picture.side ** 2);
@@ -266,6 +280,8 @@ export class LocalInference implements Inference {
       samples: new Float32Array(unitSamples),
       crops: new Uint8Array(picture.side ** 2),
       hasPicture: true,
+      soundOf: null,
+      personOf: null,
       memory: null,
     };
     await this.step({ ...request, reset: true, atSample: 0 });

@@ -6,14 +6,14 @@ import type { StepRequest } from "../../src/model/inference.js";
 import { makeLive } from "../../src/model/live/build.js";
 import { LocalInference } from "../../src/model/local-inference.js";
 import { Separator, type StepSound } from "../../src/pipeline/separator.js";
-import { noise, noiseLive } from "../model/noise.js";
+import { noise, noiseLive, tinyBand } from "../model/noise.js";
 
 const UNIT = 1920;
 const SECONDS = 4;
 
 const test = suite<{ model: LocalInference; asked: StepRequest[] }>("step runner");
 test.before.each(async (t) => {
-  const { card, files } = makeLive(noiseLive(), { name: "tiny", version: "1" });
+  const { card, files } = makeLive(noiseLive(tinyBand), { name: "tiny", version: "1" });
   const loaded: LoadedModel = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
   t.model = await LocalInference.open(loaded, { threads: 1 });
   // The real engine, and what was asked of it.
@@ -27,9 +27,11 @@ test.before.each(async (t) => {
 test.after.each((t) => t.model.close());
 
 /** Faces as they were seen: one mouth that moves (noise), or none, or a frozen picture. */
-function faces(side: number, ids: readonly number[], frozen = false): Faces {
+function faces(side: number, ids: readonly number[], frozen = false, who = 0): Faces {
   const units = (SECONDS * 48_000) / UNIT;
-  const all = Uint8Array.from(noise("mouth", units * side * side), (v) => Math.floor(128 + v * 90));
+  // Light on one side of the face: which one tells two people apart from afar.
+  const light = (i: number): number => (i % side < side / 2 === (who === 0) ? 30 : -30);
+  const all = Uint8Array.from(noise("mouth", units * side * side), (v, i) => Math.floor(128 + v * 60 + light(i)));
   return {
     facesAt: () =>
       ids.map((id) => ({ id, score: 0.9, still: false, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 } })),
@@ -148,7 +150,7 @@ test("a model that fails leaves the sound as it is and says why; the next step b
 function watching(
   model: LocalInference,
   sure: () => number,
-): { see(ids: readonly number[], frozen?: boolean): void; next(): Promise<StepOutcome> } {
+): { see(ids: readonly number[], frozen?: boolean, who?: number): void; next(): Promise<StepOutcome> } {
   const step = model.step.bind(model);
   model.step = async (request) => ({ ...(await step(request)), confidence: sure() });
   const separator = separatorWithSound(model);
@@ -160,8 +162,8 @@ function watching(
   };
   const runner = new StepRunner({ inference: model, session: "s", faces: shown, separator, policy: {} });
   return {
-    see: (ids, frozen = false) => {
-      now = faces(model.card.picture.side, ids, frozen);
+    see: (ids, frozen = false, who = 0) => {
+      now = faces(model.card.picture.side, ids, frozen, who);
     },
     next: () => runner.run(separator.nextStep(4)!),
   };
@@ -194,6 +196,70 @@ test("a voice that was surely found is kept while nobody is to be seen, and whil
     asked.slice(before).map((r) => r.track),
     [2],
   );
+});
+
+test("a cut is no new beginning: the sound goes on, and who comes back is known again", async ({ model, asked }) => {
+  const runner = watching(model, () => 0.9);
+  const last = () => {
+    const { track, soundOf, personOf, reset } = asked.at(-1)!;
+    return [track, soundOf, personOf, reset];
+  };
+  const anna = 0;
+  const ben = 1;
+  const see = async (track: number, who: number): Promise<StepOutcome> => {
+    runner.see([track], false, who);
+    return runner.next();
+  };
+  await see(1, anna);
+  assert.equal(last(), [1, null, null, true]);
+  const cut = await see(2, ben);
+  assert.equal(last(), [2, 1, null, false]);
+  assert.equal([cut.failure, cut.recognised], [null, 0]);
+  await see(2, ben);
+  assert.equal(last(), [2, null, null, false]);
+  const back = await see(3, anna);
+  assert.equal(last(), [3, 2, 1, false]);
+  assert.is(back.recognised, 1);
+  // Over a slide.
+  runner.see([]);
+  assert.is((await runner.next()).recalled, true);
+  assert.equal(last(), [3, null, null, false]);
+  await see(4, ben);
+  assert.equal(last(), [4, 3, 2, false]);
+  // A state that was lost is made anew from the past, in the same step.
+  model.forget("s");
+  asked.length = 0;
+  assert.is((await see(5, anna)).failure, null);
+  assert.equal(
+    asked.map((r) => [r.track, r.soundOf, r.personOf, r.reset]),
+    [
+      [5, 4, 3, false],
+      [5, null, null, true],
+    ],
+  );
+});
+
+test("two in the picture, and nobody who was not surely found: the new one goes on with the sound, as somebody new", async ({
+  model,
+  asked,
+}) => {
+  let sure = 0.1;
+  const runner = watching(model, () => sure);
+  await runner.next();
+  asked.length = 0;
+  runner.see([1, 2]);
+  sure = 0.9;
+  assert.is((await runner.next()).failure, null);
+  const requests = () => asked.map((r) => [r.track, r.soundOf, r.personOf]);
+  assert.equal(requests(), [
+    [2, 1, null],
+    [1, null, null],
+  ]);
+  asked.length = 0;
+  // The same face in two places is not the one who is still there.
+  runner.see([1, 2, 3]);
+  await runner.next();
+  assert.equal(requests()[0], [3, 1, null]);
 });
 
 test("a voice that was not surely found, or whose state was lost, is not kept: the sound stays as it is", async ({

@@ -219,7 +219,16 @@ test("a damaged or early tag is counted and left out", () => {
 test("highlights hold no null, which mpegts.js cannot read", () => {
   const layout = { atSample: 960, hopSamples: 480, frames: 4, bins: 1, binHz: 50 };
   const face = { id: 3, box: { x: 0.1, y: 0.2, width: 0.3, height: 0.4 }, score: 0.9, speaking: 0.5 };
-  const outcome = { layout, decision: null, failure: null, faces: [face], engineMs: 1, resets: 0, recalled: false };
+  const outcome = {
+    layout,
+    decision: null,
+    failure: null,
+    faces: [face],
+    engineMs: 1,
+    resets: 0,
+    recalled: false,
+    recognised: 0,
+  };
   const note = highlightNote(outcome, 20.4, { mode: "separated", reason: null, sinceSample: 0 });
   const [tag] = new FlvMuxer().tags(note);
   const { name, values } = readScript(tag!.body);

@@ -98,6 +98,8 @@ function step(card: ModelCard, first: number, units: number): StepRequest {
     samples: Float32Array.from(noise(`speech${first}`, units * card.unitSamples), (v) => v * 0.2),
     crops: Uint8Array.from(noise(`mouth${first}`, units * area), (v) => Math.floor(128 + v * 90)),
     hasPicture: true,
+    soundOf: null,
+    personOf: null,
     memory: null,
   };
 }

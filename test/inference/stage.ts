@@ -140,6 +140,8 @@ export function stepOf(unit: number, more: Partial<StepRequest> = {}): StepReque
     samples: new Float32Array(1920),
     crops: new Uint8Array(16),
     hasPicture: true,
+    soundOf: null,
+    personOf: null,
     memory: null,
     ...more,
   };

@@ -1,7 +1,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { LoadedModel } from "../../src/model/cards.js";
-import { InferenceError, type StepRequest } from "../../src/model/inference.js";
+import { InferenceError, type StepRequest, type StepResult } from "../../src/model/inference.js";
 import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
 import { clockOf } from "../../src/model/live/config.js";
 import { LocalInference } from "../../src/model/local-inference.js";
@@ -35,6 +35,8 @@ function request(first: number, units: number, more: Partial<StepRequest> = {}):
     samples,
     crops,
     hasPicture: true,
+    soundOf: null,
+    personOf: null,
     memory: null,
     ...more,
   };
@@ -100,6 +102,48 @@ test("a reset in the middle starts from nothing, and a long look-back meets the 
   const apart = (x: Float32Array): number => Math.max(...x.map((v, i) => Math.abs(v - on.gains.data[i]!)));
   assert.ok(apart(again.gains.data) < 1e-3, `look-back is ${apart(again.gains.data)} away`);
   assert.ok(apart(short) > 0.05);
+});
+
+test("a new face goes on with the sound of another and, the same person, with what was found out; that track stays as it is", async () => {
+  const told = loaded({}, noiseLive(tinyBand));
+  const model = await LocalInference.open(told, { threads: 1 });
+  const unseen = { hasPicture: false };
+  await model.step(request(0, 24, unseen));
+  const heir = await model.step(request(24, 2, { ...unseen, track: 2, soundOf: 1 }));
+  const own = await model.step(request(24, 2, unseen));
+  // Without a picture there is nothing but the sound: both are one.
+  assert.equal(heir.gains, own.gains);
+  assert.equal(
+    (await model.step(request(26, 2, { ...unseen, track: 2 }))).gains,
+    (await model.step(request(26, 2, unseen))).gains,
+  );
+
+  // Evidence for 24 pictures; lips at rest would shut all out, so what follows is without a picture.
+  await model.step(request(0, 24, { track: 3 }));
+  const [stranger, same] = [
+    await model.step(request(24, 1, { ...unseen, track: 4, soundOf: 3 })),
+    await model.step(request(24, 1, { ...unseen, track: 5, soundOf: 3, personOf: 3 })),
+  ];
+  const goes = await model.step(request(24, 1, { ...unseen, track: 3 }));
+  const apart = (x: StepResult, y: StepResult): number =>
+    Math.max(...x.gains.data.map((v, i) => Math.abs(v - y.gains.data[i]!)));
+  assert.ok(apart(same, goes) < 1e-6);
+  assert.ok(apart(stranger, goes) > 1e-3);
+  // Also later, from a track that goes on no more.
+  const back = await model.step(request(25, 1, { ...unseen, track: 6, soundOf: 4, personOf: 3 }));
+  assert.ok(apart(back, await model.step(request(25, 1, { ...unseen, track: 5 }))) < 1e-6);
+  await model.close();
+});
+
+test("a face cannot go on from a track that is not there, or is elsewhere in time", async ({ model }) => {
+  await model.step(request(0, 2, { track: 5 }));
+  for (const [first, soundOf, personOf] of [
+    [2, 6, null],
+    [3, 5, null],
+    [2, 5, 6],
+  ] as const)
+    assert.is(await code(model.step(request(first, 1, { track: 7, soundOf, personOf }))), "SL_INFERENCE_STATE_LOST");
+  assert.is(await code(model.step(request(2, 1, { track: 5 }))), "taken");
 });
 
 test("a step without state, after a gap or after forget answers that the state is lost", async ({ model }) => {

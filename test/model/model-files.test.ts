@@ -68,6 +68,27 @@ test("the lite separator's memory of levels begins at the floor, all else at zer
   );
 });
 
+test("states are of the sound, of the person or of the lips; a network that is told the picture has nothing to hand on", () => {
+  const lips = ["seen_past", "seen_past2", "lips_mean", "lips_before"];
+  const parts = ["taps0", "taps1", "k1", "k2"];
+  const one = ["seen", "crop", "lips_lately", ...lips, ...parts.map((p) => `student_${p}`)];
+  const two = [...one, ...lips.map((name) => `second_${name}`), ...parts.map((p) => `student_second_${p}`)];
+  for (const [eyes, anew] of [
+    [1, one],
+    [2, two],
+  ] as const) {
+    const attribution = { ...tinyBand.attribution!, eyes };
+    const { states } = makeLive(noiseLive({ ...tinyBand, attribution }), { name: "a", version: "1" }).card;
+    const names = (of: "sound" | "person" | undefined): string[] =>
+      states.filter((s) => s.of === of).map((s) => s.name);
+    assert.equal(names("person"), ["evidence"]);
+    assert.equal(names(undefined).sort(), [...anew].sort());
+    assert.ok(names("sound").includes("voices_before"));
+  }
+  const told = makeLive(noiseLive(tinyLite), { name: "a", version: "1" }).card;
+  assert.ok(told.states.every((s) => s.of === undefined));
+});
+
 test("building twice gives the same bytes", () => {
   const make = (): ModelCard["sha256"] => makeLive(noiseLive(), { name: "a", version: "1" }).card.sha256;
   assert.equal(make(), make());

@@ -112,11 +112,9 @@ export class RemoteInference implements Inference {
   async step(request: StepRequest): Promise<StepResult> {
     const track = trackKey(request.session, request.track);
     this.#checkUp();
-    if (!request.reset && !this.#alive.has(track)) {
-      throw new InferenceError(
-        "SL_INFERENCE_STATE_LOST",
-        `no state of track ${request.track}: run it with reset first`,
-      );
+    const of = request.soundOf ?? request.track;
+    if (!request.reset && !this.#alive.has(trackKey(request.session, of))) {
+      throw new InferenceError("SL_INFERENCE_STATE_LOST", `no state of track ${of}: run it with reset first`);
     }
     const id = this.#nextId++;
     const { header, payload } = encodeStep(request, id, this.#o.stepDeadlineMs);

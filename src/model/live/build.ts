@@ -33,6 +33,15 @@ const weightNotes = z.object({
   training: json.pipe(z.record(z.string(), z.unknown())).default({}),
 });
 
+/** States of what the lips show, by the begin of their names; `evidence` is of the person, all others are of the sound. */
+const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
+
+/** A network that is told the picture inside its separator keeps the face in all of its states: nothing of it can be handed on. */
+function ofWhat(name: string, told: boolean): Pick<ModelCard["states"][number], "of"> {
+  if (told || OF_THE_LIPS.test(name)) return {};
+  return { of: name === "evidence" ? "person" : "sound" };
+}
+
 /** Card and files of a live model from its weights (train/export_weights.py); touches no disk. Throws SL_MODEL_INVALID. */
 export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
   const notes = weightNotes.safeParse(weights.notes);
@@ -60,7 +69,12 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
     memorySize: config.edim,
     gain: meta.gain ?? "on",
-    states: step.states.map((s) => ({ name: s.name, shape: [...s.shape], init: s.init })),
+    states: step.states.map((s) => ({
+      name: s.name,
+      shape: [...s.shape],
+      init: s.init,
+      ...ofWhat(s.name, config.attribution === undefined),
+    })),
     files: { step: "model.onnx", voice: "voice.onnx" },
     sha256: Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)])),
     parameters: step.parameters + voice.parameters,
