@@ -31,7 +31,7 @@ export type StepOutcome = {
   readonly engineMs: number;
   /** Faces whose state was made anew from the past. */
   readonly resets: number;
-  /** Nobody was to be seen, and the voice of somebody seen before was kept. */
+  /** Nobody whose voice is known was to be seen, and that of somebody seen before was kept. */
   readonly recalled: boolean;
   /** Faces that came back: what was found out about them before a cut goes on. */
   readonly recognised: number;
@@ -39,6 +39,8 @@ export type StepOutcome = {
 
 /** A face's voice counts as surely found from this confidence on. */
 const SURE = 0.3;
+/** From this confidence in a face that is seen, nobody's voice from before is kept beside it. */
+const SETTLED = 0.8;
 /** For so long after it was last seen a voice is kept without a picture. */
 const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 
@@ -69,11 +71,20 @@ export class StepRunner {
     const frozen = faces.frozenAt(lastUnit);
     const tracks = faces.facesAt(lastUnit * card.unitSamples);
     const seen = frozen ? [] : tracks;
-    const recalled = seen.length === 0 ? this.#recall(step.atSample) : [];
     // Requests are cut before anything is awaited: the sound of a look-back may leave the ring meanwhile.
     const taken = new Set(tracks.map((t) => t.id));
+    const shots = seen.map((face) => ({
+      face,
+      recalled: false,
+      request: this.#request(face.id, step, true, taken),
+    }));
+    // Until it is known whose voice a face that is seen has, the one that was known goes on: who is shown may only be listening.
+    const settled = shots.some(
+      (a) => (this.#running.get(a.face.id)?.confidence ?? 0) >= SETTLED || a.request.personOf !== null,
+    );
+    const recalled = settled ? [] : this.#recall(step.atSample, seen);
     const asked = [
-      ...seen.map((face) => ({ face, recalled: false, request: this.#request(face.id, step, true, taken) })),
+      ...shots,
       ...recalled.map((face) => ({ face, recalled: true, request: this.#request(face.id, step, false) })),
     ];
     const answer = (some: typeof asked): Promise<Answer[]> =>
@@ -122,15 +133,16 @@ export class StepRunner {
   }
 
   /**
-   * Faces that are not seen now (cut-away, slide, frozen picture) but whose voice was surely found not long ago: the model goes on with
-   * its state and without a picture. As soon as any face is followed, the picture decides again. A state that was lost cannot be made
+   * Faces that are not seen now (cut-away, slide, frozen picture, somebody else) but whose voice was surely found not long ago: the model goes on with
+   * its state and without a picture. As soon as the voice of a face in the picture is surely found, the picture decides again. A state that was lost cannot be made
    * anew from sound alone: that voice is given up.
    */
-  #recall(atSample: number): FollowedFace[] {
+  #recall(atSample: number, but: readonly FollowedFace[]): FollowedFace[] {
     return [...this.#running]
       .filter(([track, { next }]) => {
+        if (next !== atSample || but.some((face) => face.id === track)) return false;
         const seen = this.#people.lastSeen(track);
-        return next === atSample && seen !== null && atSample - seen <= RECALL_SAMPLES;
+        return seen !== null && atSample - seen <= RECALL_SAMPLES;
       })
       .map(([, { face }]) => face);
   }
@@ -206,7 +218,12 @@ export class StepRunner {
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
         const chain = attempt.reset || before === undefined ? this.#chains++ : before.chain;
-        this.#running.set(face.id, { face, chain, next: step.atSample + step.units * unitSamples });
+        this.#running.set(face.id, {
+          face,
+          chain,
+          next: step.atSample + step.units * unitSamples,
+          confidence: result.confidence ?? 0,
+        });
         // From now on this is who they are.
         if (personOf !== null) this.#people.forget(personOf);
         const look = hasPicture ? lookOf(crops.subarray(-step.units * picture.side ** 2), picture.side) : null;
@@ -235,7 +252,12 @@ export class StepRunner {
 }
 
 /** `next`: where the next step must begin to continue the state; `chain`: what has heard the sound without a break, whoever was seen. */
-type Running = { readonly face: FollowedFace; readonly next: number; readonly chain: number };
+type Running = {
+  readonly face: FollowedFace;
+  readonly next: number;
+  readonly chain: number;
+  readonly confidence: number;
+};
 
 type Beginning = Pick<StepRequest, "soundOf" | "personOf">;
 

@@ -1,11 +1,12 @@
 import { siSdr, speechRms } from "../../val/metrics.js";
 import { decode, type Mixed, mixVoices } from "../../val/mixtures.js";
 import { type Bench, WAY_NAMES } from "../bench.js";
-import { type Condition, meanDb, type Scores, share, type Values } from "../condition.js";
-import { bounded, levelChange, span } from "../measures.js";
+import { type Condition, meanDb, medianDb, type Scores, share, type Values } from "../condition.js";
+import { bounded, levelChange, passed, span } from "../measures.js";
 import { type Clip, otherClip, otherVoices, type People } from "../people.js";
-import { cutTo, slideBetween } from "../pictures.js";
+import { cutTo, type Dwell, dwell, slideBetween } from "../pictures.js";
 import { labelsOf } from "./mixed.js";
+import { dwellIn, SEARCHED } from "./silent.js";
 
 /** Every item lasts so long; a cut comes here, or a slide lies between two moments. */
 const SECONDS = 12;
@@ -131,6 +132,61 @@ const NEXT: Condition = {
     }),
 };
 
+/** Longest picture of a listener. */
+const LISTENS = 4;
+
+/** The next person in the list who makes a pause, and where it is. */
+function listenerFor({ clips }: People, i: number): { second: Clip; rest: Dwell } | null {
+  const others = [...clips.slice(i), ...clips.slice(0, i)].filter((c) => c.person !== clips[i]!.person);
+  for (const second of others) {
+    const found = dwellIn(decode(second.file, SEARCHED));
+    if (found !== null) return { second, rest: found.plan };
+  }
+  return null;
+}
+
+const REACTION: Condition = {
+  name: "reaction",
+  title: "Reaction shot: 6 s of who speaks, then 4 s of somebody who listens",
+  meaning:
+    "Both people talk for 10 s, equally loud; after 6 s the picture shows somebody else in a pause of speech (played back and forth). Let through: energy of the first " +
+    "person's voice that passes the gains while the listener is seen.",
+  columns: [
+    meanDb("face: improvement (dB)", "product", "gainBefore"),
+    medianDb("listener: voice let through, median (dB)", "product", "through"),
+    share("over -3 dB", "product", "through", (x) => x > -3),
+    meanDb("listener: improvement", "product", "gainAfter"),
+    share("kept", "product", "keptAfter"),
+    medianDb("frozen picture: let through, median", "frozen", "through"),
+    share("nothing done: kept", "nothing", "keptAfter"),
+  ],
+  items: ({ people, seed }) =>
+    (people?.clips ?? []).flatMap((clip, i) => {
+      if (clip.seconds < CUT + LISTENS) return [];
+      const [other] = otherVoices(people!, i, 1, seed);
+      return {
+        name: clip.name,
+        labels: labelsOf(clip, [other!]),
+        run: async (bench) => {
+          const listening = listenerFor(people!, i);
+          if (listening === null) return "nobody listens";
+          const { second, rest } = listening;
+          const seconds = Math.min(CUT + LISTENS, clip.seconds);
+          const mixed = mixVoices(decode(clip.file, seconds), [decode(other!.file, seconds)], 0);
+          const listener = bench.path("listener.mov");
+          dwell(second.file, { ...rest, begin: rest.from, end: rest.to + 1 }, listener);
+          const picture = bench.path("reaction.mov");
+          cutTo(clip.file, CUT, listener, seconds - CUT, picture);
+          const spans = { Before: [0, CUT], After: [CUT, seconds] } as const;
+          return judged(bench, picture, mixed, (sound) => ({
+            ...judge(mixed, sound, spans),
+            through: passed(mixed.mix, sound, mixed.on, span(CUT, seconds)),
+          }));
+        },
+      };
+    }),
+};
+
 const under = (limit: number) => (x: number) => Math.abs(x) < limit;
 
 const TURN: Condition = {
@@ -164,4 +220,4 @@ const TURN: Condition = {
 };
 
 /** What a cut costs, and what is remembered over it. */
-export const CUTS: readonly Condition[] = [BACK, NEXT, TURN];
+export const CUTS: readonly Condition[] = [BACK, NEXT, REACTION, TURN];

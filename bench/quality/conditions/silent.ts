@@ -9,7 +9,7 @@ import { labelsOf } from "./mixed.js";
 
 const FRAME = SAMPLE_RATE / FPS;
 /** Seconds: searched for a pause, speech before it, and after it; of the lengthened silence; of the least pause. */
-const SEARCHED = 30;
+export const SEARCHED = 30;
 const BEFORE = 3;
 const LEAST_BEFORE = 1.5;
 const AFTER = 2;
