@@ -16,7 +16,8 @@ import type { MediaClock } from "./media-clock.js";
 import { type JoinCounter, latestJoined } from "./operators.js";
 import type { StageTimes } from "./stats.js";
 import { StepCutter } from "./step-cutter.js";
-import { joinSteps, type StepOutcome, StepRunner } from "./step-runner.js";
+import { type StepOutcome, StepRunner } from "./step-runner.js";
+import { joinSteps } from "./steps.js";
 
 /** What the latency plan and the separator must know of a model. */
 export type Geometry = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
@@ -155,7 +156,10 @@ export class Separation {
     const { blocks, events } = this.#timeline.push({ ptsNs: nanoseconds(ptsMs), channels });
     for (const event of events) {
       // Pictures that were placed by the old anchor may lie seconds ahead; those to come would count as late.
-      if (event.type === "discontinuity") this.#follower?.reset();
+      if (event.type === "discontinuity") {
+        this.#follower?.reset();
+        this.#core?.runner?.beginAnew(event.atSample);
+      }
       if (event.type !== "anchor" && event.type !== "drift")
         log("debug", "timeline", { ...event, fromPtsNs: undefined, toPtsNs: undefined, ptsNs: undefined });
     }

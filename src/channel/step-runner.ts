@@ -6,6 +6,7 @@ import type { GridLayout } from "../pipeline/band-energy.js";
 import type { Separator, StepSound } from "../pipeline/separator.js";
 import { type Face, type GainGrid, SAMPLE_RATE } from "../pipeline/types.js";
 import { KnownPeople } from "./known-people.js";
+import { joined, layoutOf, tail } from "./steps.js";
 
 /** What the runner asks about the picture; unit u begins at sample u * unitSamples. */
 export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt">;
@@ -56,10 +57,17 @@ export class StepRunner {
   /** Faces of whose voice the model was sure when they were last seen. */
   readonly #people = new KnownPeople();
   #chains = 0;
+  /** From this sample on it is another programme, as far as anybody knows; null: not. */
+  #anewFrom: number | null = null;
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
     this.attribution = new Attribution(options.policy);
+  }
+
+  /** The timestamps jumped at this sample: who and what was heard before it says nothing of what comes. */
+  beginAnew(atSample: number): void {
+    this.#anewFrom = atSample;
   }
 
   /** Never rejects for what the inference does; rejects on faults of ours. */
@@ -67,6 +75,8 @@ export class StepRunner {
     const { card } = this.#options.inference;
     const { separator, faces } = this.#options;
     const layout = layoutOf(step, card);
+    const end = step.atSample + step.units * card.unitSamples;
+    if (this.#anewFrom !== null && end > this.#anewFrom) this.#forgetEverything();
     const lastUnit = step.atSample / card.unitSamples + step.units - 1;
     const frozen = faces.frozenAt(lastUnit);
     const tracks = faces.facesAt(lastUnit * card.unitSamples);
@@ -80,15 +90,17 @@ export class StepRunner {
     }));
     // Until it is known whose voice a face that is seen has, the one that was known goes on: who is shown may only be listening.
     const settled = shots.some(
-      (a) => (this.#running.get(a.face.id)?.confidence ?? 0) >= SETTLED || a.request.personOf !== null,
+      ({ face, request }) => (this.#running.get(request.personOf ?? face.id)?.confidence ?? 0) >= SETTLED,
     );
     const recalled = settled ? [] : this.#recall(step.atSample, seen);
     const asked = [
       ...shots,
       ...recalled.map((face) => ({ face, recalled: true, request: this.#request(face.id, step, false) })),
     ];
+    // All that begin in one step have heard the same, and keep two voices in the same order.
+    const chain = this.#chains++;
     const answer = (some: typeof asked): Promise<Answer[]> =>
-      Promise.all(some.map((a) => this.#answer(a.face, a.request, step, layout, a.recalled)));
+      Promise.all(some.map((a) => this.#answer(a.face, a.request, step, layout, a.recalled, chain)));
     // New faces first: what they begin with is the others' state before this step.
     const heirs = asked.filter((a) => a.request.soundOf !== null);
     const answers = await answer(heirs);
@@ -99,7 +111,7 @@ export class StepRunner {
     const gains: FaceGains[] = [];
     for (const answer of answers) {
       engineMs += answer.engineMs;
-      if (seen.includes(answer.face)) this.#know(answer, step.atSample);
+      if (seen.includes(answer.face)) this.#know(answer, step);
       if (answer.gains !== null) {
         const { id, box, still } = answer.face;
         gains.push({ id, box, still, gains: answer.gains });
@@ -116,7 +128,7 @@ export class StepRunner {
             energies: separator.energies(layout),
           })
         : null;
-    this.#forgetAllBut([...tracks, ...recalled], step.atSample + step.units * card.unitSamples);
+    this.#forgetAllBut([...tracks, ...recalled], end);
     const resets = asked.filter((a) => a.request.reset).length;
     const shown = tracks.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
     if (decision !== null) separator.acceptDecision(decision);
@@ -127,30 +139,30 @@ export class StepRunner {
       faces: shown,
       engineMs,
       resets,
-      recalled: recalled.length > 0 && gains.length > 0,
+      recalled: answers.some((a) => a.gains !== null && recalled.includes(a.face)),
       recognised: answers.filter((a) => a.recognised).length,
     };
   }
 
   /**
    * Faces that are not seen now (cut-away, slide, frozen picture, somebody else) but whose voice was surely found not long ago: the model goes on with
-   * its state and without a picture. As soon as the voice of a face in the picture is surely found, the picture decides again. A state that was lost cannot be made
+   * its state and without a picture. Of several those that were seen last. As soon as the voice of a face in the picture is surely found, the picture decides again. A state that was lost cannot be made
    * anew from sound alone: that voice is given up.
    */
   #recall(atSample: number, but: readonly FollowedFace[]): FollowedFace[] {
-    return [...this.#running]
-      .filter(([track, { next }]) => {
-        if (next !== atSample || but.some((face) => face.id === track)) return false;
-        const seen = this.#people.lastSeen(track);
-        return seen !== null && atSample - seen <= RECALL_SAMPLES;
-      })
-      .map(([, { face }]) => face);
+    const last = [...this.#running].flatMap(([track, { face, next }]) => {
+      const seen = this.#people.lastSeen(track);
+      const may = next === atSample && seen !== null && atSample - seen <= RECALL_SAMPLES;
+      return may && !but.some((f) => f.id === track) ? [{ face, seen }] : [];
+    });
+    const newest = Math.max(...last.map((l) => l.seen));
+    return last.filter((l) => l.seen === newest).map((l) => l.face);
   }
 
-  #know({ face, confidence, look }: Answer, atSample: number): void {
+  #know({ face, confidence, look }: Answer, step: StepSound): void {
     const running = this.#running.get(face.id);
     if (running !== undefined && confidence !== null && confidence >= SURE)
-      this.#people.know(face.id, running.chain, atSample, look);
+      this.#people.know(face.id, running.chain, step.atSample, look, step.units);
     else this.#people.forget(face.id);
   }
 
@@ -206,35 +218,38 @@ export class StepRunner {
     step: StepSound,
     layout: GridLayout,
     recalled: boolean,
+    freshChain: number,
   ): Promise<Answer> {
     let engineMs = 0;
     const nothing = { face, gains: null, confidence: null, failure: null, engineMs, look: null, recognised: false };
-    // A lost state (the inference was restarted) is re-made at once: one second try, with the look-back.
-    for (let attempt = request; ; attempt = this.#request(face.id, step, true)) {
+    // A lost state (the inference was restarted) is re-made at once: without what was known of the person, then with the look-back.
+    for (let attempt = request; ; ) {
       try {
         const result = await this.#options.inference.step(attempt);
         engineMs += result.engineMs;
         const { unitSamples, picture } = this.#options.inference.card;
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
-        const chain = attempt.reset || before === undefined ? this.#chains++ : before.chain;
+        const chain = attempt.reset || before === undefined ? freshChain : before.chain;
         this.#running.set(face.id, {
           face,
           chain,
           next: step.atSample + step.units * unitSamples,
           confidence: result.confidence ?? 0,
         });
-        // From now on this is who they are.
-        if (personOf !== null) this.#people.forget(personOf);
         const look = hasPicture ? lookOf(crops.subarray(-step.units * picture.side ** 2), picture.side) : null;
         const gains = tail(result.gains, layout);
         return { ...nothing, gains, confidence: result.confidence, engineMs, look, recognised: personOf !== null };
       } catch (error) {
         if (!(error instanceof InferenceError)) throw error;
-        this.#running.delete(face.id);
+        this.#forget(face.id);
         if (recalled) return { ...nothing, engineMs };
         if (error.code !== "SL_INFERENCE_STATE_LOST" || attempt.reset)
           return { ...nothing, failure: error.code, engineMs };
+        if (attempt.personOf !== null) {
+          this.#people.forget(attempt.personOf);
+          attempt = { ...attempt, personOf: null };
+        } else attempt = this.#request(face.id, step, true);
       }
     }
   }
@@ -245,9 +260,20 @@ export class StepRunner {
     this.#people.keepOnly(new Set(live.map((r) => r.chain)), next);
     for (const track of this.#running.keys()) {
       if (tracks.some((t) => t.id === track) || this.#people.has(track)) continue;
-      this.#running.delete(track);
-      this.#options.inference.forget(this.#options.session, track);
+      this.#forget(track);
     }
+  }
+
+  #forgetEverything(): void {
+    this.#anewFrom = null;
+    for (const track of [...this.#running.keys()]) this.#forget(track);
+    this.#people.clear();
+  }
+
+  #forget(track: number): void {
+    this.#running.delete(track);
+    this.#people.forget(track);
+    this.#options.inference.forget(this.#options.session, track);
   }
 }
 
@@ -271,49 +297,3 @@ type Answer = {
   readonly look: Look | null;
   readonly recognised: boolean;
 };
-
-type CardGrid = Pick<Inference["card"], "unitSamples" | "firstFrameOffset" | "grid">;
-
-/** Where the gains of a step lie. */
-export function layoutOf(
-  step: Pick<StepSound, "atSample" | "units">,
-  { unitSamples, firstFrameOffset, grid }: CardGrid,
-): GridLayout {
-  const frames = (step.units * unitSamples) / grid.hopSamples;
-  return {
-    atSample: step.atSample + firstFrameOffset,
-    hopSamples: grid.hopSamples,
-    frames,
-    bins: grid.bins,
-    binHz: grid.binHz,
-  };
-}
-
-/** The frames of the step itself, of an answer that may begin with those of a look-back. */
-function tail(gains: GainGrid, layout: GridLayout): GainGrid {
-  if (gains.frames === layout.frames) return gains;
-  return { ...layout, data: gains.data.subarray((gains.frames - layout.frames) * gains.bins) };
-}
-
-function joined(a: Float32Array, b: Float32Array): Float32Array {
-  const out = new Float32Array(a.length + b.length);
-  out.set(a);
-  out.set(b, a.length);
-  return out;
-}
-
-/** Waiting steps as one: running what came late along is cheaper than re-making the state after leaving it out. */
-export function joinSteps(
-  first: StepSound,
-  second: StepSound,
-  unitSamples: number,
-  maxUnits: number,
-): StepSound | null {
-  if (first.atSample + first.units * unitSamples !== second.atSample || first.units + second.units > maxUnits)
-    return null;
-  return {
-    atSample: first.atSample,
-    units: first.units + second.units,
-    samples: joined(first.samples, second.samples),
-  };
-}

@@ -120,7 +120,11 @@ export class SeparationSession {
     checkSound(sound);
     this.#counts.sounds += 1;
     const { blocks, events } = this.#timeline.push(this.#at48k(sound));
-    if (events.some((e) => e.type === "discontinuity")) this.#follower.reset();
+    for (const event of events) {
+      if (event.type !== "discontinuity") continue;
+      this.#follower.reset();
+      this.#core?.runner.beginAnew(event.atSample);
+    }
     for (const block of blocks) {
       this.#core ??= this.#begin(block.channels.length);
       const { separator } = this.#core;

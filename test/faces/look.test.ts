@@ -39,7 +39,7 @@ const nobody: ReadonlySet<number> = new Set();
 
 test("people are found by their look as long as the sound goes on, for a minute", () => {
   const people = new KnownPeople();
-  people.know(1, 0, 0, look);
+  people.know(1, 0, 0, look, 4);
   assert.equal(people.find(look, chains, nobody), { track: 1, chain: 0 });
   assert.is(people.find(look, new Set([1]), nobody), null, "another chain");
   assert.is(people.find(look, chains, new Set([1])), null, "is somebody else");
@@ -48,9 +48,20 @@ test("people are found by their look as long as the sound goes on, for a minute"
   assert.ok(people.has(1));
   people.keepOnly(chains, 60 * 48_000 + 1);
   assert.not(people.has(1));
-  people.know(2, 0, 0, look);
+  people.know(2, 0, 0, look, 4);
   people.keepOnly(new Set([5]), 1);
   assert.equal(people.tracks, []);
+});
+
+test("of two that are as good as alike, the one seen last is found", () => {
+  const people = new KnownPeople();
+  people.know(1, 0, 0, look, 4);
+  people.know(2, 0, 9, lookOf(crop("anna", 0.9, 3), SIDE), 4);
+  assert.is(people.find(look, chains, nobody)?.track, 2);
+  people.know(1, 0, 10, look, 4);
+  assert.is(people.find(look, chains, nobody)?.track, 1);
+  people.know(3, 0, 11, lookOf(crop("ben"), SIDE), 4);
+  assert.is(people.find(look, chains, nobody)?.track, 1);
 });
 
 test("eight people are remembered, those seen last", () => {
@@ -58,7 +69,7 @@ test("eight people are remembered, those seen last", () => {
     fc.property(fc.array(fc.nat(20), { minLength: 1, maxLength: 60 }), (seen) => {
       const people = new KnownPeople();
       seen.forEach((track, i) => {
-        people.know(track, 0, i, look);
+        people.know(track, 0, i, look, 4);
       });
       const last = [...new Set([...seen].reverse())].slice(0, 8);
       assert.equal([...people.tracks].sort(), last.sort());
@@ -69,12 +80,12 @@ test("eight people are remembered, those seen last", () => {
 
 test("a step that shows nothing of the face keeps the look there was; a new chain begins a new one", () => {
   const people = new KnownPeople();
-  people.know(1, 0, 0, null);
+  people.know(1, 0, 0, null, 4);
   assert.not(people.has(1));
-  people.know(1, 0, 0, look);
-  people.know(1, 0, 7, null);
+  people.know(1, 0, 0, look, 4);
+  people.know(1, 0, 7, null, 4);
   assert.is(people.lastSeen(1), 7);
-  people.know(1, 1, 8, null);
+  people.know(1, 1, 8, null, 4);
   assert.is(people.find(look, new Set([1]), nobody), null);
 });
 

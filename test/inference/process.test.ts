@@ -114,22 +114,23 @@ test("answers are those of the model in this process; ready comes after warming 
   assert.ok(await far.whenConnected(5000));
   const near = await LocalInference.open(t.model, { threads: 1 });
   try {
-    for (const [from, units] of [
-      [0, 3],
-      [3, 1],
-      [4, 6],
+    for (const [from, units, more] of [
+      [0, 3, {}],
+      [3, 1, {}],
+      [4, 6, {}],
+      // A face after a cut.
+      [10, 2, { track: 2, soundOf: 1 }],
+      [12, 1, { track: 3, soundOf: 2, personOf: 1 }],
     ] as const) {
-      const [a, b]: StepResult[] = [
-        await far.step(step(t.card, from, units)),
-        await near.step(step(t.card, from, units)),
-      ];
+      const request = { ...step(t.card, from, units), ...more };
+      const [a, b]: StepResult[] = [await far.step(request), await near.step(request)];
       assert.equal(a!.gains, b!.gains);
     }
   } finally {
     await near.close();
   }
   assert.equal(await far.detectFaces(new Uint8Array(3 * FACE_DETECTOR.side ** 2), FACE_DETECTOR.side), []);
-  await until("status", () => child.messages.some((m) => m.type === "status" && m.counters.steps === 3));
+  await until("status", () => child.messages.some((m) => m.type === "status" && m.counters.steps === 5));
 });
 
 test("kill -9 in the middle of a request: it is refused at once, and after a restart tracks begin anew", async (t) => {

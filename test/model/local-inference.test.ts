@@ -130,8 +130,9 @@ test("a new face goes on with the sound of another and, the same person, with wh
   assert.ok(apart(same, goes) < 1e-6);
   assert.ok(apart(stranger, goes) > 1e-3);
   // Also later, from a track that goes on no more.
-  const back = await model.step(request(25, 1, { ...unseen, track: 6, soundOf: 4, personOf: 3 }));
-  assert.ok(apart(back, await model.step(request(25, 1, { ...unseen, track: 5 }))) < 1e-6);
+  for (const track of [4, 5]) await model.step(request(25, 1, { ...unseen, track }));
+  const back = await model.step(request(26, 1, { ...unseen, track: 6, soundOf: 4, personOf: 3 }));
+  assert.ok(apart(back, await model.step(request(26, 1, { ...unseen, track: 5 }))) < 1e-6);
   await model.close();
 });
 

@@ -3,7 +3,7 @@ import { decode, type Mixed, mixVoices } from "../../val/mixtures.js";
 import { type Bench, WAY_NAMES } from "../bench.js";
 import { type Condition, meanDb, medianDb, type Scores, share, type Values } from "../condition.js";
 import { bounded, levelChange, passed, span } from "../measures.js";
-import { type Clip, otherClip, otherVoices, type People } from "../people.js";
+import { type Clip, otherClip, otherVoices, type People, type Voice } from "../people.js";
 import { cutTo, type Dwell, dwell, slideBetween } from "../pictures.js";
 import { labelsOf } from "./mixed.js";
 import { dwellIn, SEARCHED } from "./silent.js";
@@ -136,8 +136,10 @@ const NEXT: Condition = {
 const LISTENS = 4;
 
 /** The next person in the list who makes a pause, and where it is. */
-function listenerFor({ clips }: People, i: number): { second: Clip; rest: Dwell } | null {
-  const others = [...clips.slice(i), ...clips.slice(0, i)].filter((c) => c.person !== clips[i]!.person);
+function listenerFor({ clips }: People, i: number, heard: Voice): { second: Clip; rest: Dwell } | null {
+  const others = [...clips.slice(i), ...clips.slice(0, i)].filter(
+    (c) => c.person !== clips[i]!.person && c.person !== heard.person,
+  );
   for (const second of others) {
     const found = dwellIn(decode(second.file, SEARCHED));
     if (found !== null) return { second, rest: found.plan };
@@ -168,10 +170,10 @@ const REACTION: Condition = {
         name: clip.name,
         labels: labelsOf(clip, [other!]),
         run: async (bench) => {
-          const listening = listenerFor(people!, i);
+          const listening = listenerFor(people!, i, other!);
           if (listening === null) return "nobody listens";
           const { second, rest } = listening;
-          const seconds = Math.min(CUT + LISTENS, clip.seconds);
+          const seconds = CUT + LISTENS;
           const mixed = mixVoices(decode(clip.file, seconds), [decode(other!.file, seconds)], 0);
           const listener = bench.path("listener.mov");
           dwell(second.file, { ...rest, begin: rest.from, end: rest.to + 1 }, listener);

@@ -1,0 +1,50 @@
+import type { Inference } from "../model/inference.js";
+import type { GridLayout } from "../pipeline/band-energy.js";
+import type { StepSound } from "../pipeline/separator.js";
+import type { GainGrid } from "../pipeline/types.js";
+
+type CardGrid = Pick<Inference["card"], "unitSamples" | "firstFrameOffset" | "grid">;
+
+/** Where the gains of a step lie. */
+export function layoutOf(
+  step: Pick<StepSound, "atSample" | "units">,
+  { unitSamples, firstFrameOffset, grid }: CardGrid,
+): GridLayout {
+  const frames = (step.units * unitSamples) / grid.hopSamples;
+  return {
+    atSample: step.atSample + firstFrameOffset,
+    hopSamples: grid.hopSamples,
+    frames,
+    bins: grid.bins,
+    binHz: grid.binHz,
+  };
+}
+
+/** The frames of the step itself, of an answer that may begin with those of a look-back. */
+export function tail(gains: GainGrid, layout: GridLayout): GainGrid {
+  if (gains.frames === layout.frames) return gains;
+  return { ...layout, data: gains.data.subarray((gains.frames - layout.frames) * gains.bins) };
+}
+
+export function joined(a: Float32Array, b: Float32Array): Float32Array {
+  const out = new Float32Array(a.length + b.length);
+  out.set(a);
+  out.set(b, a.length);
+  return out;
+}
+
+/** Waiting steps as one: running what came late along is cheaper than re-making the state after leaving it out. */
+export function joinSteps(
+  first: StepSound,
+  second: StepSound,
+  unitSamples: number,
+  maxUnits: number,
+): StepSound | null {
+  if (first.atSample + first.units * unitSamples !== second.atSample || first.units + second.units > maxUnits)
+    return null;
+  return {
+    atSample: first.atSample,
+    units: first.units + second.units,
+    samples: joined(first.samples, second.samples),
+  };
+}
