@@ -45,7 +45,7 @@ test.before(async () => {
       ...["-map", "0:v", "-map", "1:a", "-vf", "scale=320:180", "-r", "25", "-c:v", "libx264", "-preset", "ultrafast"],
       ...["-c:a", "pcm_s16le", out],
     );
-  clip(2, 5.5, at("data/a.mov")); // with a pause in it
+  clip(2, 6.5, at("data/a.mov")); // with a pause in it
   clip(0, 12.2, at("data/long.mov"));
   clip(12, 3.2, at("data/b.mov"));
   ffmpeg("-i", demo("off-screen.flac"), "-t", "5", at("data/audio/v.wav"));
@@ -57,7 +57,7 @@ test.before(async () => {
     at("data/manifest.tsv"),
     rows(
       "id file split domain person gender language seconds",
-      "a a.mov val drawn linda f en 5.5",
+      "a a.mov val drawn linda f en 6.5",
       "b b.mov val other linda2 f en 3.2",
       "c long.mov val other linda3 f en 12.2",
       "d d.mov train other nobody m en 9",
@@ -83,7 +83,29 @@ function run(...args: string[]): { status: number | null; stdout: string; stderr
   return spawnSync(process.execPath, [bench, ...args], { encoding: "utf8", timeout: 150_000 });
 }
 
-const ONE_OF_A_KIND = ["level-5", "rendered", "swap", "silent", "cutaway", "transparent", "faceless"];
+const ONE_OF_A_KIND = [
+  "level-5",
+  "rendered",
+  "swap",
+  "silent",
+  "cutaway",
+  "back",
+  "next",
+  "reaction",
+  "turn",
+  "transparent",
+  "faceless",
+];
+
+// Of "c" the other one is too short to be cut to.
+const LONG_ENOUGH: Record<string, string> = {
+  rendered: "h1",
+  cutaway: "c",
+  back: "c",
+  reaction: "c",
+  next: "a",
+  turn: "a",
+};
 
 test("every condition has its items, from validation rows only", () => {
   const sources = { people: validationPeople(at("data")), rendered: at("rendered"), seed: 1 };
@@ -95,7 +117,7 @@ test("every condition has its items, from validation rows only", () => {
         .map((i) => i.name)
         .join(""),
     ]),
-    CONDITIONS.map((c) => [c.name, c.name === "rendered" ? "h1" : c.name === "cutaway" ? "c" : "abc"]),
+    CONDITIONS.map((c) => [c.name, LONG_ENOUGH[c.name] ?? "abc"]),
   );
   assert.is(plan(sources, null, 1).length, CONDITIONS.length);
   assert.throws(() => plan({ ...sources, people: null, rendered: null }, ["swap"], null), /nothing to do/);
