@@ -144,7 +144,19 @@ function report(name: string, run: BrowserRun, channel: string | null, base: num
 
 /** What the page plays of a channel that separates, against what it would have played: both by the two voices that were mixed. */
 async function cleaned(): Promise<void> {
-  const run = await through("clean", talk, true);
+  // A run that was not cleaned must say what the channel was doing meanwhile.
+  const modes = new Map<string, number>();
+  const look = (): void => {
+    product
+      .status("clean")
+      .then((s) => {
+        const mode = s === null ? "no status" : [s.mode, s.reason].filter((x) => x !== null).join(" ");
+        modes.set(mode, (modes.get(mode) ?? 0) + 1);
+      })
+      .catch(() => undefined);
+  };
+  const timer = setInterval(look, 1000);
+  const run = await through("clean", talk, true).finally(() => clearInterval(timer));
   const voices = ["on-screen", "off-screen"].map((name) => read(join(ROOT, "demo", `${name}.flac`)));
   const clip = voices[0]!.map((v, i) => v + voices[1]![i]!);
   const scores = (text: string): number[] => {
@@ -165,7 +177,7 @@ async function cleaned(): Promise<void> {
   rows.push(
     row(
       "off-screen voice against the on-screen one (SIR) in what the page plays, `?stem=input` / cleaned",
-      `${mean(input).toFixed(1)} / ${mean(clean).toFixed(1)} dB, mean of ${clean.length} pieces of 5 s`,
+      `${mean(input).toFixed(1)} / ${mean(clean).toFixed(1)} dB, mean of ${clean.length} pieces of 5 s; seconds by mode: ${[...modes].map(([mode, n]) => `${mode} ${n}`).join(", ")}`,
       "at least 3 dB better",
       clean.length >= 2 && gain >= 3,
     ),
