@@ -57,7 +57,7 @@ export class StepRunner {
   /** Faces of whose voice the model was sure when they were last seen. */
   readonly #people = new KnownPeople();
   #chains = 0;
-  /** From this sample on it is another programme, as far as anybody knows; null: not. */
+  /** Where the timestamps jumped: the first step that reaches it forgets all that was before. Null: nowhere. */
   #anewFrom: number | null = null;
 
   constructor(options: StepRunnerOptions) {

@@ -1,0 +1,101 @@
+import { suite } from "uvu";
+import { type Faces, type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
+import type { LoadedModel } from "../../src/model/cards.js";
+import type { Inference, StepRequest } from "../../src/model/inference.js";
+import { makeLive } from "../../src/model/live/build.js";
+import { LocalInference } from "../../src/model/local-inference.js";
+import { Separator } from "../../src/pipeline/separator.js";
+import { noise, noiseLive, tinyBand } from "../model/noise.js";
+
+export const UNIT = 1920;
+const SECONDS = 4;
+
+type Stage = { model: LocalInference; asked: StepRequest[] };
+
+/** Tests with the real engine on a model of noise, and what was asked of it. */
+export function runnerSuite(name: string): ReturnType<typeof suite<Stage>> {
+  const test = suite<Stage>(name);
+  test.before.each(async (t) => {
+    const { card, files } = makeLive(noiseLive(tinyBand), { name: "tiny", version: "1" });
+    const loaded: LoadedModel = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
+    t.model = await LocalInference.open(loaded, { threads: 1 });
+    // The real engine, and what was asked of it.
+    t.asked = [];
+    const step = t.model.step.bind(t.model);
+    t.model.step = (request) => {
+      t.asked.push(request);
+      return step(request);
+    };
+  });
+  test.after.each((t) => t.model.close());
+  return test;
+}
+
+/** Faces as they were seen: one mouth that moves (noise), or none, or a frozen picture. */
+export function faces(side: number, ids: readonly number[], frozen = false, who = 0): Faces {
+  const units = (SECONDS * 48_000) / UNIT;
+  // Light on one side of the face: which one tells two people apart from afar.
+  const light = (i: number): number => (i % side < side / 2 === (who === 0) ? 30 : -30);
+  const all = Uint8Array.from(noise("mouth", units * side * side), (v, i) => Math.floor(128 + v * 60 + light(i)));
+  return {
+    facesAt: () =>
+      ids.map((id) => ({ id, score: 0.9, still: false, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 } })),
+    cropsFor: (_id, from, count) => ({
+      crops: all.slice(from * side * side, (from + count) * side * side),
+      hasPicture: true,
+      repeated: 0,
+    }),
+    frozenAt: () => frozen,
+  };
+}
+
+export function separatorWithSound(model: LocalInference): Separator {
+  const separator = new Separator({ model: model.card, channels: 1 });
+  separator.pushAudio({
+    atSample: 0,
+    channels: [Float32Array.from(noise("speech", SECONDS * 48_000), (v) => v * 0.2)],
+  });
+  return separator;
+}
+
+/** A runner whose faces can be changed, over a model that says how sure it is. */
+export function watching(
+  model: LocalInference,
+  sure: (track: number) => number,
+): {
+  see(ids: readonly number[], frozen?: boolean, who?: number): void;
+  jump(atSample: number): void;
+  readonly forgotten: readonly number[];
+  next(): Promise<StepOutcome>;
+} {
+  const step = model.step.bind(model);
+  model.step = async (request) => ({ ...(await step(request)), confidence: sure(request.track) });
+  const separator = separatorWithSound(model);
+  let now = faces(model.card.picture.side, [1]);
+  const shown: Faces = {
+    facesAt: (sample) => now.facesAt(sample),
+    cropsFor: (...args) => now.cropsFor(...args),
+    frozenAt: (unit) => now.frozenAt(unit),
+  };
+  const forgotten: number[] = [];
+  const inference: Inference = {
+    card: model.card,
+    step: (request) => model.step(request),
+    remember: (...args) => model.remember(...args),
+    detectFaces: (...args) => model.detectFaces(...args),
+    forget: (session, track) => {
+      if (track !== undefined) forgotten.push(track);
+      model.forget(session, track);
+    },
+    close: () => model.close(),
+  };
+  const runner = new StepRunner({ inference, session: "s", faces: shown, separator, policy: {} });
+  return {
+    forgotten,
+    jump: (atSample) => runner.beginAnew(atSample),
+    see: (ids, frozen = false, who = 0) => {
+      now = faces(model.card.picture.side, ids, frozen, who);
+    },
+    next: () => runner.run(separator.nextStep(4)!),
+  };
+}
