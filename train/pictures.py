@@ -121,6 +121,19 @@ def moved(x: Tensor, mx: Mixer) -> Tensor:
     return ((y - 128) * mx.u(B, 1, 1, 1, a=0.7, b=1.3) + 128 + mx.u(B, 1, 1, 1, a=-25, b=25)).clamp(0, 255)
 
 
+def softened(x: Tensor, mx: Mixer, p: float = 0.3) -> Tensor:
+    """(B, T, S, S): some items as a small face gives them, of 16 to 48 px a side, with a camera's noise."""
+    sizes = (16, 24, 32, 48)
+    which = torch.where(mx.chance(len(x), p), mx.pick(len(sizes), len(x)), torch.full((len(x),), -1, device=x.device))
+    x = x.clone()
+    for k, size in enumerate(sizes):
+        if len(at := (which == k).nonzero()[:, 0]):
+            small = F.interpolate(x[at], (size, size), mode="area")
+            small = small + 4 * torch.randn(small.shape, device=x.device, generator=mx.gen)
+            x[at] = F.interpolate(small, x.shape[-2:], mode="bilinear").clamp(0, 255)
+    return x
+
+
 def change_loss(y: Tensor, t: Tensor) -> Tensor:
     """Mostly the change over 1, 2, 4 and 8 frames, a little the level."""
     loss = 0.25 * F.smooth_l1_loss(y, t)
@@ -144,12 +157,13 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     if a.init:
         load(a.init, net, strict=False)
     banks = stretched_banks(net.head.bank).to(dev)
+    front = torch.compile(net.student) if a.compile else net.student
 
     def loss(at: float) -> Tensor:
         rows, x = visible_batch(mx, a.batch, L)
-        pics = moved(pack.crops[rows].float(), mx)  # outside autocast: affine_grid would round positions
+        pics = softened(moved(pack.crops[rows].float(), mx), mx)  # outside autocast: affine_grid would round positions
         with amp(dev):
-            y = net.student(pics)
+            y = front(pics)
         fit = sync_loss(net.head, y, disguised(x, banks, mx))
         if not taught:
             return fit

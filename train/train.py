@@ -49,6 +49,7 @@ def main() -> None:
     p.add_argument("--voice", type=Path, help="attribute: checkpoint whose voice encoder is the start")
     p.add_argument("--teacher-weight", type=float, default=1.0, help="student: weight of the teacher's features; 0: synchrony alone, no teacher needed")
     p.add_argument("--variants", type=int, default=8)
+    p.add_argument("--compile", action="store_true", help="student: let torch.compile fuse the front end (needs g++; on a CPU with AMX twice as quick)")
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--fp16", action="store_true", help="half-precision checkpoints")

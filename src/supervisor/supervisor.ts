@@ -4,19 +4,13 @@ import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
-import type {
-  ChannelPatch,
-  ChannelStatus,
-  FromChannel,
-  FromGateway,
-  ToChannel,
-  ToGateway,
-} from "../transport/ipc/messages.js";
-import { InferenceProcess } from "./inference-process.js";
+import type { ChannelPatch, FromGateway, ToChannel, ToGateway } from "../transport/ipc/messages.js";
+import { ChannelProcess, processName } from "./channel-process.js";
+import { Inferences } from "./inferences.js";
 import type { Log } from "./log.js";
 import { modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
 import { ManagedProcess, type ProcessInfo, type ProcessLimits, ProcessState } from "./process.js";
-import { type GatewayState, type ServerEvent, type ServerState, shownStatus } from "./state.js";
+import type { GatewayState, ServerEvent, ServerState } from "./state.js";
 import { type Urls, urlsOf } from "./urls.js";
 
 /** JavaScript files of the children. */
@@ -39,21 +33,11 @@ export type SupervisorOptions = {
   readonly httpPort?: () => number;
 };
 
-type Channel = {
-  readonly process: ManagedProcess<ToChannel, FromChannel>;
-  status: ChannelStatus | null;
-  /** When the status came, performance.now(). */
-  statusAt: number;
-  /** What an operator changed; survives restarts of the channel until the file says otherwise. */
-  operator: ChannelPatch;
-};
 type Adopted = Pick<ManagedProcess<never, never>, "name" | "info" | "stop" | "retire" | "kill" | "log">;
 /** An inference child loads and warms up networks first; a gateway only opens two ports. Milliseconds. */
 const START_TIMEOUT_MS = { gateway: 10_000, inference: 60_000, channel: 30_000 };
 /** All must be over within 3 s of SIGTERM: channels end their outputs first, then what they are joined to. Milliseconds. */
 const STOP_MS = { channels: 1300, rest: 900 };
-/** Blocked GStreamer pulls and bus polls hold one libuv thread each. */
-const CHANNEL_THREADS = "32";
 
 /**
  * The process tree: one gateway, one inference child per model in use, one process per channel. Emits `event` with what the API's
@@ -63,9 +47,8 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   readonly #options: SupervisorOptions;
   readonly #entries: Entries;
   readonly #sockets: SocketFolder;
-  readonly #channels = new Map<string, Channel>();
-  /** By model folder. */
-  readonly #inferences = new Map<string, InferenceProcess>();
+  readonly #channels = new Map<string, ChannelProcess>();
+  readonly #inferences: Inferences;
   readonly #gateway: ManagedProcess<ToGateway, FromGateway>;
   readonly #gatewaySocket: string;
   #config: LoadedConfig;
@@ -73,7 +56,6 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   #restartNeeded: readonly string[] = [];
   #gatewayState: GatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0 };
   #ports: { rtmp: number; media: number };
-  #inferenceCount = 0;
   #stopping: Promise<void> | null = null;
   /** Ends of processes that were removed while the service runs. */
   readonly #leaving = new Set<Promise<void>>();
@@ -90,6 +72,14 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
     this.#ports = { rtmp: parseHostPort(options.config.rtmp).port, media: parseHostPort(options.config.media).port };
     this.#sockets = new SocketFolder();
     this.#gatewaySocket = this.#sockets.socket("gateway");
+    this.#inferences = new Inferences({
+      entry: this.#entries.inference,
+      sockets: this.#sockets,
+      config: () => this.#config,
+      limits: () => this.#limits(START_TIMEOUT_MS.inference),
+      childLog: (name) => this.#childLog(name),
+      onChange: () => this.#tellState(),
+    });
     this.#gateway = new ManagedProcess<ToGateway, FromGateway>({
       name: "gateway",
       entry: this.#entries.gateway,
@@ -118,9 +108,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       for (const p of this.#all()) p.retire();
       const first = [...this.#adopted, ...[...this.#channels.values()].map((c) => c.process)];
       await Promise.all([...this.#leaving, ...first.map((p) => p.stop(STOP_MS.channels))]);
-      await Promise.all(
-        [this.#gateway, ...[...this.#inferences.values()].map((i) => i.process)].map((p) => p.stop(STOP_MS.rest)),
-      );
+      await Promise.all([this.#gateway, ...this.#inferences.processes].map((p) => p.stop(STOP_MS.rest)));
       this.#sockets.remove();
     })();
     return this.#stopping;
@@ -138,7 +126,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   }
 
   state(): ServerState {
-    const inferences = [...this.#inferences.values()].map((i) => i.state);
+    const inferences = this.#inferences.states;
     return {
       version: VERSION,
       configError: this.#configError?.message ?? null,
@@ -177,8 +165,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   patch(name: string, patch: ChannelPatch): Required<ChannelPatch> | null {
     const channel = this.#channels.get(name);
     if (!channel || !Object.hasOwn(this.#config.channels, name)) return null;
-    channel.operator = { ...channel.operator, ...patch };
-    channel.process.send({ type: "set", patch });
+    channel.change(patch);
     this.#options.log.info({ channel: name, patch }, "operator changed a channel");
     const { bypass, keep, strengthPercent, attenuationLimitDb } = this.#effective(name);
     return { bypass, keep, strengthPercent, attenuationLimitDb };
@@ -224,60 +211,39 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       const channel = this.#channels.get(name);
       this.#channels.delete(name);
       if (!channel) continue;
-      const gone = channel.process.stop(STOP_MS.channels);
-      this.#leaving.add(gone);
-      void gone.then(() => this.#leaving.delete(gone));
+      this.#leave(channel.process.stop(STOP_MS.channels));
     }
     for (const name of changes.added) this.#startChannel(name);
     for (const name of changes.restarted) {
       const channel = this.#channels.get(name);
       if (!channel) continue;
-      channel.operator = {};
       this.#inferenceFor(name);
-      channel.process.restart();
+      channel.restart();
     }
-    for (const { name, patch } of changes.patched) {
-      const channel = this.#channels.get(name);
-      if (!channel) continue;
-      // The file's new word counts more than what an operator had set before.
-      for (const key of Object.keys(patch) as (keyof ChannelPatch)[]) delete channel.operator[key];
-      channel.process.send({ type: "set", patch });
-    }
+    for (const { name, patch } of changes.patched) this.#channels.get(name)?.follow(patch);
     const used = new Set(Object.values(this.#config.channels).map((c) => this.#folder(c)));
-    for (const [folder, inference] of this.#inferences) {
-      if (used.has(folder)) continue;
-      this.#inferences.delete(folder);
-      const gone = inference.process.stop(STOP_MS.rest);
-      this.#leaving.add(gone);
-      void gone.then(() => this.#leaving.delete(gone));
-    }
+    for (const process of this.#inferences.release(used)) this.#leave(process.stop(STOP_MS.rest));
+  }
+
+  #leave(gone: Promise<void>): void {
+    this.#leaving.add(gone);
+    void gone.then(() => this.#leaving.delete(gone));
   }
 
   #startChannel(name: string): Promise<unknown>[] {
     const starts = this.#inferenceFor(name);
-    const process = new ManagedProcess<ToChannel, FromChannel>({
-      name: `channel:${name}`,
+    const channel = new ChannelProcess({
+      name,
       entry: this.#entries.channel,
-      env: { UV_THREADPOOL_SIZE: CHANNEL_THREADS },
-      configure: () => this.#channelSettings(name),
-      log: this.#childLog(`channel:${name}`),
+      settings: () => this.#channelSettings(name),
+      log: this.#childLog(processName(name)),
       limits: this.#limits(START_TIMEOUT_MS.channel),
+      onStatus: (status) => this.#tell({ type: "status", status }),
+      onChange: () => this.#tellState(),
     });
-    const channel: Channel = { process, status: null, statusAt: 0, operator: {} };
     this.#channels.set(name, channel);
-    process.on("message", (message) => {
-      if (message.type !== "status") return;
-      channel.status = shownStatus(name, message.status);
-      channel.statusAt = performance.now();
-      this.#tell({ type: "status", status: channel.status });
-    });
-    process.on("state", (info) => {
-      // What a process said that is gone is not true any more.
-      if (info.state !== ProcessState.Running) channel.status = null;
-      this.#tellState();
-    });
     // A channel that was removed and comes back waits until its predecessor is gone: two must not feed one output.
-    const started = Promise.all(this.#leaving).then(() => process.start());
+    const started = Promise.all(this.#leaving).then(() => channel.process.start());
     // A first start that fails is logged and tried again; a reload waits for nobody, and must not end the service by it.
     started.catch(() => {});
     starts.push(started);
@@ -286,23 +252,8 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
 
   /** Starts the inference child of a channel's model when there is none yet. */
   #inferenceFor(name: string): Promise<unknown>[] {
-    const folder = this.#folder(this.#config.channels[name]!);
-    if (this.#inferences.has(folder)) return [];
-    const number = ++this.#inferenceCount;
-    const processName = this.#inferences.size === 0 ? "inference" : `inference-${number}`;
-    const inference = new InferenceProcess({
-      name: processName,
-      entry: this.#entries.inference,
-      model: this.#config.channels[name]!.model,
-      folder,
-      socket: () => this.#sockets.socket(`inference-${number}`),
-      settings: () => ({ threads: this.#config.inferenceThreads, engine: this.#config.engine }),
-      log: this.#childLog(processName),
-      limits: this.#limits(START_TIMEOUT_MS.inference),
-      onChange: () => this.#tellState(),
-    });
-    this.#inferences.set(folder, inference);
-    return [inference.process.start()];
+    const channel = this.#config.channels[name]!;
+    return this.#inferences.use(channel.model, this.#folder(channel));
   }
 
   #onGatewayState(info: ProcessInfo): void {
@@ -350,7 +301,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       name,
       channel: channelSettings(channel),
       gatewaySocket: this.#gatewaySocket,
-      inferenceSocket: this.#inferences.get(folder)?.socket ?? "",
+      inferenceSocket: this.#inferences.socket(folder),
       modelDir: folder,
     };
   }
@@ -361,10 +312,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   }
 
   #shownChannel(name: string): DashboardChannel {
-    const channel = this.#channels.get(name);
-    const status = channel?.status ?? null;
-    const ageMs = channel && status ? Math.round(performance.now() - channel.statusAt) : null;
-    return { name, status, ageMs, process: channel?.process.info.state ?? ProcessState.Stopped };
+    return this.#channels.get(name)?.shown ?? { name, status: null, ageMs: null, process: ProcessState.Stopped };
   }
 
   #folder(channel: LoadedChannel): string {
@@ -372,11 +320,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   }
 
   #processes(): Adopted[] {
-    return [
-      this.#gateway,
-      ...[...this.#inferences.values()].map((i) => i.process),
-      ...[...this.#channels.values()].map((c) => c.process),
-    ];
+    return [this.#gateway, ...this.#inferences.processes, ...[...this.#channels.values()].map((c) => c.process)];
   }
 
   #all(): Adopted[] {

@@ -12,7 +12,7 @@ import { FlvReader, type FlvTag } from "../../src/transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag } from "../../src/transport/flv/video.js";
 import { encodeFrame, FrameReader } from "../../src/transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel } from "../../src/transport/ipc/messages.js";
-import { type Answer, AnswerReader } from "../transport/rtmp-client.js";
+import { type Answer, AnswerReader, commands, media, opening } from "../transport/rtmp-client.js";
 
 /** No wait in a test may be longer than this. */
 const PATIENCE_MS = 20_000;
@@ -223,3 +223,23 @@ export function start(scope: Scope, program: string, args: readonly string[], se
   });
   return { child, done };
 }
+
+/** A publisher that was let in and has sent the headers. */
+export async function publish(scope: Scope, running: Running, key = "KEY"): Promise<RtmpClient> {
+  const client = new RtmpClient(scope, running.rtmpPort);
+  client.send(opening("publish", "live", key));
+  await until("the publisher to be let in", () =>
+    commands(client.answers).includes("onStatus NetStream.Publish.Start"),
+  );
+  client.send(...HEADERS.map((tag) => media(tag)));
+  return client;
+}
+
+export async function attach(scope: Scope, running: Running, channel = "one"): Promise<ChannelClient> {
+  const link = new ChannelClient(scope, running.socket);
+  link.send({ t: "attach", channel });
+  await until("the state of the publisher", () => link.messages.length > 0);
+  return link;
+}
+
+export const send = (client: RtmpClient, ...tags: FlvTag[]) => client.send(...tags.map((tag) => media(tag)));
