@@ -66,17 +66,49 @@ export function largestStep(pcm: Pcm, fromMs: number, toMs: number): number {
   return most;
 }
 
-/** Longest run of samples of all channels below -80 dBFS between two times, milliseconds: a hole. */
-export function longestSilenceMs(pcm: Pcm, fromMs: number, toMs: number): number {
-  const first = Math.max(0, Math.round(((fromMs - pcm.startMs) * RATE) / 1000));
-  const end = Math.min(pcm.planes[0]!.length, Math.round(((toMs - pcm.startMs) * RATE) / 1000));
+/** Pieces whose level is compared, samples: 5 ms. */
+const PIECE = RATE / 200;
+/** Sound of less is not missed, power (-70 dBFS). */
+const HEARD = 1e-7;
+
+/**
+ * Longest stretch that is heard in `input` and lies more than `downDb` lower in `output`, milliseconds (of whole pieces of 5 ms): a hole.
+ * Against the same moment of the input, so that a pause in it, or what separation takes away within its limit, is none.
+ * @param fromMs time of the input, as is `toMs`
+ * @param shiftMs the same sound has a timestamp later by so much in `output`
+ */
+export function longestHoleMs(
+  input: Pcm,
+  output: Pcm,
+  [fromMs, toMs]: readonly [number, number],
+  shiftMs: number,
+  downDb: number,
+): number {
+  const before = levels(input, fromMs, toMs);
+  const after = levels(output, fromMs + shiftMs, toMs + shiftMs);
+  const ratio = 10 ** (-downDb / 10);
   let run = 0;
   let longest = 0;
-  for (let i = first; i < end; i++) {
-    run = pcm.planes.every((p) => Math.abs(p[i]!) < 1e-4) ? run + 1 : 0;
+  for (let i = 0; i < Math.min(before.length, after.length); i++) {
+    // The shift is known to a few milliseconds: at an onset the piece before it may be the one that belongs here.
+    const least = Math.min(before[i]!, before[i - 1] ?? before[i]!, before[i + 1] ?? before[i]!);
+    run = least > HEARD && after[i]! < ratio * least ? run + 1 : 0;
     longest = Math.max(longest, run);
   }
-  return (longest * 1000) / RATE;
+  return (longest * PIECE * 1000) / RATE;
+}
+
+/** Mean power of each piece of 5 ms between two times, mean over the channels. */
+function levels(pcm: Pcm, fromMs: number, toMs: number): number[] {
+  const first = Math.max(0, Math.round(((fromMs - pcm.startMs) * RATE) / 1000));
+  const end = Math.min(pcm.planes[0]!.length, Math.round(((toMs - pcm.startMs) * RATE) / 1000));
+  const out: number[] = [];
+  for (let at = first; at + PIECE <= end; at += PIECE) {
+    let sum = 0;
+    for (const plane of pcm.planes) for (let i = at; i < at + PIECE; i++) sum += plane[i]! ** 2;
+    out.push(sum / PIECE / pcm.planes.length);
+  }
+  return out;
 }
 
 /**
