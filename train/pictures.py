@@ -18,11 +18,11 @@ from mix import MixConfig, Mixer
 from net import Student, SyncHead, power, stft
 
 
-def half_of(g: Group, half: int) -> Group:
-    """Visible people of one parity only (so that two heads can watch each other); -1: all."""
-    if half < 0:
+def chosen(g: Group, half: int = -1, without: str = "") -> Group:
+    """Visible people of one parity only (-1: all), and none of a domain."""
+    if half < 0 and not without:
         return g
-    keep = torch.arange(half, g.visible, 2, device=g.table.device)
+    keep = torch.tensor([i for i in range(max(0, half), g.visible, 1 if half < 0 else 2) if g.domains[i] != without], device=g.table.device)
     return Group(g.table[keep], g.count[keep], len(keep), [g.domains[i] for i in keep.tolist()])
 
 
@@ -91,7 +91,7 @@ def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
 
 def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, half_of(pack.train, a.half), "train", MixConfig(p_room=0.3), a.seed)
+    mx = Mixer(pack, chosen(pack.train, a.half, a.without), "train", MixConfig(p_room=0.3), a.seed)
     head, L = SyncHead().to(dev), 50
     banks = stretched_banks(head.bank).to(dev)
 
@@ -152,7 +152,7 @@ class StudentAndHead(nn.Module):
 def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     taught = a.teacher_weight > 0 and not a.features_only
     pack = data.load_pack(a.pack, dev, crops=a.side, sound_only=not taught)
-    mx = Mixer(pack, pack.train, "train", MixConfig(p_room=0.3), a.seed)
+    mx = Mixer(pack, chosen(pack.train, a.half, a.without), "train", MixConfig(p_room=0.3), a.seed)
     net, L = StudentAndHead(a.side).to(dev), 50
     if a.init:
         load(a.init, net, strict=False)
@@ -170,7 +170,7 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
         return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * fit
 
     def judge() -> str:
-        p2 = replace(pack, feats=evaluate.student_rows(net.student, pack))
+        p2 = replace(pack, feats=evaluate.student_rows(net.student, pack, quick=True))
         fit = evaluate.change_fit(p2.feats, pack) if taught else (0.0, 0.0)
         return f"change cos train {fit[0]:.3f} val {fit[1]:.3f}; " + evaluate.sync_report(net.head, p2)
 
@@ -195,7 +195,7 @@ def write_features(net: StudentAndHead, pack: Pack, mx: Mixer, a: argparse.Names
                     part = plain[f + i : f + min(n, i + 1000)][None].float()
                     changed[f + i : f + min(n, i + 1000)] = moved(part, mx)[0].round().byte()
             pack.crops = changed
-        all_rows.append(evaluate.student_rows(net.student, pack).half().cpu())
+        all_rows.append(evaluate.student_rows(net.student, pack, quick=k > 0).half().cpu())
     pack.crops = plain
     rows, first, frames = torch.stack(all_rows), pack.first.tolist(), pack.frames.tolist()
     data.save({f: rows[:, first[i] : first[i] + frames[i]].clone() for i, f in enumerate(pack.files) if frames[i]}, a.out / "student_features.pt")
