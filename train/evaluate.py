@@ -53,7 +53,7 @@ def sync_report(head: SyncHead, pack: Pack) -> str:
 
 @torch.no_grad()
 def student_rows(net: Student, pack: Pack, quick: bool = False) -> Tensor:
-    """Features of all pictures of the pack; `quick`: in the number format of the training, which a CPU with AMX is several times faster at."""
+    """Features of all pictures of the pack; `quick`: in the number format of the training, which is quicker where there is bf16."""
     was = net.training
     net.eval()
     out = torch.zeros(len(pack.feats), net.cfg["dim"], device=pack.device)

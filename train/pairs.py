@@ -3,19 +3,20 @@
     python train/pairs.py --pack PACK NAME=student.pt [NAME=student.pt ...]
 
 Prints for segments of 1, 2 and 4 s how often a person's own voice fits better than another's (mean over people; chance 0.5), with the picture
-moving and held still, for each student and for all of them together.
+moving and held still, for each student and for all of them together. Recordings are levelled as a whole: the lines of a training, which level each
+segment and draw 192 pairs, give other numbers.
 """
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import data
-from checkpoints import load
+from checkpoints import load, meta_of
 from data import FRAME, Pack
 from mix import Mixer
 from net import SyncHead
@@ -25,16 +26,13 @@ EDGE = 8  # pictures at the borders of a recording that are left out
 Vectors = dict[int, tuple[int, Tensor, Tensor]]  # recording -> person, lips and voice (pictures, 64)
 
 
-def only_val(pack: Pack) -> Pack:
-    """Frames of other recordings count as none, so that nothing is computed for them."""
-    keep = torch.zeros(len(pack.frames), dtype=torch.bool)
-    keep[pack.val.table[: pack.val.visible].flatten()] = True
-    return replace(pack, frames=pack.frames * keep)
+def side_of(path: Path) -> int:
+    return int(str(meta_of(path)["side"]))
 
 
 @torch.no_grad()
 def vectors(pack: Pack, path: Path, still: bool) -> Vectors:
-    net = StudentAndHead(80)
+    net = StudentAndHead(side_of(path))
     load(path, net)
     net.eval()
     out: Vectors = {}
@@ -66,7 +64,7 @@ def scores(found: Vectors, seconds: float) -> tuple[Tensor, Tensor]:
     """How well the lips of segment i fit the voice of segment j (n, n); whose each is (n)."""
     L, p, s, who = int(25 * seconds), [], [], []
     for person, seen, heard in found.values():
-        for i in range(EDGE, min(len(seen), len(heard)) - L - EDGE, L):
+        for i in range(EDGE, min(len(seen), len(heard)) - L - EDGE + 1, L):
             p.append(seen[i : i + L].flatten())
             s.append(heard[i : i + L].flatten())
             who.append(person)
@@ -74,9 +72,13 @@ def scores(found: Vectors, seconds: float) -> tuple[Tensor, Tensor]:
 
 
 def right(m: Tensor, who: Tensor) -> float:
-    others = who[:, None] != who[None]
-    won = ((m.diag()[:, None] > m) & others).float().sum(1) / others.float().sum(1)
-    return torch.stack([won[who == w].mean() for w in who.unique()]).mean().item()
+    """Each pair of people counts the same, however many segments they have."""
+    won = (m.diag()[:, None] > m).float()
+    by = F.one_hot(who.unique(return_inverse=True)[1]).float()
+    by = by / by.sum(0)  # segments x people
+    pairs = by.T @ won @ by
+    n = len(pairs)
+    return ((pairs.sum() - pairs.diag().sum()) / (n * (n - 1))).item()
 
 
 def main() -> None:
@@ -84,9 +86,12 @@ def main() -> None:
     p.add_argument("--pack", type=Path, required=True)
     p.add_argument("students", nargs="+", metavar="NAME=FILE")
     a = p.parse_args()
-    pack = only_val(data.load_pack(a.pack, torch.device("cpu"), crops=80, sound_only=True))
-    named = dict(s.split("=", 1) for s in a.students)
-    found = {still: {name: vectors(pack, Path(path), still) for name, path in named.items()} for still in (False, True)}
+    named = {name: Path(path) for name, path in (s.split("=", 1) for s in a.students)}
+    sides = {side_of(path) for path in named.values()}
+    if len(sides) > 1:
+        raise SystemExit(f"students of pictures of {sorted(sides)} px cannot be compared in one run")
+    pack = data.load_pack(a.pack, torch.device("cpu"), crops=sides.pop(), sound_only=True)
+    found = {still: {name: vectors(pack, path, still) for name, path in named.items()} for still in (False, True)}
     for seconds in (1.0, 2.0, 4.0):
         text = []
         each = {still: [scores(v, seconds) for v in found[still].values()] for still in found}

@@ -19,10 +19,14 @@ from net import Student, SyncHead, power, stft
 
 
 def chosen(g: Group, half: int = -1, without: str = "") -> Group:
-    """Visible people of one parity only (-1: all), and none of a domain."""
+    """Visible people of one parity only (-1: all), and none of a domain (that of a person's first clip)."""
+    if without and without not in g.domains:
+        raise SystemExit(f"--without {without}: nobody is of that domain; there are {', '.join(sorted(set(g.domains[: g.visible])))}")
     if half < 0 and not without:
         return g
-    keep = torch.tensor([i for i in range(max(0, half), g.visible, 1 if half < 0 else 2) if g.domains[i] != without], device=g.table.device)
+    keep = torch.tensor([i for i in range(max(0, half), g.visible, 1 if half < 0 else 2) if g.domains[i] != without], dtype=torch.long, device=g.table.device)
+    if len(keep) < 3:
+        raise SystemExit(f"--half {half} --without {without}: {len(keep)} people are left, at least 3 are wanted")
     return Group(g.table[keep], g.count[keep], len(keep), [g.domains[i] for i in keep.tolist()])
 
 
@@ -91,7 +95,8 @@ def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
 
 def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
-    mx = Mixer(pack, chosen(pack.train, a.half, a.without), "train", MixConfig(p_room=0.3), a.seed)
+    pack.train = chosen(pack.train, a.half, a.without)
+    mx = Mixer(pack, pack.train, "train", MixConfig(p_room=0.3), a.seed)
     head, L = SyncHead().to(dev), 50
     banks = stretched_banks(head.bank).to(dev)
 
@@ -100,7 +105,7 @@ def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
         v = pack.feats[rows]
         return sync_loss(head, v + 0.1 * torch.randn_like(v), disguised(x, banks, mx))
 
-    Loop(a, "sync" if a.half < 0 else f"sync{a.half}", head, dict(stage="sync", features=a.features), loss, lambda: evaluate.sync_report(head, pack), a.batch * 2.0, 0.05).run()
+    Loop(a, "sync", head, dict(stage="sync", features=a.features), loss, lambda: evaluate.sync_report(head, pack), a.batch * 2.0, 0.05).run()
 
 
 def moved(x: Tensor, mx: Mixer) -> Tensor:
@@ -121,7 +126,7 @@ def moved(x: Tensor, mx: Mixer) -> Tensor:
     return ((y - 128) * mx.u(B, 1, 1, 1, a=0.7, b=1.3) + 128 + mx.u(B, 1, 1, 1, a=-25, b=25)).clamp(0, 255)
 
 
-def softened(x: Tensor, mx: Mixer, p: float = 0.3) -> Tensor:
+def softened(x: Tensor, mx: Mixer, p: float) -> Tensor:
     """(B, T, S, S): some items as a small face gives them, of 16 to 48 px a side, with a camera's noise."""
     sizes = (16, 24, 32, 48)
     which = torch.where(mx.chance(len(x), p), mx.pick(len(sizes), len(x)), torch.full((len(x),), -1, device=x.device))
@@ -152,7 +157,8 @@ class StudentAndHead(nn.Module):
 def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     taught = a.teacher_weight > 0 and not a.features_only
     pack = data.load_pack(a.pack, dev, crops=a.side, sound_only=not taught)
-    mx = Mixer(pack, chosen(pack.train, a.half, a.without), "train", MixConfig(p_room=0.3), a.seed)
+    pack.train = chosen(pack.train, a.half, a.without)
+    mx = Mixer(pack, pack.train, "train", MixConfig(p_room=0.3), a.seed)
     net, L = StudentAndHead(a.side).to(dev), 50
     if a.init:
         load(a.init, net, strict=False)
@@ -161,7 +167,7 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
 
     def loss(at: float) -> Tensor:
         rows, x = visible_batch(mx, a.batch, L)
-        pics = softened(moved(pack.crops[rows].float(), mx), mx)  # outside autocast: affine_grid would round positions
+        pics = softened(moved(pack.crops[rows].float(), mx), mx, a.soft)  # outside autocast: affine_grid would round positions
         with amp(dev):
             y = front(pics)
         fit = sync_loss(net.head, y, disguised(x, banks, mx))
@@ -193,7 +199,7 @@ def write_features(net: StudentAndHead, pack: Pack, mx: Mixer, a: argparse.Names
             for f, n in zip(pack.first.tolist(), pack.frames.tolist()):
                 for i in range(0, n, 1000):
                     part = plain[f + i : f + min(n, i + 1000)][None].float()
-                    changed[f + i : f + min(n, i + 1000)] = moved(part, mx)[0].round().byte()
+                    changed[f + i : f + min(n, i + 1000)] = softened(moved(part, mx), mx, a.soft)[0].round().byte()
             pack.crops = changed
         all_rows.append(evaluate.student_rows(net.student, pack, quick=k > 0).half().cpu())
     pack.crops = plain

@@ -66,16 +66,22 @@ export function largestStep(pcm: Pcm, fromMs: number, toMs: number): number {
   return most;
 }
 
-/** Pieces whose level is compared, samples: 5 ms. */
-const PIECE = RATE / 200;
+const MS = RATE / 1000;
+/** Levels are those of 5 ms round each millisecond. */
+const HALF_WINDOW_MS = 2.5;
 /** Sound of less is not missed, power (-70 dBFS). */
 const HEARD = 1e-7;
+/** The shift is known to so many milliseconds: what is there a little earlier or later counts as well. */
+const SLACK_MS = 5;
+/** Sound that comes back for less (the window included) does not end a hole. */
+const SPLINTER_MS = 10;
 
 /**
- * Longest stretch that is heard in `input` and lies more than `downDb` lower in `output`, milliseconds (of whole pieces of 5 ms): a hole.
- * Against the same moment of the input, so that a pause in it, or what separation takes away within its limit, is none.
+ * Longest stretch that is heard in `input` and lies more than `downDb` lower in `output`, milliseconds: a hole. Measured against the same
+ * moment of the input, so that a pause in it, or what separation takes away within its limit, is none. Sound that never comes is a hole.
  * @param fromMs time of the input, as is `toMs`
  * @param shiftMs the same sound has a timestamp later by so much in `output`
+ * @throws RangeError when the times or the shift are not known: that is no "0 ms"
  */
 export function longestHoleMs(
   input: Pcm,
@@ -84,31 +90,41 @@ export function longestHoleMs(
   shiftMs: number,
   downDb: number,
 ): number {
+  if (!(toMs > fromMs && Number.isFinite(fromMs + toMs + shiftMs)))
+    throw new RangeError(`holes from ${fromMs} to ${toMs} ms, shift ${shiftMs} ms: not a stretch of time`);
   const before = levels(input, fromMs, toMs);
   const after = levels(output, fromMs + shiftMs, toMs + shiftMs);
   const ratio = 10 ** (-downDb / 10);
-  let run = 0;
+  let began = -1;
+  let last = -1;
   let longest = 0;
-  for (let i = 0; i < Math.min(before.length, after.length); i++) {
-    // The shift is known to a few milliseconds: at an onset the piece before it may be the one that belongs here.
-    const least = Math.min(before[i]!, before[i - 1] ?? before[i]!, before[i + 1] ?? before[i]!);
-    run = least > HEARD && after[i]! < ratio * least ? run + 1 : 0;
-    longest = Math.max(longest, run);
+  for (let i = 0; i < before.length; i++) {
+    const least = Math.min(...before.slice(Math.max(0, i - SLACK_MS), i + SLACK_MS + 1));
+    // What is not heard in the input says nothing either way.
+    if (least <= HEARD) continue;
+    if (after[i]! >= ratio * least) {
+      if (i - last > SPLINTER_MS) began = -1;
+      continue;
+    }
+    if (began < 0) began = i;
+    last = i;
+    longest = Math.max(longest, i + 1 - began);
   }
-  return (longest * PIECE * 1000) / RATE;
+  return longest;
 }
 
-/** Mean power of each piece of 5 ms between two times, mean over the channels. */
-function levels(pcm: Pcm, fromMs: number, toMs: number): number[] {
-  const first = Math.max(0, Math.round(((fromMs - pcm.startMs) * RATE) / 1000));
-  const end = Math.min(pcm.planes[0]!.length, Math.round(((toMs - pcm.startMs) * RATE) / 1000));
-  const out: number[] = [];
-  for (let at = first; at + PIECE <= end; at += PIECE) {
-    let sum = 0;
-    for (const plane of pcm.planes) for (let i = at; i < at + PIECE; i++) sum += plane[i]! ** 2;
-    out.push(sum / PIECE / pcm.planes.length);
+/** Mean power round each millisecond between two times, mean over the channels; what a recording does not have is silent. */
+function levels(pcm: Pcm, fromMs: number, toMs: number): Float64Array {
+  const half = HALF_WINDOW_MS * MS;
+  const first = Math.round((fromMs - pcm.startMs) * MS) - half;
+  const count = Math.floor(toMs - fromMs);
+  const sums = new Float64Array(count * MS + 2 * half + 1);
+  for (let i = 1; i < sums.length; i++) {
+    let power = 0;
+    for (const plane of pcm.planes) power += (plane[first + i - 1] ?? 0) ** 2;
+    sums[i] = sums[i - 1]! + power / pcm.planes.length;
   }
-  return out;
+  return Float64Array.from({ length: count }, (_, k) => (sums[k * MS + 2 * half]! - sums[k * MS]!) / (2 * half));
 }
 
 /**

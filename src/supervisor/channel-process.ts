@@ -33,7 +33,7 @@ export class ChannelProcess {
     const { name, entry, settings, log, limits } = options;
     this.#name = name;
     this.process = new ManagedProcess<ToChannel, FromChannel>({
-      ...{ name: processName(name), entry, log, limits },
+      ...{ name: channelProcessName(name), entry, log, limits },
       env: { UV_THREADPOOL_SIZE: CHANNEL_THREADS },
       configure: settings,
     });
@@ -80,6 +80,6 @@ export class ChannelProcess {
   }
 }
 
-export function processName(channel: string): string {
+export function channelProcessName(channel: string): string {
   return `channel:${channel}`;
 }

@@ -5,7 +5,7 @@ import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
 import type { ChannelPatch, FromGateway, ToChannel, ToGateway } from "../transport/ipc/messages.js";
-import { ChannelProcess, processName } from "./channel-process.js";
+import { ChannelProcess, channelProcessName } from "./channel-process.js";
 import { Inferences } from "./inferences.js";
 import type { Log } from "./log.js";
 import { modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
@@ -236,7 +236,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       name,
       entry: this.#entries.channel,
       settings: () => this.#channelSettings(name),
-      log: this.#childLog(processName(name)),
+      log: this.#childLog(channelProcessName(name)),
       limits: this.#limits(START_TIMEOUT_MS.channel),
       onStatus: (status) => this.#tell({ type: "status", status }),
       onChange: () => this.#tellState(),

@@ -16,10 +16,38 @@ function noise(startMs: number, gain: (ms: number) => number): Pcm {
 }
 const hole = (input: Pcm, output: Pcm, shiftMs: number): number => longestHoleMs(input, output, [0, 1000], shiftMs, 18);
 
+const near = (ms: number, expected: number): void =>
+  assert.ok(Math.abs(ms - expected) <= 6, `${ms}, expected ${expected}`);
+const missing =
+  (fromMs: number, toMs: number) =>
+  (ms: number): number =>
+    ms >= fromMs && ms < toMs ? 0 : 1;
+
 test("a stretch that is missing in the output is a hole of its length, wherever the output's clock begins", () => {
   const input = noise(0, () => 1);
-  const output = noise(700, (ms) => (ms >= 400 && ms < 460 ? 0 : 1));
-  assert.is(hole(input, output, 700), 60);
+  near(hole(input, noise(700, missing(400, 460)), 700), 60);
+  near(hole(input, noise(0, missing(403.3, 453.3)), 0), 50);
+});
+
+test("sound that never comes back, or never comes at all, is a hole", () => {
+  const input = noise(0, () => 1);
+  const whole = noise(0, () => 1).planes[0]!;
+  near(hole(input, { planes: [whole.subarray(0, RATE / 2)], startMs: 0 }, 0), 500);
+  near(hole(input, { planes: [new Float32Array(0)], startMs: 0 }, 0), 1000);
+  assert.throws(() => hole(input, input, Number.NaN), /not a stretch of time/);
+});
+
+test("a word's pause inside a hole does not make two of it, nor does a splinter of sound", () => {
+  const words = (ms: number): number => (ms >= 430 && ms < 440 ? 0 : 1);
+  near(hole(noise(0, words), noise(0, missing(400, 470)), 0), 70);
+  near(
+    hole(
+      noise(0, () => 1),
+      noise(0, (ms) => (ms >= 433 && ms < 434 ? 0.5 : missing(400, 470)(ms))),
+      0,
+    ),
+    70,
+  );
 });
 
 test("what is turned down within the limit, and a pause of the input, are none", () => {

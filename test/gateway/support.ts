@@ -235,6 +235,7 @@ export async function publish(scope: Scope, running: Running, key = "KEY"): Prom
   return client;
 }
 
+/** A channel process that has heard who publishes. */
 export async function attach(scope: Scope, running: Running, channel = "one"): Promise<ChannelClient> {
   const link = new ChannelClient(scope, running.socket);
   link.send({ t: "attach", channel });
@@ -242,4 +243,5 @@ export async function attach(scope: Scope, running: Running, channel = "one"): P
   return link;
 }
 
+/** As the publisher or player of an RTMP connection. */
 export const send = (client: RtmpClient, ...tags: FlvTag[]) => client.send(...tags.map((tag) => media(tag)));
