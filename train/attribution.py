@@ -131,6 +131,7 @@ class Attributor(Eye):
     FOLLOW = 0.98  # of the mean level, a picture
     FLOOR = 1e-5
     LATELY = 0.92  # of whether the lips spoke, a picture
+    BEGUN = 1.5  # what that is at the beginning: lips count as speaking until they have been seen to rest
     SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
     LAG_COST = 0.5  # of belief, for every picture of offset
     PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
@@ -151,7 +152,7 @@ class Attributor(Eye):
     def state(self, b: int) -> State:
         """Level sums, evidence, lately, presence; then what each eye keeps."""
         shapes = [(2 * b, 2), (b, 2 * (2 * self.cfg.lags + 1)), (b, 1), (b, 2)]
-        own: State = [torch.zeros(s, device=self.usual.device) for s in shapes]
+        own: State = [torch.full(s, v, device=self.usual.device) for s, v in zip(shapes, (0.0, 0.0, self.BEGUN, 0.0))]
         return own + [x for eye in self.each() for x in eye.eye_state(b)]
 
     def each(self) -> list[Eye]:

@@ -16,6 +16,8 @@ const SPREAD = 2.5;
 const FOLLOW = 0.98;
 /** Of whether the lips spoke, a picture; and the size of the layer that tells it. */
 const LATELY = 0.92;
+/** `lips_lately` of a face that is new: its lips count as speaking until they have been seen to rest. */
+const BEGUN = 1.5;
 const TALK = 32;
 /** Probabilities of speaking lips at which nothing and all of the voice passes. */
 const SHUT = 0.5;
@@ -164,7 +166,7 @@ function believe(l: Layers, a: AttributionConfig, total: Value): Value {
 function openness(l: Layers, now: Value, hasPicture: Value): Value {
   const g = l.g;
   const z = op.reshape(g, now, [1, -1, 1]);
-  const lately = fadingSum(l, op.mul(g, z, 1 - LATELY), g.scalar(Math.log(LATELY)), "lips_lately");
+  const lately = fadingSum(l, op.mul(g, z, 1 - LATELY), g.scalar(Math.log(LATELY)), "lips_lately", BEGUN);
   const speaks = op.unary(g, "Sigmoid", op.add(g, op.binary(g, "Max", z, lately), scalar(l, "att.open")));
   const wide = op.mul(g, op.add(g, speaks, -SHUT), 1 / (OPEN - SHUT));
   const open = op.binary(g, "Min", op.binary(g, "Max", wide, 0), 1);
@@ -276,13 +278,14 @@ function conv(l: Layers, x: Value, name: string, shape: readonly [number, number
   return op.conv(l.g, x, weight, l.vector(`${name}.bias`, shape[0]), { strides: [stride] });
 }
 
-/** x (N, U, n) added up over time with the state `kept`; a unit later exp(rate) of it is left. */
-function fadingSum(l: Layers, x: Value, rate: Value, kept: string): Value {
+/** x (N, U, n) added up over time with the state `kept`, which begins as `init`; a unit later exp(rate) of it is left. */
+function fadingSum(l: Layers, x: Value, rate: Value, kept: string, init = 0): Value {
   const g = l.g;
   const count = op.cumSum(g, op.add(g, op.mul(g, x, 0), 1), 1);
   const fade = op.unary(g, "Exp", op.mul(g, count, rate));
   const since = op.cumSum(g, op.div(g, x, fade), 1);
-  const total = op.mul(g, fade, op.add(g, since, l.state(kept, [x.shape[0] as number, 1, x.shape[2] as number])));
+  const before = l.state(kept, [x.shape[0] as number, 1, x.shape[2] as number], init);
+  const total = op.mul(g, fade, op.add(g, since, before));
   l.keep(kept, op.slice(g, total, 1, -1));
   return total;
 }
