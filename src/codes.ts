@@ -1,8 +1,10 @@
 /** Every reason and error code of Sightline with one sentence for people. docs/codes.md lists the same (a test compares). */
 export const CODES = {
   SL_MODEL_LATE: "The model's gains did not arrive in time; the sound is left as it is until they do.",
-  SL_NO_FACE: "No face that counts as on-screen is visible; the sound is left as it is.",
-  SL_PICTURE_FROZEN: "The picture has not changed for a second, or not yet at all; the sound is left as it is.",
+  SL_NO_FACE:
+    "No face that counts as on-screen is visible; the sound is left as it is (or muted, if the channel is set so).",
+  SL_PICTURE_FROZEN:
+    "The picture has not changed for a second, or not yet at all; the sound is left as it is (or muted, if the channel is set so).",
   SL_BYPASS_OPERATOR: "An operator switched the separation off.",
   SL_INFERENCE_DOWN: "The inference process does not answer; the sound is left as it is until it is back.",
   SL_VISIBLE_SILENT: "The visible people are silent and the channel is set to keep the sound then.",
@@ -72,7 +74,8 @@ export const CODES = {
   SL_GST_CLOSED: "A GStreamer pipeline was used after it had been closed.",
   SL_GST_LAUNCH: "A GStreamer pipeline could not be built; an element or a setting is missing.",
   SL_NO_AUDIO: "The feed has no sound (or none that can be decoded); the picture passes.",
-  SL_NO_VIDEO: "The feed has no picture (or none that can be decoded); the sound is left as it is.",
+  SL_NO_VIDEO:
+    "The feed has no picture (or none that can be decoded); the sound is left as it is (or muted, if the channel is set so).",
   SL_OUTPUT_ADDRESS: "An output's address cannot be written to.",
   SL_OUTPUT_FAILED: "An output failed; it is opened again by itself, the others are not touched.",
   SL_OUTPUT_SLOW: "An output takes less than it is given; what it misses is left out up to the next key frame.",

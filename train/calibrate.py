@@ -50,9 +50,10 @@ def learn_usual(net: attribution.Attributed, pack: data.Pack) -> None:
 class Trial:
     """Mixtures of validation people, separated and compared once; then any boldness can be tried."""
 
-    def __init__(self, net: attribution.Attributed, pack: data.Pack, seconds: float, still: bool = False) -> None:
+    def __init__(self, net: attribution.Attributed, pack: data.Pack, seconds: float, still: bool = False, seen: bool = True) -> None:
         a, b, v, *_ = Mixer(pack, pack.val, "val", evaluate.PLAIN, 11).pairs(N, seconds)
         c, self.net, self.a, self.b, self.n = net.sep.cfg, net, a, b, a.shape[1]
+        self.has_v = torch.full((N, 1), float(seen))
         self.v = v[:, :1].expand_as(v).contiguous() if still else v
         X = [stft((a + b)[i : i + 16], c.hop, c.nfft) for i in range(0, N, 16)]
         self.M, self.X = torch.cat([net.blind(x).float() for x in X]), torch.cat(X)
@@ -60,7 +61,7 @@ class Trial:
 
     def score(self) -> tuple[float, float, float]:
         """Decibels, share above 0, kept."""
-        w = torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], torch.ones(len(self.v[s]), 1)) for s in (slice(i, i + 16) for i in range(0, N, 16))])
+        w = torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], self.has_v[s]) for s in (slice(i, i + 16) for i in range(0, N, 16))])
         y = istft(self.net.mixed(self.M, w)[:, 0] * self.X, self.net.sep.cfg.hop, self.n)
         d = si_sdr(y, self.a) - self.base
         return d.mean().item(), (d > 0).float().mean().item(), (si_sdr(y, self.a) > si_sdr(y, self.b)).float().mean().item()

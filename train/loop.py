@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from checkpoints import load, meta_of, save
+from muon import Muon
 from net import Rnn
 
 
@@ -70,7 +71,7 @@ class Loop:
                  judge: Callable[[], str], seconds: float, decay: float) -> None:
         self.a, self.net, self.meta, self.loss, self.judge, self.seconds = a, net, meta, loss, judge, seconds
         self.path = a.out / f"{name}.pt"
-        self.opt = torch.optim.AdamW(net.parameters(), a.lr, weight_decay=decay)
+        self.opt = Muon(net, a.lr, decay) if a.muon else torch.optim.AdamW(net.parameters(), a.lr, weight_decay=decay)
         self.steps, self.hours = 0, 0.0
         self.average: dict[str, Tensor] | None = None
         self.workers = Workers()
@@ -169,7 +170,10 @@ class Loop:
         self.net.train()
         if self.dev.type == "cuda" and hasattr(self.net, "sep") and not self.a.rnn_amp:
             self.tune()
-        while (at := self.workers.agreed((time.time() - t0) / total)) < 1 and (not a.steps or self.steps - first < a.steps):
+        def done() -> float:
+            return max((time.time() - t0) / total, (self.steps - first) / a.steps if a.steps else 0.0)
+
+        while (at := self.workers.agreed(done())) < 1:
             lr = (a.lr_end + (a.lr - a.lr_end) * 0.5 * (1 + math.cos(math.pi * at))) * min(1.0, (self.steps - first + 1) / 50)
             for g in self.opt.param_groups:
                 g["lr"] = lr

@@ -185,6 +185,8 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
         write_features(net, data.load_pack(a.pack, dev, crops=a.side, sound_only=True), mx, a, a.variants)
         return
     Loop(a, "student", net, dict(stage="student", side=a.side), loss, judge, a.batch * 2.0, 0.02).run()
+    if not a.variants:
+        return
     every = data.load_pack(a.pack, dev, crops=a.side, sound_only=True)
     write_features(net, every, mx, a, a.variants)
 

@@ -8,6 +8,9 @@ const BUCKET_MS = 1000;
 const BUCKETS = 15;
 /** A fast publisher would otherwise push the anchor for ever; 1 ms a second follows 1000 ppm. */
 const RISE_MS_PER_S = 1;
+/** No drift comes to so much within the window: the path, or the encoder, is later now, and stays so. Until the anchor is there, all sound is late. */
+const LATER_MS = 60;
+const LATER_RISE_MS_PER_S = 20;
 /** The source stood still and went on with the same timestamps: nothing is gained by waiting for it to catch up. */
 const JUMP_MS = 1000;
 
@@ -35,7 +38,10 @@ export class ArrivalClock {
       const least = this.#buckets.reduce((m, b) => Math.min(m, b.least), Number.POSITIVE_INFINITY);
       const rise = least - this.#anchorMs;
       if (rise > JUMP_MS) this.#anchorMs = least;
-      else if (rise > 0) this.#anchorMs += Math.min(rise, ((nowMs - this.#movedAtMs) / 1000) * RISE_MS_PER_S);
+      else if (rise > 0) {
+        const pace = rise > LATER_MS ? LATER_RISE_MS_PER_S : RISE_MS_PER_S;
+        this.#anchorMs += Math.min(rise, ((nowMs - this.#movedAtMs) / 1000) * pace);
+      }
     }
     this.#movedAtMs = nowMs;
   }

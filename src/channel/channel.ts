@@ -14,7 +14,7 @@ import type { ChannelConfig } from "../config/schema.js";
 import type { Inference } from "../model/inference.js";
 import { pace } from "../pipeline/operators/pace.js";
 import { seamCounter } from "../pipeline/operators/seam.js";
-import type { AudioBlock } from "../pipeline/types.js";
+import type { AudioBlock, Mode } from "../pipeline/types.js";
 import type { ChannelPatch, ChannelStatus } from "../transport/ipc/messages.js";
 import { type DecodedPicture, type DecodedSound, PictureDecoder, SoundDecoder } from "./decode.js";
 import { AacEncoder, type AacFrame } from "./encode.js";
@@ -243,7 +243,7 @@ export class Channel {
     return {
       name: this.#o.name,
       source,
-      mode: separation.mode?.mode ?? "bypass",
+      mode: this.#mode(nowMs),
       reason: this.#reason(nowMs),
       ...separation.settings,
       declaredLatencyMs: this.plan.declaredMs,
@@ -277,6 +277,12 @@ export class Channel {
     return this.#intake.clock;
   }
 
+  /** Without sound nothing is separated, and nothing is late: the separation keeps the mode of its last sample. */
+  #mode(nowMs: number): Mode {
+    const onAir = this.#intake.state.source === "live" && this.#clock.has("sound", nowMs);
+    return (onAir ? this.#separation.mode?.mode : null) ?? "bypass";
+  }
+
   /** The most important thing that is not as it should be. */
   #reason(nowMs: number): string | null {
     const { source, code } = this.#intake.state;
@@ -288,8 +294,8 @@ export class Channel {
   }
 
   #tellChange(): void {
-    const mode = this.#separation.mode?.mode ?? "bypass";
-    const now = `${this.#intake.state.source} ${mode} ${this.#reason(performance.now())}`;
+    const nowMs = performance.now();
+    const now = `${this.#intake.state.source} ${this.#mode(nowMs)} ${this.#reason(nowMs)}`;
     if (now === this.#told) return;
     this.#told = now;
     this.#o.onChange?.();

@@ -115,7 +115,7 @@ export class PictureDecoder {
       this.#config = unit.config;
       this.#caps = `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
     }
-    const isBehind = this.#decoder.levelBytes > 0 && this.#givenMs - this.#gotMs > MAX_LAG_MS;
+    const isBehind = this.#givenMs - this.#gotMs > MAX_LAG_MS && this.#decoder.levelBytes > 0;
     if (isBehind) this.#waitForKey = true;
     if (isBehind || (this.#waitForKey && !unit.key)) {
       this.counters.picture_units_dropped += 1;

@@ -3,6 +3,7 @@ import type { ChannelConfig } from "../config/schema.js";
 import type { ModelCard } from "../model/card.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
+import { checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { BANK_HOP } from "../pipeline/filter-bank.js";
 import type { ModeState } from "../pipeline/gain-timeline.js";
 import { type Levels, type Rendered, Separator, type StepSound } from "../pipeline/separator.js";
@@ -289,8 +290,9 @@ export class Separation {
     onRendered(out);
   }
 
-  /** Changes of a running channel; ramped by the separator, never stepped. */
+  /** Changes of a running channel; ramped by the separator, never stepped. Throws RangeError on values out of range, and changes nothing. */
   set(patch: ChannelPatch): void {
+    checkControls({ ...DEFAULT_CONTROLS, ...this.#settings, ...patch });
     this.#settings = { ...this.#settings, ...patch };
     const separator = this.#core?.separator;
     if (separator === undefined) return;

@@ -1,7 +1,7 @@
 import { defineCommand } from "citty";
 import { exampleYaml, referenceMarkdown } from "../config/generate.js";
 import { type LoadedConfig, loadConfig } from "../config/loader.js";
-import { findModel, readCard } from "../model/cards.js";
+import { findModel, readStreamCard } from "../model/cards.js";
 import { InferenceError } from "../model/inference.js";
 import { BUILT_IN_MODELS, modelFolder } from "../supervisor/paths.js";
 import { command } from "./command.js";
@@ -45,7 +45,7 @@ async function missingModels(config: LoadedConfig, file: string): Promise<string
   for (const [name, { model }] of Object.entries(config.channels)) {
     try {
       const folder = modelFolder(model, config.models, file);
-      await readCard(await findModel(folder, config.models ?? BUILT_IN_MODELS));
+      await readStreamCard(await findModel(folder, config.models ?? BUILT_IN_MODELS));
     } catch (error) {
       if (!(error instanceof InferenceError)) throw error;
       warnings.push(`channels.${name}.model: ${error.message} [${error.code}]`);

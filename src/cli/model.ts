@@ -155,12 +155,19 @@ const graph = command({
     const { trainingGraph } = await import("../model/paper/training.js");
     const preset = presetNames.find((p) => p === args.preset);
     if (!preset) throw new UsageError(`--preset ${args.preset}: allowed are ${presetNames.join(", ")}`);
-    const bytes = trainingGraph(preset, {
+    const sizes = {
       width: number("width", args.width),
       image: number("image", args.image),
       classes: number("classes", args.classes),
       ...(args.frames !== undefined && { frames: number("frames", args.frames) }),
-    });
+    };
+    let bytes: Uint8Array;
+    try {
+      bytes = trainingGraph(preset, sizes);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new UsageError(`--width, --image, --frames, --classes: ${error.message}`);
+    }
     await writeFile(args.out, bytes);
     console.log(`${args.out}: ${preset}, ${(bytes.length / 1e6).toFixed(1)} MB`);
   },

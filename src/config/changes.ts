@@ -36,7 +36,7 @@ export function changesBetween(before: LoadedConfig, after: LoadedConfig): Chang
       streams = true;
       continue;
     }
-    if ((old.key?.reveal() ?? null) !== (channel.key?.reveal() ?? null)) streams = true;
+    if (streamKey(old) !== streamKey(channel)) streams = true;
     if (fixedPart(old) !== fixedPart(channel)) restarted.push(name);
     else {
       const patch = livePatch(old, channel);
@@ -50,6 +50,11 @@ export function changesBetween(before: LoadedConfig, after: LoadedConfig): Chang
   ] as (keyof typeof serverBefore)[];
   const server = keys.filter((key) => JSON.stringify(serverBefore[key]) !== JSON.stringify(serverAfter[key]));
   return { added, removed, restarted, patched, streams, server };
+}
+
+/** The key under which the gateway takes a publisher for it; null: it takes none. */
+export function streamKey({ input, key }: LoadedChannel): string | null {
+  return input.reveal() === "publish" ? (key?.reveal() ?? null) : null;
 }
 
 /** All of a channel that cannot change while it runs, as one comparable text. */

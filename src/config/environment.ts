@@ -4,7 +4,7 @@ import { type ConfigIssue, showValue } from "./error.js";
 
 const PREFIX = "SIGHTLINE_";
 /** Variables that are not settings. */
-const NOT_SETTINGS = new Set(["SIGHTLINE_CONFIG"]);
+const NOT_SETTINGS = new Set(["SIGHTLINE_CONFIG", "SIGHTLINE_TFJS"]);
 
 export type EnvironmentResult = {
   /** Path (`channels.studio.bypass`) -> variable that set it. */

@@ -92,6 +92,7 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
   let opened: Opened | null = null;
   let second: PaperWindow | null = null;
   try {
+    await results.spare(input);
     opened = await open(options, results);
     const { job } = opened;
     // Opened before the long work: a model that cannot do it is said at once.

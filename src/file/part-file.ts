@@ -1,7 +1,18 @@
 import { constants } from "node:fs";
-import { access, mkdir, rename, rm, rmdir } from "node:fs/promises";
-import { join } from "node:path";
+import { access, mkdir, realpath, rename, rm, rmdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { FileError } from "./errors.js";
+
+/** Names that results may have. */
+const RESULTS = [
+  "onscreen.wav",
+  "offscreen.wav",
+  "onscreen.mp4",
+  "cam.mp4",
+  "crop.mp4",
+  "highlight.jsonl",
+  "cam.jsonl",
+];
 
 /**
  * The result files of one run. Each is written under a name of its own (`.NAME.PID.part`) and gets its real name when all are whole;
@@ -29,6 +40,16 @@ export class Results {
       throw new FileError("SL_FILE_OUTPUT", `${folder} cannot be written to: ${(error as Error).message}`);
     }
     return new Results(folder, made !== undefined);
+  }
+
+  /** @throws FileError SL_FILE_OUTPUT when a result would take the place of `input` */
+  async spare(input: string): Promise<void> {
+    const [file, folder] = await Promise.all([realpath(input), realpath(this.folder)]);
+    if (dirname(file) === folder && RESULTS.includes(basename(file)))
+      throw new FileError(
+        "SL_FILE_OUTPUT",
+        `${input} would be overwritten by a result of that name; give another --out`,
+      );
   }
 
   /** Where to write the file for now. */

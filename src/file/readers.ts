@@ -1,6 +1,7 @@
 import { type DecodedPicture, type DecodedSound, pictureReader, soundReader } from "../channel/decode.js";
 import { type GdpPacket, GdpReader } from "../transport/gdp/gdp.js";
 import { FileError } from "./errors.js";
+import { FilledSound } from "./filled-sound.js";
 import { fileUri, GstProcess, gstSentence } from "./gst-process.js";
 
 /**
@@ -25,7 +26,8 @@ const soundLaunch = (path: string): string =>
 /** `size`: what the element `scale` is asked for. */
 const pictureLaunch = (path: string, size: string, scale: string): string =>
   `uridecodebin uri=${fileUri(path)} caps=video/x-raw(ANY) expose-all-streams=false ! ` +
-  `${scale} ! videoconvert ! video/x-raw,format=I420,${size} ! ${END}`;
+  // Phones held upright write lying pictures and a tag that says so.
+  `videoconvert ! videoflip video-direction=auto ! ${scale} ! videoconvert ! video/x-raw,format=I420,${size} ! ${END}`;
 
 /** Pictures that are larger are scaled down into the limit. */
 const within = (limit: Size, even: boolean): string =>
@@ -37,9 +39,9 @@ export type Size = { readonly width: number; readonly height: number };
 export const FULL_HD: Size = { width: 1920, height: 1080 };
 export const HD: Size = { width: 1280, height: 720 };
 
-/** F32 at 48 kHz, mono or stereo as the file is (more channels mixed down to two). Throws SL_FILE_NOT_MEDIA, _NO_SOUND, _CODEC. */
+/** F32 at 48 kHz, mono or stereo as the file is (more channels mixed down to two), holes filled. Throws SL_FILE_NOT_MEDIA, _NO_SOUND, _CODEC. */
 export function readSound(path: string, signal?: AbortSignal): Track<DecodedSound> {
-  return new GstTrack(path, "audio", soundLaunch(path), soundReader, signal);
+  return new FilledSound(new GstTrack(path, "audio", soundLaunch(path), soundReader, signal));
 }
 
 export type PictureOptions = {

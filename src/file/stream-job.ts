@@ -4,6 +4,7 @@ import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import type { EngineReport } from "../model/engines/names.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
+import { modeOf } from "../pipeline/attribution.js";
 import { Separator } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Highlight, SAMPLE_RATE } from "../pipeline/types.js";
@@ -194,7 +195,7 @@ export class StreamJob {
   #note({ decision, engineMs }: StepOutcome): void {
     this.#steps += 1;
     this.#engineMs += engineMs;
-    const mode = decision?.gains != null ? "separated" : (decision?.reason ?? "bypass");
+    const mode = modeOf(decision) === "separated" ? "separated" : (decision?.reason ?? "bypass");
     this.#modes[mode] = (this.#modes[mode] ?? 0) + 1;
   }
 }
@@ -205,7 +206,7 @@ function highlightOf(atSample: number, { decision, faces }: StepOutcome): Highli
   return {
     seconds: round(atSample / SAMPLE_RATE, 3),
     atSample,
-    mode: decision?.gains != null ? "separated" : "bypass",
+    mode: modeOf(decision),
     reason: decision?.reason ?? null,
     faces: faces.map(({ id, box, score, speaking }) => ({
       id,

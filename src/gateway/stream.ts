@@ -33,6 +33,8 @@ export type StreamLimits = { readonly maxGopBytes: number };
 const ENTRY_BYTES = 256;
 /** Timestamps that fall back by more than this across an interruption begin a new programme. */
 const BACKWARD_MS = 1000;
+/** A picture that has not come for so long, while sound does, has stopped: joiners start with the sound. */
+const NO_PICTURE_MS = 5000;
 
 type Kind = "metadata" | "audioHeader" | "videoHeader" | "key" | "picture" | "sound" | "other";
 type Entry = { readonly tag: FlvTag; readonly kind: Kind; readonly headersVersion: number };
@@ -62,6 +64,7 @@ export class LiveStream {
   #start: number | null = null;
   /** With pictures, only a key frame is a place to start; without, any sound is. */
   #hasVideo = false;
+  #lastPictureMs = 0;
   #headers: { metadata?: FlvTag; videoHeader?: FlvTag; audioHeader?: FlvTag } = {};
   #headersVersion = 0;
   #lastTimeMs: number | null = null;
@@ -113,9 +116,12 @@ export class LiveStream {
     this.#live = true;
     // VP8 has no other order than that of showing.
     if ((kind === "key" || kind === "picture") && !isEnhanced(tag.body)) this.#lookAtOrder(tag, kind === "key");
-    if (tag.type === PICTURE && !this.#hasVideo) {
+    if (tag.type === PICTURE) {
+      if (!this.#hasVideo) this.#start = null;
       this.#hasVideo = true;
-      this.#start = null;
+      this.#lastPictureMs = tag.timestampMs;
+    } else if (kind === "sound" && this.#hasVideo && ((tag.timestampMs - this.#lastPictureMs) | 0) > NO_PICTURE_MS) {
+      this.#hasVideo = false;
     }
     if (kind === "metadata" || kind === "audioHeader" || kind === "videoHeader") this.#newHeader(kind, tag);
     else if (tag.type !== SCRIPT) this.#lastTimeMs = tag.timestampMs;

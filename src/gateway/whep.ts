@@ -135,7 +135,12 @@ export class WhepViewer implements Viewer {
       return;
     }
     const rtpTimestamp = this.#clock.ticks(tag.timestampMs, this.context.now(), 90);
-    this.#notes.send(JSON.stringify({ ...(values[0] as object), rtpTimestamp }));
+    try {
+      this.#notes.send(JSON.stringify({ ...(values[0] as object), rtpTimestamp }));
+    } catch {
+      // An offer may say that it takes messages of one byte: that is the viewer's own loss, nobody else's.
+      this.context.counters.add("viewer_notes_dropped_total");
+    }
   }
 
   #listen(sender: RTCRtpSender): void {

@@ -37,7 +37,7 @@ const HELD = { picture: 1024, sound: 32 } as const;
 const NACK = { graceMs: 15, maxMissing: 256 };
 /** Times begin here, so that a picture which the sender reports move back stays above zero. */
 const BEGIN_MS = 1000;
-/** Steps back in the pictures' times that say the encoder makes B-frames. */
+/** Steps back in the times of one group of pictures that say the encoder makes B-frames. */
 const MAX_STEPS_BACK = 3;
 /** Parameter sets: more of them no encoder sends. */
 const MAX_SETS = 8;
@@ -197,17 +197,19 @@ export class WhipPublisher implements PublisherPeer {
   #unit(unit: AccessUnit | Vp8Frame): void {
     const { timestamp, key } = unit;
     if ("frame" in unit) {
-      this.#pushPicture(timestamp, (timeMs) => vp8FrameTag(unit.frame, key, timeMs));
+      this.#pushPicture(timestamp, key, (timeMs) => vp8FrameTag(unit.frame, key, timeMs));
       return;
     }
     this.#takeSets(unit.nals);
     const pictures = unit.nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
     if (this.#avcC === null || pictures.length === 0) return;
-    this.#pushPicture(timestamp, (timeMs) => avcFrameTag(joinAvc(pictures), key, timeMs, 0));
+    this.#pushPicture(timestamp, key, (timeMs) => avcFrameTag(joinAvc(pictures), key, timeMs, 0));
   }
 
-  #pushPicture(timestamp: number, tag: (timeMs: number) => FlvTag): void {
+  #pushPicture(timestamp: number, key: boolean, tag: (timeMs: number) => FlvTag): void {
     const last = this.#lastPicture;
+    // Within a group of pictures: a clock that was set back, now and then, is no B-frame.
+    if (key) this.#stepsBack = 0;
     if (last !== null && ((timestamp - last.timestamp) | 0) < 0 && ++this.#stepsBack >= MAX_STEPS_BACK) {
       this.end({ code: "SL_WEBRTC_REORDERED", detail: "the pictures' times go back; set the encoder to no B-frames" });
       return;

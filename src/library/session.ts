@@ -3,11 +3,11 @@ import { StepCutter } from "../channel/step-cutter.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
-import type { AttributionPolicy } from "../pipeline/attribution.js";
-import type { Controls } from "../pipeline/controls.js";
+import { type AttributionPolicy, modeOf } from "../pipeline/attribution.js";
+import { type Controls, checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { Separator } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
-import { SAMPLE_RATE } from "../pipeline/types.js";
+import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
 import { LibraryError } from "./errors.js";
 import { alignedI420 } from "./i420.js";
 import type { MediaIn, MediaOut, PictureIn, SoundIn } from "./media.js";
@@ -77,8 +77,10 @@ export class SeparationSession {
 
   /** From the next block on, ramped. Throws RangeError on values out of range. */
   setControls(patch: Partial<Controls>): void {
-    if (this.#core === null) Object.assign(this.#o, { controls: { ...this.#o.controls, ...patch } });
-    else this.#core.separator.setControls(patch);
+    if (this.#core === null) {
+      checkControls({ ...DEFAULT_CONTROLS, ...this.#o.controls, ...patch });
+      Object.assign(this.#o, { controls: { ...this.#o.controls, ...patch } });
+    } else this.#core.separator.setControls(patch);
   }
 
   /**
@@ -100,6 +102,8 @@ export class SeparationSession {
     const out: MediaOut[] = [];
     if (this.#core !== null && !this.#closed) {
       const { separator } = this.#core;
+      const rest = this.#resampler?.finish() ?? [];
+      if ((rest[0]?.length ?? 0) > 0) this.#push(this.#resampledUntil(), rest, out);
       separator.finish();
       for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
       this.#render(separator.pushedSamples, out);
@@ -119,13 +123,20 @@ export class SeparationSession {
   async #sound(sound: SoundIn, out: MediaOut[]): Promise<void> {
     checkSound(sound);
     this.#counts.sounds += 1;
-    const { blocks, events } = this.#timeline.push(this.#at48k(sound));
+    const { ptsNs, channels } = this.#at48k(sound);
+    this.#push(ptsNs, channels, out);
+    for (const picture of this.#early.splice(0)) await this.#picture(picture);
+  }
+
+  /** Sound of 48 kHz. */
+  #push(ptsNs: bigint, channels: readonly Float32Array[], out: MediaOut[]): void {
+    const { blocks, events } = this.#timeline.push({ ptsNs, channels });
     for (const event of events) {
       if (event.type !== "discontinuity") continue;
       this.#follower.reset();
       this.#core?.runner.beginAnew(event.atSample);
     }
-    for (const block of blocks) {
+    for (const block of blocks.flatMap(inSeconds)) {
       this.#core ??= this.#begin(block.channels.length);
       const { separator } = this.#core;
       const over =
@@ -136,7 +147,6 @@ export class SeparationSession {
       }
       separator.pushAudio(block);
     }
-    for (const picture of this.#early.splice(0)) await this.#picture(picture);
   }
 
   /** Resampled where needed; a change of rate or channels begins a new stretch. */
@@ -152,9 +162,14 @@ export class SeparationSession {
       this.#resampledFromMs = ptsMs;
       this.#resampledSamples = 0;
     }
-    const atMs = this.#resampledFromMs + (1000 * this.#resampler.given) / SAMPLE_RATE;
+    const ptsNs = this.#resampledUntil();
     this.#resampledSamples += channels[0]!.length;
-    return { ptsNs: nanoseconds(atMs), channels: this.#resampler.push(channels) };
+    return { ptsNs, channels: this.#resampler.push(channels) };
+  }
+
+  /** Where the next sound of the resampler lies. */
+  #resampledUntil(): bigint {
+    return nanoseconds(this.#resampledFromMs + (1000 * (this.#resampler?.given ?? 0)) / SAMPLE_RATE);
   }
 
   async #picture(picture: PictureIn): Promise<void> {
@@ -225,8 +240,7 @@ export class SeparationSession {
 
   #highlight(atSample: number, { decision, failure, faces }: StepOutcome): MediaOut {
     const reason = failure ?? this.#reason(decision?.reason ?? null);
-    const mode = decision?.gains != null ? "separated" : "bypass";
-    return { kind: "highlight", ptsMs: this.#ptsMs(atSample), atSample, mode, reason, faces };
+    return { kind: "highlight", ptsMs: this.#ptsMs(atSample), atSample, mode: modeOf(decision), reason, faces };
   }
 
   /** "Frozen" means something else to somebody who has sent no picture at all. */
@@ -254,6 +268,15 @@ export class SeparationSession {
   #ptsMs(sample: number): number {
     return Number(this.#timeline.toPtsNs(sample)) / 1e6;
   }
+}
+
+/** In pieces of at most a second: the ring that sound waits in holds less than the longest block that is allowed. */
+function inSeconds({ atSample, channels }: AudioBlock): AudioBlock[] {
+  const pieces = Math.ceil((channels[0]?.length ?? 0) / SAMPLE_RATE);
+  return Array.from({ length: pieces }, (_, i) => ({
+    atSample: atSample + i * SAMPLE_RATE,
+    channels: channels.map((c) => c.subarray(i * SAMPLE_RATE, (i + 1) * SAMPLE_RATE)),
+  }));
 }
 
 function checkSound({ ptsMs, channels }: SoundIn): void {

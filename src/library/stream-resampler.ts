@@ -54,6 +54,15 @@ export class StreamResampler {
     this.#from = keepFrom;
     return out;
   }
+
+  /** What is still held back, as if silence followed: up to the last output that lies within the input. The stretch ends with it. */
+  finish(): Float32Array[] {
+    const { up, down, reach } = this.#filter;
+    const end = this.#from + this.#held[0]!.length;
+    const missing = Math.max(0, Math.ceil((end * up) / down) - this.#given);
+    const silence = Array.from({ length: this.channels }, () => new Float32Array(reach + Math.ceil(down / up)));
+    return this.push(silence).map((channel) => channel.subarray(0, missing));
+  }
 }
 
 function joined(a: Float32Array, b: Float32Array): Float32Array {

@@ -1,7 +1,7 @@
 import type { GridLayout } from "./band-energy.js";
-import { type Box, type GainGrid, SAMPLE_RATE } from "./types.js";
+import { type Box, type GainGrid, type Mode, SAMPLE_RATE } from "./types.js";
 
-/** Why a policy leaves the sound as it is (codes of src/codes.ts). */
+/** Why a policy leaves the sound as it is, or mutes it (codes of src/codes.ts). */
 export const PolicyReason = {
   noFace: "SL_NO_FACE",
   frozen: "SL_PICTURE_FROZEN",
@@ -31,8 +31,9 @@ export type AttributionInput = {
 /** What to do with the sound of one step. */
 export type Decision = {
   readonly layout: GridLayout;
-  /** On-screen gains; null: leave the sound as it is, for `reason`. */
+  /** On-screen gains; null: leave the sound as it is (or, with `mute`, let none through), for `reason`. */
   readonly gains: GainGrid | null;
+  readonly mute: boolean;
   readonly reason: PolicyReason | null;
   /** By face id: share of the sound's energy that is this face's voice, 0..1; 0 while nothing is heard. */
   readonly speaking: ReadonlyMap<number, number>;
@@ -87,14 +88,13 @@ export class Attribution {
     if (frozen || combined === null) {
       this.#silentSamples = 0;
       const reason = frozen ? PolicyReason.frozen : PolicyReason.noFace;
-      const gains = this.#policy.whenNobodyVisible === "mute" ? { ...layout, data: new Float32Array(cells) } : null;
-      return { layout, gains, reason, speaking };
+      return { layout, gains: null, mute: this.#policy.whenNobodyVisible === "mute", reason, speaking };
     }
     if (audible) this.#watchSilence(share(combined, energies, total), layout.frames * layout.hopSamples);
     if (this.#policy.whenVisibleSilent === "keep" && this.#silentSamples >= SILENT_AFTER_SAMPLES) {
-      return { layout, gains: null, reason: PolicyReason.visibleSilent, speaking };
+      return { layout, gains: null, mute: false, reason: PolicyReason.visibleSilent, speaking };
     }
-    return { layout, gains: { ...layout, data: combined }, reason: null, speaking };
+    return { layout, gains: { ...layout, data: combined }, mute: false, reason: null, speaking };
   }
 
   /** Whether a face there counts as on-screen: its centre lies in the region (edges included). */
@@ -110,6 +110,12 @@ export class Attribution {
     if (keptShare < SILENT) this.#silentSamples = Math.min(this.#silentSamples + samples, SILENT_AFTER_SAMPLES);
     else if (keptShare > SPEAKING || this.#silentSamples < SILENT_AFTER_SAMPLES) this.#silentSamples = 0;
   }
+}
+
+/** How the sound of a step leaves; null: the step failed. */
+export function modeOf(decision: Decision | null): Mode {
+  if (decision?.gains != null) return "separated";
+  return decision?.mute === true ? "muted" : "bypass";
 }
 
 /** Energy that passes the gains, as a share of all. */

@@ -30,6 +30,17 @@ function check(name: keyof Controls, value: number, high: number): void {
   if (!(value >= 0 && value <= high)) throw new RangeError(`${name} must be a number from 0 to ${high}, not ${value}`);
 }
 
+/** The same controls. Throws RangeError on values out of range. */
+export function checkControls(controls: Controls): Controls {
+  if (LINE[controls.keep] === undefined)
+    throw new RangeError(`keep must be on-screen, off-screen or mix, not ${String(controls.keep)}`);
+  check("strengthPercent", controls.strengthPercent, 100);
+  check("attenuationLimitDb", controls.attenuationLimitDb, 200);
+  check("attackMs", controls.attackMs, 10_000);
+  check("releaseMs", controls.releaseMs, 10_000);
+  return controls;
+}
+
 /** Turns the model's gains into the user's: keep, strength, attenuation limit, then attack and release. Rows in, rows out, in place. */
 export class GainControls {
   #controls: Controls;
@@ -54,13 +65,8 @@ export class GainControls {
 
   /** Takes effect from the next row on, over RAMP_SAMPLES (at once while no row has been asked for). Throws RangeError. */
   set(patch: Partial<Controls>): void {
-    const next = { ...this.#controls, ...patch };
+    const next = checkControls({ ...this.#controls, ...patch });
     const line = LINE[next.keep];
-    if (line === undefined) throw new RangeError(`keep must be on-screen, off-screen or mix, not ${String(next.keep)}`);
-    check("strengthPercent", next.strengthPercent, 100);
-    check("attenuationLimitDb", next.attenuationLimitDb, 200);
-    check("attackMs", next.attackMs, 10_000);
-    check("releaseMs", next.releaseMs, 10_000);
     this.#controls = next;
     this.#from.set(this.#now);
     this.#to[0] = line[0];

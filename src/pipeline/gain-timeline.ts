@@ -21,10 +21,13 @@ type Piece = {
   readonly fadeLength: number;
 };
 
-type Switch = { readonly sample: number; readonly reason: string; readonly on: boolean };
+/** What comes out while a reason holds: the sound as it came in, or none. */
+type Instead = "identity" | "silence";
+
+type Switch = { readonly sample: number; readonly reason: string; readonly to: Instead | null };
 
 /** What the output is heading for. */
-type Target = "gains" | "held" | "identity";
+type Target = "gains" | "held" | Instead;
 
 /** Overlapping windows are cross-faded over 64 ms; missing gains are held for 100 ms. */
 export const CROSS_FADE_SAMPLES = 3072;
@@ -39,7 +42,8 @@ const LATE = "SL_MODEL_LATE";
  * Makes one gapless row of gains per frame out of pieces that may overlap, be late or never come.
  * - A newer piece takes over from older ones by sin^2 / cos^2 over at most 64 ms; contiguous pieces are joined linearly.
  * - Gains missing: the last row is held 100 ms, then goes to 1 (mode `late`, at 1 `bypass`, reason SL_MODEL_LATE).
- * - Bypass, and every return of gains, is a ramp of 50 ms from what came out last. All of it is convex combination: weights sum
+ * - A mute is gains of 0, past the user's controls. Where it and a bypass hold at once, the bypass wins: nothing is lost.
+ * - Bypass, mute, and every return of gains, is a ramp of 50 ms from what came out last. All of it is convex combination: weights sum
  *   to 1, no row leaves the range of what went in, and nothing steps.
  * Pieces older than the last row asked for are forgotten.
  */
@@ -53,7 +57,7 @@ export class GainTimeline {
 
   /** Not yet reached, by sample. */
   #switches: Switch[] = [];
-  readonly #reasons = new Set<string>();
+  readonly #reasons = new Map<string, Instead>();
 
   readonly #goal = new Float32Array(BANK_BINS);
   readonly #from = new Float32Array(BANK_BINS).fill(1);
@@ -120,20 +124,20 @@ export class GainTimeline {
     this.#storedFrames += frames;
   }
 
-  /** From `sample` on, whatever was said before about later samples, this reason for leaving the sound untouched holds. */
-  bypassFrom(sample: number, reason: string): void {
-    this.#switch(sample, reason, true);
+  /** From `sample` on, whatever was said before about later samples, this reason for leaving the sound untouched (or muting it) holds. */
+  bypassFrom(sample: number, reason: string, to: Instead = "identity"): void {
+    this.#switch(sample, reason, to);
   }
 
   /** From `sample` on this reason, or without one every reason, no longer holds. */
   separateFrom(sample: number, reason?: string): void {
-    const ended = reason !== undefined ? [reason] : [...this.#reasons, ...this.#switches.map((s) => s.reason)];
-    for (const known of new Set(ended)) this.#switch(sample, known, false);
+    const ended = reason !== undefined ? [reason] : [...this.#reasons.keys(), ...this.#switches.map((s) => s.reason)];
+    for (const known of new Set(ended)) this.#switch(sample, known, null);
   }
 
   /** The newest centre up to which every row is known: by gains, or because a bypass holds. */
   get knownUntil(): number {
-    const reasons = new Set(this.#reasons);
+    const reasons = new Set(this.#reasons.keys());
     let at = this.#lastCentre;
     for (let i = 0; ; i++) {
       if (reasons.size === 0) {
@@ -146,7 +150,7 @@ export class GainTimeline {
       const change = this.#switches[i];
       if (change === undefined) return Number.POSITIVE_INFINITY;
       at = Math.max(at, change.sample);
-      if (change.on) reasons.add(change.reason);
+      if (change.to !== null) reasons.add(change.reason);
       else reasons.delete(change.reason);
     }
   }
@@ -175,7 +179,7 @@ export class GainTimeline {
         this.#fadeStart = this.#lastPresent + HOLD_SAMPLES;
       this.#target = target;
     }
-    if (target === "identity") this.#goal.fill(1);
+    if (target === "identity" || target === "silence") this.#goal.fill(target === "identity" ? 1 : 0);
     if (target !== "held") this.#blend(ramp(centre, this.#fadeStart, RAMP_SAMPLES));
     row.set(this.#out);
     this.#updateMode(centre);
@@ -183,10 +187,14 @@ export class GainTimeline {
   }
 
   #chooseTarget(centre: number, present: boolean): Target {
-    if (this.#reasons.size > 0) return "identity";
+    if (this.#reasons.size > 0) return this.#instead();
     if (present) return "gains";
-    if (this.#target === "identity") return "identity";
+    if (this.#target === "identity" || this.#target === "silence") return "identity";
     return centre - this.#lastPresent <= HOLD_SAMPLES ? "held" : "identity";
+  }
+
+  #instead(): Instead {
+    return [...this.#reasons.values()].includes("identity") ? "identity" : "silence";
   }
 
   #blend(u: number): void {
@@ -202,8 +210,10 @@ export class GainTimeline {
     let mode: Mode = "separated";
     let reason: string | null = null;
     if (this.#reasons.size > 0) {
-      mode = "bypass";
-      reason = this.#reasons.has(OPERATOR) ? OPERATOR : ([...this.#reasons][0] ?? null);
+      const instead = this.#instead();
+      mode = instead === "identity" ? "bypass" : "muted";
+      const holding = [...this.#reasons].filter(([, to]) => to === instead).map(([code]) => code);
+      reason = holding.includes(OPERATOR) ? OPERATOR : (holding[0] ?? null);
     } else if (this.#target !== "gains") {
       const fading = this.#target === "held" || centre < this.#fadeStart + RAMP_SAMPLES;
       mode = fading && this.#mode.mode !== "bypass" ? "late" : "bypass";
@@ -257,13 +267,14 @@ export class GainTimeline {
     return until;
   }
 
-  #switch(sample: number, reason: string, on: boolean): void {
+  #switch(sample: number, reason: string, to: Instead | null): void {
     if (Number.isNaN(sample)) throw new RangeError("a switch of the mode needs a sample");
     const kept = this.#switches.filter((s) => s.reason !== reason || s.sample < sample);
-    const before = kept.findLast((s) => s.reason === reason)?.on ?? this.#reasons.has(reason);
-    if (before !== on) {
+    const last = kept.findLast((s) => s.reason === reason);
+    const before = last === undefined ? (this.#reasons.get(reason) ?? null) : last.to;
+    if (before !== to) {
       const at = kept.findIndex((s) => s.sample > sample);
-      kept.splice(at < 0 ? kept.length : at, 0, { sample, reason, on });
+      kept.splice(at < 0 ? kept.length : at, 0, { sample, reason, to });
     }
     this.#switches = kept;
     while (this.#switches.length > MAX_SWITCHES) {
@@ -275,7 +286,7 @@ export class GainTimeline {
   #applySwitches(until: number): void {
     while (this.#switches.length > 0 && this.#switches[0]!.sample <= until) {
       const change = this.#switches.shift()!;
-      if (change.on) this.#reasons.add(change.reason);
+      if (change.to !== null) this.#reasons.set(change.reason, change.to);
       else this.#reasons.delete(change.reason);
     }
   }

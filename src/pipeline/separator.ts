@@ -239,11 +239,12 @@ export class Separator {
   }
 
   /** What Attribution decided for a step: its gains, or leaving the sound alone over the step's frames and until it says otherwise. */
-  acceptDecision({ layout, gains, reason }: Decision): void {
-    const bypass = gains === null ? reason : null;
+  acceptDecision({ layout, gains, mute, reason }: Decision): void {
+    const left = gains === null ? reason : null;
     for (const known of Object.values(PolicyReason)) {
       // From the last frame of the step before, so that no frame between the two steps is without an answer.
-      if (known === bypass) this.#gains.bypassFrom(layout.atSample - layout.hopSamples, known);
+      if (known === left)
+        this.#gains.bypassFrom(layout.atSample - layout.hopSamples, known, mute ? "silence" : "identity");
       else this.#gains.separateFrom(layout.atSample, known);
     }
     if (gains !== null) this.#gains.accept(gains);

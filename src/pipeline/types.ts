@@ -44,7 +44,7 @@ export type GainGrid = {
 export type Keep = "on-screen" | "off-screen" | "mix";
 
 /** How a channel's sound leaves right now. */
-export type Mode = "separated" | "late" | "bypass";
+export type Mode = "separated" | "late" | "bypass" | "muted";
 
 /** A face followed over time. */
 export type Face = {

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import { type Changes, changesBetween } from "../config/changes.js";
+import { type Changes, changesBetween, streamKey } from "../config/changes.js";
 import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
@@ -280,7 +280,8 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
     if (fresh) this.#sockets.socket("gateway");
     const streamKeys: Record<string, string> = {};
     for (const [name, channel] of Object.entries(this.#config.channels)) {
-      if (channel.key && channel.input.reveal() === "publish") streamKeys[channel.key.reveal()] = name;
+      const key = streamKey(channel);
+      if (key !== null) streamKeys[key] = name;
     }
     return {
       type: "configure",

@@ -105,6 +105,20 @@ test("a publisher whose clock is 300 ppm slow is followed", () => {
   assert.ok(lag >= 0 && lag < 6, `${lag} ms behind`);
 });
 
+test("a path that becomes slower for good is followed within half a minute, without a jump", () => {
+  for (const later of [150, 600, 950]) {
+    const clock = new ArrivalClock();
+    for (let t = 0; t < 20_000; t += 40) clock.arrived(t, t);
+    let before = clock.anchorMs!;
+    for (let t = 20_000; t < 85_000; t += 40) {
+      clock.arrived(t, t + later);
+      assert.ok(clock.anchorMs! - before <= 1, `${clock.anchorMs! - before} ms at once`);
+      before = clock.anchorMs!;
+    }
+    assert.ok(later - before < 60, `${before} of ${later} ms`);
+  }
+});
+
 test("the slower track says when things leave; one that ended does not", () => {
   const clock = new MediaClock(true, 300);
   const config = Buffer.alloc(1);

@@ -100,7 +100,7 @@ test("what is set while the channel starts counts", async () => {
   await until(() => status()?.reason === "SL_BYPASS_OPERATOR", 5000, "bypass by the operator");
 });
 
-test("with a model: separated steps, live patches, bypass when the inference dies and back by itself", async () => {
+test("with a model: its decisions reach the sound, live patches, bypass when the inference dies and back by itself", async () => {
   if (!existsSync(FACES_MODEL)) {
     console.log(`    skipped: ${FACES_MODEL} is missing (npm run build makes it)`);
     return;
@@ -127,16 +127,16 @@ test("with a model: separated steps, live patches, bypass when the inference die
   const publisher = publish(clip, gateway.rtmpPort);
   const shows = (mode: string, reason: string | null) => (): boolean =>
     status()?.mode === mode && status()?.reason === reason;
-  await until(shows("separated", null), 15_000, "separated");
+  await until(shows("muted", "SL_NO_FACE"), 15_000, "muted");
   child.send({ type: "set", patch: { bypass: true } } satisfies ToChannel);
   await until(shows("bypass", "SL_BYPASS_OPERATOR"), 3000, "bypass by the operator");
   await sleep(2200); // the clip beeps once a second: at least one beep falls into the span that is heard
   child.send({ type: "set", patch: { bypass: false } } satisfies ToChannel);
-  await until(shows("separated", null), 3000, "separated again");
+  await until(shows("muted", "SL_NO_FACE"), 3000, "muted again");
   inference.kill("SIGKILL");
   await until(shows("bypass", "SL_INFERENCE_DOWN"), 3000, "bypass without inference");
   inference = startInference();
-  await until(shows("separated", null), 10_000, "separated by itself");
+  await until(shows("muted", "SL_NO_FACE"), 10_000, "muted by itself");
   await within(20_000, publisher.exited);
   assert.is(status()?.counters.faults, 0, logs.join("\n"));
   const exit = exitOf(child);

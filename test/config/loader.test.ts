@@ -203,6 +203,7 @@ test("the environment goes before the file, level by level", () => {
     SIGHTLINE_CONFIG: "not a setting",
     SIGHTLINE_INFERENCE_THREAD: "1",
     OTHER: "x",
+    SIGHTLINE_TFJS: "/somewhere",
   };
   const { config: c, warnings } = parseConfig(
     "http: 127.0.0.1:1\nchannels: { main-stage: { key: k, strengthPercent: 1 } }",
@@ -252,6 +253,10 @@ test("changes: only what differs is named, live settings apart", () => {
       .streams,
     "a new key is the gateway's matter",
   );
+  const pulled = load('channels: { a: { key: a, input: "srt://h:1" } }');
+  const published = load("channels: { a: { key: a } }");
+  assert.ok(changesBetween(pulled, published).streams, "a key that is taken from now on, too");
+  assert.ok(changesBetween(published, pulled).streams, "and one that is taken no longer");
 });
 
 test("addresses of listeners", () => {

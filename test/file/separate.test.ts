@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -304,4 +304,36 @@ test("with a frozen picture every step is separated, otherwise than with the liv
   const difference = stems0(frozen).reduce((m, v, i) => Math.max(m, Math.abs(v - other[i]!)), 0);
   assert.ok(difference > 0, "the picture makes no difference");
 });
+test("a picture that lies, with a tag that says so, is seen upright", async () => {
+  ffmpeg("-i", at("head.mp4"), "-vf", "transpose=cclock", "-c:a", "copy", "-c:v", "libx264", at("lying.mp4"));
+  ffmpeg("-i", at("lying.mp4"), "-c", "copy", "-metadata:s:v:0", "rotate=270", at("tagged.mp4"));
+  const tagged = highlights(await separate(at("tagged.mp4")));
+  const boxes = (all: readonly Highlight[]) => all.flatMap((h) => h.faces.slice(0, 1).map((f) => f.box));
+  const [seen, wanted] = [boxes(tagged), boxes(highlights(living))];
+  assert.ok(wanted.length > 5 && seen.length >= wanted.length - 2, `a face in ${seen.length} of ${wanted.length}`);
+  for (const side of ["x", "y", "width", "height"] as const)
+    assert.ok(Math.abs(seen.at(-1)![side] - wanted.at(-1)![side]) < 0.06, `${side} of ${JSON.stringify(seen.at(-1))}`);
+});
+
+test("a hole in the sound while the picture goes on: silence there, and the pictures behind it stay beside their sound", async () => {
+  const hole = "between(t,1.2,3.7)";
+  ffmpeg("-i", talk, "-t", "8", "-c:v", "copy", "-af", `aselect='not(${hole})'`, "-c:a", "aac", at("hole.mkv"));
+  const r = await separate(at("hole.mkv"));
+  assert.ok(Math.abs(r.seconds - 8) < 0.2, `${r.seconds} s`);
+  const on = stems(r)[0][0]!;
+  assert.is(peak(on.subarray(1.5 * 48_000, 3.5 * 48_000)), 0);
+  assert.ok(peak(on.subarray(4 * 48_000)) > 0.01);
+  assert.equal(
+    r.warnings.filter((w) => w.code === "SL_FILE_JUMP"),
+    [],
+  );
+});
+
+test("a result never takes the place of its input", async () => {
+  copyFileSync(at("head.mp4"), at("onscreen.mp4"));
+  const before = readFileSync(at("onscreen.mp4"));
+  await refused(separate(at("onscreen.mp4"), { out: folder.path }), "SL_FILE_OUTPUT", /would be overwritten.*--out/);
+  assert.ok(readFileSync(at("onscreen.mp4")).equals(before));
+});
+
 test.run();

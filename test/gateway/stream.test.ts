@@ -167,6 +167,29 @@ test("sound without a picture lets joiners in at any tag", () => {
   assert.is(taker.story, "A s s");
 });
 
+test("a picture that has stopped while sound goes on: joiners begin with the sound, and with the picture when it is back", () => {
+  const stream = live();
+  const newest = (taker: Taker): number => taker.tags.at(-1)!.timestampMs;
+  const tick = sound(1).timestampMs;
+  stream.push(picture(0, true));
+  for (let n = 1; n * tick < 4000; n++) stream.push(sound(n));
+  assert.ok(newest(join(stream, new Taker())) > 3900, "a pause is no end: all since the key frame");
+  const gone = Math.ceil(9000 / tick);
+  for (let n = Math.ceil(4000 / tick); n < gone; n++) stream.push(sound(n));
+  assert.ok(stream.heldBytes < 1000, `${stream.heldBytes} bytes are held`);
+  const late = join(stream, new Taker());
+  const channel = join(stream, new Taker(), "key");
+  stream.push(sound(gone));
+  for (const taker of [late, channel]) assert.is(newest(taker), gone * tick);
+  assert.ok(late.tags.every((tag) => tag.timestampMs >= (gone - 1) * tick));
+  stream.push(picture(gone + 1, false));
+  const waiting = join(stream, new Taker());
+  stream.push(sound(gone + 2));
+  assert.is(waiting.story, "");
+  stream.push(picture(gone + 3, true));
+  assert.is(newest(waiting), (gone + 3) * tick);
+});
+
 test("messages in the middle pass in their place and do not become headers", () => {
   const stream = live();
   const taker = join(stream, new Taker());

@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { type DecodedPicture, type DecodedSound, PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
 import { FlvUnits } from "../../src/channel/source/flv-units.js";
 import { PullSource } from "../../src/channel/source/pull.js";
-import type { SourceUnit } from "../../src/channel/units.js";
+import type { SourceUnit, VideoUnit } from "../../src/channel/units.js";
 import { FlvReader } from "../../src/transport/flv/tag.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { clipFolder, ffmpeg, flashAndBeep, packetTimes } from "./clip.js";
@@ -193,6 +193,29 @@ test("pictures over 1920x1080 are made smaller, 60 a second are thinned out", as
   assert.equal([d.pictures[0]!.width, d.pictures[0]!.height], [1920, 1080]);
   assert.ok(d.pictures.length > 5 && d.pictures.length <= 31, `${d.pictures.length} pictures`);
   assert.is(d.pictures[0]!.fullRange, false);
+});
+
+test("pictures that nobody has time for leak away, but for the newest few: they do not pile up", async () => {
+  const path = flashAndBeep(folder.path, "many.flv", { seconds: 5 });
+  let taken = false;
+  const got: number[] = [];
+  const decoder = new PictureDecoder(
+    ({ ptsMs }) => got.push(ptsMs),
+    { onFault: () => {} },
+    () => taken,
+  );
+  const units: VideoUnit[] = [];
+  await flvUnits(path)((unit) => unit.kind === "video" && units.push(unit));
+  for (const unit of units) {
+    decoder.push(unit);
+    await new Promise((resolve) => setTimeout(resolve, 8));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  taken = true;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  decoder.close();
+  assert.ok(got.length > 0 && got.length <= 8, `${got.length} of ${units.length} pictures waited`);
+  assert.ok(got.at(-1)! > 4500, `the newest is of ${got.at(-1)} ms`);
 });
 
 test("a change of rate and channels in mid-stream goes on with the new format", async () => {

@@ -146,6 +146,9 @@ test("bad blocks and pictures are faults that are got over; wrong options are re
   sound.ondata!({ samples: new Int16Array(480), sampleRate: 1 });
   assert.is(separated.state().counters.faults, 3);
   assert.is(faults.length, 1, "one a second is told");
+  assert.throws(() => separated.set({ strengthPercent: 120 }), RangeError);
+  sound.ondata!({ samples: new Int16Array(480), sampleRate: 48_000, channelCount: 1 });
+  assert.is(separated.state().counters.faults, 3, "what was refused has changed nothing");
   separated.stop();
   separated.stop();
   assert.ok(completed);

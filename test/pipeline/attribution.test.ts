@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Attribution, type FaceGains } from "../../src/pipeline/attribution.js";
+import { Attribution, type FaceGains, modeOf } from "../../src/pipeline/attribution.js";
 import { BandEnergy } from "../../src/pipeline/band-energy.js";
 import { sine } from "./signals.js";
 
@@ -60,8 +60,8 @@ test("nobody visible or a frozen picture: the sound is left, or muted when set s
   assert.equal([frozen.gains, frozen.reason], [null, "SL_PICTURE_FROZEN"]);
   attribution.set({ whenNobodyVisible: "mute" });
   const muted = attribution.decide({ layout, faces: [], frozen: false, energies: even });
-  assert.is(muted.reason, "SL_NO_FACE");
-  assert.ok(muted.gains!.data.every((g) => g === 0));
+  assert.equal([muted.gains, muted.mute, muted.reason, modeOf(muted)], [null, true, "SL_NO_FACE", "muted"]);
+  assert.equal([frozen.mute, modeOf(frozen)], [false, "bypass"]);
 });
 
 test("visible but silent: reduced by default; with `keep` left alone after one second, until they speak again", () => {

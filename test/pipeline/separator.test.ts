@@ -220,7 +220,13 @@ test("decisions of all kinds in turn never stall file mode, and leave the sound 
     for (let step = separator.nextStep(4); step !== null; step = separator.nextStep(4)) {
       const gains = gridFor(step, () => 0);
       const reason = kinds[Math.floor(step.atSample / 38_400)] ?? null;
-      const decision: Decision = { layout: gains, gains: reason === null ? gains : null, reason, speaking: new Map() };
+      const decision: Decision = {
+        layout: gains,
+        gains: reason === null ? gains : null,
+        mute: false,
+        reason,
+        speaking: new Map(),
+      };
       separator.acceptDecision(decision);
     }
     const piece = separator.render(separator.gainsUntil);
@@ -284,10 +290,39 @@ test("when no step ever separates, gainsUntil goes on with the steps all the sam
     const step = separator.nextStep(4);
     if (step === null) continue;
     const layout = { atSample: step.atSample - 3840, hopSamples: 384, frames: 5 * step.units, bins: 129, binHz: 62.5 };
-    separator.acceptDecision({ layout, gains: null, reason: "SL_NO_FACE", speaking: new Map() });
+    separator.acceptDecision({ layout, gains: null, mute: false, reason: "SL_NO_FACE", speaking: new Map() });
     separator.render(separator.gainsUntil);
     const wanted = layout.atSample + (layout.frames - 1) * layout.hopSamples - BANK_SIZE / 2 - BANK_HOP;
     assert.ok(separator.renderedSamples >= wanted, `${separator.renderedSamples} of ${wanted} at ${at}`);
+  }
+});
+
+test("a mute is silence, whatever the operator's controls are, and says so; beside a bypass nothing is lost", () => {
+  const input = noise(192_000, 14);
+  for (const controls of [{}, { attenuationLimitDb: 12 }, { strengthPercent: 50 }, { keep: "off-screen" as const }]) {
+    const separator = new Separator({ model, channels: 1, controls });
+    const kept: Float32Array[] = [];
+    const modes = new Set<string>();
+    for (let at = 0; at < input.length; at += 9600) {
+      separator.pushAudio({ atSample: at, channels: [input.subarray(at, at + 9600)] });
+      for (let step = separator.nextStep(4); step !== null; step = separator.nextStep(4)) {
+        const layout = gridFor(step, () => 0);
+        separator.acceptDecision({ layout, gains: null, mute: true, reason: "SL_NO_FACE", speaking: new Map() });
+      }
+      if (at === 96_000) separator.bypassFrom(120_000, "SL_BYPASS_OPERATOR");
+      const piece = separator.render(separator.gainsUntil);
+      if (piece === null) continue;
+      kept.push(piece.kept.channels[0]!);
+      modes.add(`${separator.mode.mode} ${separator.mode.reason}`);
+    }
+    const out = Float32Array.from(kept.flatMap((k) => [...k]));
+    assert.ok(
+      out.subarray(12_000, 115_000).every((v) => v === 0),
+      JSON.stringify(controls),
+    );
+    assert.ok(out.subarray(130_000).some((v) => v !== 0));
+    for (let i = 130_000; i < out.length; i++) assert.ok(Math.abs(out[i]! - input[i]!) < 1e-6);
+    assert.equal([...modes].slice(-2), ["muted SL_NO_FACE", "bypass SL_BYPASS_OPERATOR"]);
   }
 });
 

@@ -244,6 +244,30 @@ test("viewers: pictures untouched from the next key frame, sound by stem, notes 
     await until("the last stem to be let go", () => wanted(link).at(-1) === "");
   }));
 
+test("a viewer that says it takes messages of one byte loses the notes, and costs nobody anything", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { sessionSilentMs: 3000 });
+    const link = await attach(scope, running);
+    await publisher(scope, running);
+    const odd = scope.add(new WhepClient({ data: true }), (c) => c.close());
+    const size = /a=max-message-size:\d+/;
+    await odd.view(`${base(running)}/whep/one`, (sdp) => {
+      assert.match(sdp, size);
+      return sdp.replace(size, "a=max-message-size:1");
+    });
+    const clean = await viewer(scope, running, "/whep/one", true);
+    for (const who of [odd, clean]) await until("the data channel", () => who.notesChannel?.readyState === "open");
+    link.out(avcSequenceTag(writeAvcC([SPS], [PPS]), 1000));
+    link.out(avcFrameTag(key(1), true, 1040, 0));
+    link.out(scriptTag("onHighlight", 1040, { pts: 1040, mode: "separated", faces: [] }));
+    link.out(avcFrameTag(other(2), false, 1080, 0));
+    for (const who of [odd, clean]) await until("both pictures", () => who.units.length === 2);
+    await until("the note", () => clean.notes.length === 1);
+    assert.is(odd.notes.length, 0);
+    const { counters } = running.gateway.status();
+    assert.equal([counters.channel_malformed_total ?? 0, counters.viewer_notes_dropped_total], [0, 1]);
+  }));
+
 test("B-frames are refused: at the door, and to those who are in", () =>
   inScope(async (scope) => {
     const running = await openGateway(scope);

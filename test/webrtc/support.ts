@@ -79,9 +79,15 @@ export async function post(
 /** A line between a peer and the gateway (LossyRelay): the peer is told its address in place of the gateway's. */
 type Line = { rewrite(sdp: string): string };
 
-async function negotiate(pc: RTCPeerConnection, url: string, headers: Record<string, string> = {}, line?: Line) {
+async function negotiate(
+  pc: RTCPeerConnection,
+  url: string,
+  headers: Record<string, string> = {},
+  line?: Line,
+  altered: (sdp: string) => string = (sdp) => sdp,
+) {
   await pc.setLocalDescription(await pc.createOffer());
-  const session = await post(url, pc.localDescription!.sdp, headers);
+  const session = await post(url, altered(pc.localDescription!.sdp), headers);
   if (session.response.status !== 201) throw new Error(`${session.response.status}: ${session.sdp}`);
   await pc.setRemoteDescription({ type: "answer", sdp: line ? line.rewrite(session.sdp) : session.sdp });
   return session;
@@ -196,8 +202,9 @@ export class WhepClient {
     return this.pc.connectionState === "connected";
   }
 
-  async view(url: string): Promise<void> {
-    this.session = await negotiate(this.pc, url);
+  /** @param altered what becomes of the offer on its way */
+  async view(url: string, altered?: (sdp: string) => string): Promise<void> {
+    this.session = await negotiate(this.pc, url, {}, undefined, altered);
   }
 
   close(): Promise<void> {

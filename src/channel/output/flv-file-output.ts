@@ -44,7 +44,11 @@ export class FlvFileOutput implements Output {
   write(unit: OutputUnit): void {
     const stream = this.#stream;
     if (this.#state === "ended") return;
-    if (stream === null || stream.writableLength > MAX_BACKLOG_BYTES) this.#gate.shut();
+    const isSlow = stream !== null && stream.writableLength > MAX_BACKLOG_BYTES;
+    if (isSlow && this.#state === "live") this.#set("stalled", "SL_OUTPUT_SLOW");
+    else if (this.#state === "stalled" && stream !== null && stream.writableLength < MAX_BACKLOG_BYTES / 2)
+      this.#set("live", null);
+    if (stream === null || isSlow) this.#gate.shut();
     if (!this.#gate.passes(unit) || stream === null) return;
     if (stream.bytesWritten > WORKS_BYTES) this.#backOff.reset();
     for (const tag of this.#muxer.tags(unit)) for (const part of flvTagParts(tag)) stream.write(part);

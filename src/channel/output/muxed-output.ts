@@ -62,9 +62,10 @@ export class MuxedOutput implements Output {
 
   write(unit: OutputUnit): void {
     if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
+    this.#seen[unit.kind === "video" ? "video" : "audio"] = true;
     if (this.#pipeline === null) {
       if (this.#early.push(unit) > EARLY_UNITS) this.#early.shift();
-      if (this.#isEnding || !this.#begin(unit)) return;
+      if (this.#isEnding || !this.#begin()) return;
       for (const early of this.#early.splice(0)) this.#send(early);
     } else this.#send(unit);
   }
@@ -112,10 +113,9 @@ export class MuxedOutput implements Output {
   }
 
   /** Makes the pipeline once it is known what tracks there are. */
-  #begin(unit: OutputUnit): boolean {
+  #begin(): boolean {
     const now = performance.now();
     this.#firstMs ??= now;
-    this.#seen[unit.kind === "video" ? "video" : "audio"] = true;
     if (!(this.#seen.video && this.#seen.audio) && now - this.#firstMs < LOOK_MS) return false;
     try {
       const made: GstPipeline = new GstPipeline(this.#launch(this.#seen), {

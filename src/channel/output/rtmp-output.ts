@@ -10,6 +10,7 @@ import { KeyGate, type Output, type OutputEvents, type OutputStatus, publicUri }
 /** Two seconds of 16 Mbit/s. */
 const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
 /** A server that takes nothing for so long is connected to anew. */
+const LOOK_EVERY_MS = 250;
 const STUCK_MS = 8000;
 
 /** Pushes to a remote RTMP server. FLV tags are made here; GStreamer only speaks the protocol. */
@@ -28,6 +29,7 @@ export class RtmpOutput implements Output {
   #movedMs = 0;
   #headerSent = false;
   #lowestLevel = Number.POSITIVE_INFINITY;
+  #lookedMs = Number.NEGATIVE_INFINITY;
 
   /** @throws GstError when the address cannot be used at all */
   constructor(uri: string, events: OutputEvents) {
@@ -78,8 +80,10 @@ export class RtmpOutput implements Output {
 
   /** Live when the server takes bytes, stalled when it stops to, failed when it does for too long. */
   #look(): void {
-    const level = this.#source.levelBytes;
     const now = performance.now();
+    if (now - this.#lookedMs < LOOK_EVERY_MS) return;
+    this.#lookedMs = now;
+    const level = this.#source.levelBytes;
     if (level === 0 || level < this.#lowestLevel) {
       // Nothing waits, or less than before: it moves. An empty source before the first push says nothing.
       if (this.#headerSent) {

@@ -4,7 +4,7 @@ import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import { Players } from "./players.js";
 import { type ChannelRecord, STALE_MS } from "./store.js";
-import { age, explain, MODE_WORD, plain, SOURCE_WORD, sentenceOf } from "./words.js";
+import { age, explain, MODE_WORD, plain, SOURCE_WORD, sentenceOf, sourceWord } from "./words.js";
 
 /** Everything about one channel. Built once, then only texts, classes and bars change. */
 export class ChannelView {
@@ -112,7 +112,7 @@ function missing(record: ChannelRecord, linked: boolean): string {
 function feedText({ status }: ChannelRecord): string {
   if (status === null) return "";
   const { video, audio, driftPpm } = status;
-  const parts = [SOURCE_WORD[status.source]];
+  const parts = [sourceWord(status)];
   if (video) parts.push(`${video.codec} ${video.width}×${video.height}, ${Number(video.fps.toFixed(2))} fps`);
   if (audio)
     parts.push(

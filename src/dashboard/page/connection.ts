@@ -1,5 +1,5 @@
 import type { DashboardEvent } from "../api.js";
-import { decodeEvent, decodeState } from "./decode.js";
+import { decodeEvent, decodeRefusal, decodeState } from "./decode.js";
 
 export type Link = { readonly up: boolean; readonly sinceMs: number };
 
@@ -8,12 +8,17 @@ const LONGEST_WAIT_MS = 3000;
 /** A server that says nothing for this long is taken for gone, even if its connection stands. */
 const SILENCE_MS = 4000;
 const ASK_AFTER_MS = 1500;
+/** The state's slow parts (memory) change without an event. */
+const ASK_EVERY_MS = 5000;
 
 /** Keeps a connection to the server's events; asks for the state once in case the first event does not carry it. */
 export class Connection {
   link: Link = { up: false, sinceMs: performance.now() };
+  /** Why the server refuses this page, in its own words; null: it does not. */
+  refusal: string | null = null;
   #waitMs = FIRST_WAIT_MS;
   #heardMs = 0;
+  #askedMs = 0;
 
   constructor(private readonly onEvent: (event: DashboardEvent) => void) {
     this.#open();
@@ -27,9 +32,12 @@ export class Connection {
       const silentMs = performance.now() - this.#heardMs;
       if (this.link.up && silentMs > SILENCE_MS) this.#set(false);
       // Without channels the server has nothing to send: ask whether it is there.
-      if (silentMs > ASK_AFTER_MS && socket.readyState === WebSocket.OPEN) void this.#fetchState();
+      const due = silentMs > ASK_AFTER_MS || performance.now() - this.#askedMs > ASK_EVERY_MS;
+      if (due && socket.readyState === WebSocket.OPEN) void this.#fetchState();
     }, 1000);
+    let opened = false;
     socket.addEventListener("open", () => {
+      opened = true;
       this.#waitMs = FIRST_WAIT_MS;
       void this.#fetchState();
     });
@@ -40,15 +48,20 @@ export class Connection {
     socket.addEventListener("close", () => {
       clearInterval(watch);
       this.#set(false);
+      // A page is not told why its socket was refused; the same question over HTTP is answered in words.
+      if (!opened) void this.#fetchState();
       setTimeout(() => this.#open(), this.#waitMs * (0.75 + 0.5 * Math.random()));
       this.#waitMs = Math.min(2 * this.#waitMs, LONGEST_WAIT_MS);
     });
   }
 
   async #fetchState(): Promise<void> {
+    this.#askedMs = performance.now();
     try {
       const answer = await fetch("/api/state", { cache: "no-store", signal: AbortSignal.timeout(3000) });
-      const state = answer.ok ? decodeState(await answer.text()) : null;
+      const text = await answer.text();
+      this.refusal = answer.ok ? null : decodeRefusal(text);
+      const state = answer.ok ? decodeState(text) : null;
       if (state !== null) this.#heard({ type: "state", state });
     } catch {
       // The socket's end tells the same, and is acted upon.

@@ -11,7 +11,7 @@ type Fields = { readonly [name: string]: unknown };
 const MAX_TEXT = 300;
 const MAX_ITEMS = 200;
 const SOURCES: readonly SourceState[] = ["connecting", "live", "stalled", "back-off", "ended", "refused"];
-const MODES: readonly Mode[] = ["separated", "late", "bypass"];
+const MODES: readonly Mode[] = ["separated", "late", "bypass", "muted"];
 const KEEPS: readonly Keep[] = ["on-screen", "off-screen", "mix"];
 
 class Malformed extends Error {}
@@ -27,6 +27,11 @@ export function decodeEvent(text: string): DashboardEvent | null {
 
 export function decodeState(text: string): DashboardState | null {
   return attempt(() => state(JSON.parse(text)));
+}
+
+/** Body of a refusal (RFC 9457): its detail. */
+export function decodeRefusal(body: string): string {
+  return attempt(() => string(record(JSON.parse(body)).detail)) ?? "the server refuses this page";
 }
 
 function attempt<T>(read: () => T): T | null {

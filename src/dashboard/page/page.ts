@@ -39,9 +39,11 @@ function draw(): void {
     link,
     up
       ? "connected"
-      : store.server === null
-        ? "connecting to the server"
-        : `connection to the server lost ${age(nowMs - sinceMs)} ago`,
+      : connection.refusal !== null
+        ? `refused: ${connection.refusal}`
+        : store.server === null
+          ? "connecting to the server"
+          : `connection to the server lost ${age(nowMs - sinceMs)} ago`,
   );
   setText(byId("version"), store.server?.version ?? "");
   const notice = store.server?.configError ?? null;

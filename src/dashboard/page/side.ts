@@ -1,6 +1,6 @@
 import { byId, make, setText } from "./dom.js";
 import { type ChannelRecord, STALE_MS, type Store } from "./store.js";
-import { age, MODE_WORD, SOURCE_WORD, sentenceOf } from "./words.js";
+import { age, MODE_WORD, sentenceOf, sourceWord } from "./words.js";
 
 type Entry = { button: HTMLButtonElement; name: HTMLElement; mode: HTMLElement; source: HTMLElement };
 
@@ -48,7 +48,7 @@ export class Side {
     setText(entry.mode, stale ? "Unknown" : MODE_WORD[status.mode]);
     setText(
       entry.source,
-      status === null ? record.process : stale ? `${age(nowMs - record.atMs)} old` : SOURCE_WORD[status.source],
+      status === null ? record.process : stale ? `${age(nowMs - record.atMs)} old` : sourceWord(status),
     );
   }
 

@@ -6,7 +6,7 @@ export function sentenceOf(code: string): string | null {
   return Object.hasOwn(CODES, code) ? CODES[code as keyof typeof CODES] : null;
 }
 
-export const MODE_WORD = { separated: "Separated", late: "Late", bypass: "Bypass" } as const;
+export const MODE_WORD = { separated: "Separated", late: "Late", bypass: "Bypass", muted: "Muted" } as const;
 
 const KEEP_SENTENCE = {
   "on-screen": "Off-screen voices are turned down.",
@@ -18,19 +18,25 @@ const KEEP_SENTENCE = {
 export function explain(status: ChannelStatus): string {
   if (status.reason !== null) return sentenceOf(status.reason) ?? "The reason has no description in this page.";
   if (status.mode === "separated") return KEEP_SENTENCE[status.keep];
+  if (status.mode === "muted") return "No sound leaves.";
   return status.mode === "late"
     ? "The model does not keep up; the sound is left as it is."
     : "The sound is left as it is.";
 }
 
 export const SOURCE_WORD: Record<SourceState, string> = {
-  connecting: "waiting for a publisher",
+  connecting: "connecting",
   live: "live",
   stalled: "stalled",
   "back-off": "reconnecting",
   ended: "ended",
   refused: "refused",
 };
+
+/** The channel's own source: it is waited for, by whoever publishes or answers. */
+export function sourceWord({ source }: ChannelStatus): string {
+  return source === "connecting" ? "waiting for its source" : SOURCE_WORD[source];
+}
 
 /** `jitter_reserve` or `jitterReserve` becomes `jitter reserve`. */
 export function plain(name: string): string {

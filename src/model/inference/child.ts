@@ -81,10 +81,11 @@ export class InferenceServer {
     return this.#queue.size;
   }
 
-  /** Milliseconds in the engine, of the last steps. */
-  get stepMs(): { p50: number; p95: number } {
+  /** Milliseconds in the engine, of the last steps; null before the first. */
+  get stepMs(): { p50: number; p95: number } | null {
+    if (this.#times.length === 0) return null;
     const sorted = [...this.#times].sort((a, b) => a - b);
-    const at = (p: number): number => sorted[Math.min(sorted.length - 1, Math.floor(p * sorted.length))] ?? 0;
+    const at = (p: number): number => sorted[Math.min(sorted.length - 1, Math.floor(p * sorted.length))]!;
     return { p50: at(0.5), p95: at(0.95) };
   }
 

@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { ChannelStatus, SourceState } from "../../transport/ipc/messages.js";
 import type { ServerState } from "../state.js";
 
-const MODES = ["separated", "late", "bypass"] as const;
+const MODES = ["separated", "late", "bypass", "muted"] as const;
 const SOURCES: readonly SourceState[] = ["connecting", "live", "stalled", "back-off", "ended", "refused"];
 /** More counters than this in one process' report are left out: a faulty child must not make the page grow without end. */
 const MAX_COUNTERS = 200;
@@ -108,7 +108,7 @@ function channelMetrics(m: Scrape, c: ChannelStatus): void {
   }
   m.quantiles(
     "sightline_channel_latency_seconds",
-    "Measured latency over the last second.",
+    "Measured latency of the newest 64 units that left.",
     channel,
     c.measuredLatencyMs,
   );

@@ -8,8 +8,8 @@ const QUEUE = "queue max-size-time=0 max-size-buffers=0 max-size-bytes=20000000"
 const GDP_SOURCE = (name: string): string =>
   `appsrc name=${name} is-live=false format=bytes max-bytes=0 caps=application/x-gdp ! gdpdepay`;
 // gdppay puts the buffers of its stream header into the caps, and the binding copies them out again at every single pull.
-const GDP_SINK = (name: string): string =>
-  `gdppay crc-header=false ! capssetter join=false replace=true caps=application/x-gdp ! appsink name=${name} ${SINK}`;
+const GDP_SINK = (name: string, limit = ""): string =>
+  `gdppay crc-header=false ! capssetter join=false replace=true caps=application/x-gdp ! appsink name=${name} ${limit}${SINK}`;
 
 /** Quotes a property value for gst_parse_launch. */
 export const quote = (value: string): string => `"${value.replace(/(["\\])/g, "\\$1")}"`;
@@ -29,7 +29,8 @@ export const soundDecoder = (codec: SoundCodec): string =>
 export const pictureDecoder = (): string =>
   `${GDP_SOURCE("in")} ! h264parse ! avdec_h264 max-threads=1 ! videoscale method=bilinear ! videoconvert ! ` +
   "video/x-raw,format=I420,width=[1,1920],height=[1,1080] ! queue leaky=downstream max-size-buffers=3 max-size-bytes=0 max-size-time=0 ! " +
-  GDP_SINK("out");
+  // An appsink takes all there is, and the queue in front of it would never leak.
+  GDP_SINK("out", "max-buffers=1 ");
 
 /**
  * Without B-frames and look-ahead: each picture leaves before the next one comes. A key frame every 30 pictures, since the source's own come

@@ -88,7 +88,8 @@ export class GstPipeline {
   }
 
   /** Delivers the GDP packets of the appsink called `name` (which must follow a gdppay), and the end of its stream. Call before play.
-   * While `mayPull` says no, nothing is taken: what waits stays in (or leaks from) the queue in front of the appsink. */
+   * While `mayPull` says no, nothing is taken: what waits stays in the appsink (without max-buffers without bound) or, where that is full,
+   * in the queue in front of it, or leaks from there. */
   sink(
     name: string,
     onPacket: (packet: GdpPacket) => void,
@@ -248,6 +249,8 @@ export class GstSource {
   readonly #state: () => "stopped" | "starting" | "playing";
   /** Pushed while the pipeline was starting: an appsrc that does not play yet loses what it gets. */
   #early: Buffer[] = [];
+  /** At least what waits: the level when it was last asked for, and all that was pushed since. */
+  #atMost = 0;
 
   constructor(element: NativeElement, maxBytes: number, state: () => "stopped" | "starting" | "playing") {
     this.#element = element;
@@ -255,10 +258,14 @@ export class GstSource {
     this.#state = state;
   }
 
-  /** Bytes waiting inside the appsrc, or for it to play. */
+  /**
+   * Bytes waiting inside the appsrc, or for it to play. Not to be asked for with every unit: the binding makes a text of this 64-bit
+   * number and never frees it, 32 bytes a time.
+   */
   get levelBytes(): number {
     if (this.#state() === "starting") return this.#early.reduce((sum, data) => sum + data.length, 0);
-    return Number(this.#element["current-level-bytes"]);
+    this.#atMost = Number(this.#element["current-level-bytes"]);
+    return this.#atMost;
   }
 
   /** False when the buffer was refused: the source is full or the pipeline does not play. */
@@ -267,10 +274,11 @@ export class GstSource {
     if (!Buffer.isBuffer(data)) throw new TypeError("GstSource.push takes a Buffer");
     const state = this.#state();
     if (data.length === 0 || state === "stopped") return false;
-    if (this.levelBytes + data.length > this.#maxBytes) {
+    if (this.#atMost + data.length > this.#maxBytes && this.levelBytes + data.length > this.#maxBytes) {
       this.dropped += 1;
       return false;
     }
+    this.#atMost += data.length;
     if (state === "starting") this.#early.push(data);
     else this.#element.push?.(data);
     return true;

@@ -42,7 +42,7 @@ export type ChannelStatus = {
   keep: Keep;
   strengthPercent: number;
   attenuationLimitDb: number;
-  /** Declared latency D and its parts; measured = the same over the last second. */
+  /** Declared latency D and its parts; measured = the same of the newest 64 units that left. */
   declaredLatencyMs: number;
   latencyParts: Record<string, number>;
   measuredLatencyMs: { p50: number; p95: number; max: number } | null;
@@ -109,7 +109,7 @@ export type FromInference =
   | { type: "ready"; engine: string; warmUpMs: number; engines?: EngineReport }
   /** The engine failed while it ran and the CPU took over. */
   | { type: "engines"; engines: EngineReport }
-  | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } }
+  | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } | null }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
 /** Channel -> gateway, header of a media frame. */
