@@ -78,6 +78,7 @@ export const CODES = {
     "The feed has no picture (or none that can be decoded); the sound is left as it is (or muted, if the channel is set so).",
   SL_OUTPUT_ADDRESS: "An output's address cannot be written to.",
   SL_OUTPUT_FAILED: "An output failed; it is opened again by itself, the others are not touched.",
+  SL_OUTPUT_NO_RECEIVER: "Nobody is connected to this output; it sends as soon as somebody is.",
   SL_OUTPUT_SLOW: "An output takes less than it is given; what it misses is left out up to the next key frame.",
   SL_OUTPUT_STUCK: "An output took nothing for seconds and is opened again.",
   SL_SOUND_DOWNMIXED: "The feed's sound has more than two channels and is mixed down to stereo.",

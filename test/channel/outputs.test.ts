@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -9,8 +9,8 @@ import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { FlvFileOutput } from "../../src/channel/output/flv-file-output.js";
 import { GatewayOutput } from "../../src/channel/output/gateway-output.js";
 import { MuxedOutput } from "../../src/channel/output/muxed-output.js";
-import { freePaths } from "../../src/channel/output/open.js";
-import { rawAacCaps } from "../../src/channel/source/flv-units.js";
+import { freePaths, openOutput } from "../../src/channel/output/open.js";
+import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { FlvReader, type FlvTag, PICTURE } from "../../src/transport/flv/tag.js";
 import { readVideo } from "../../src/transport/flv/video.js";
@@ -231,6 +231,74 @@ test("headers that did not fit are sent again with the next key frame", () => {
   picture(40);
   picture(80);
   assert.equal(sent, ["sequence", "frame", "frame"]);
+});
+
+test("an SRT output says when nobody receives it, as caller and as listener, and is live again by itself", async () => {
+  const clip = flashAndBeep(folder.path, "round.flv", { seconds: 4 });
+  for (const mode of ["caller", "listener"]) {
+    const port = await freeUdpPort();
+    const started = await start(`file://${clip}?loop=1`, [`srt://127.0.0.1:${port}?mode=${mode}`]);
+    const shown = (): string => {
+      const { state, reason } = started.channel.status().outputs[1]!;
+      return `${state} ${reason}`;
+    };
+    const receiver = () =>
+      run(
+        "ffmpeg",
+        [
+          "-v",
+          "quiet",
+          "-nostdin",
+          "-i",
+          `srt://127.0.0.1:${port}?mode=${mode === "caller" ? "listener" : "caller"}`,
+        ].concat(["-c", "copy", "-f", "null", "-"]),
+        60_000,
+      );
+    await until(() => shown() === "connecting SL_OUTPUT_NO_RECEIVER", 8000, `${mode}: nobody there`);
+    for (let n = 0; n < 2; n++) {
+      const { child, exited } = receiver();
+      await until(() => shown() === "live null", 10_000, `${mode}: live`);
+      child.kill("SIGKILL");
+      await exited;
+      // A listener is not told by the bus: it looks twice a minute.
+      if (mode === "listener") break;
+      await until(() => shown() === "connecting SL_OUTPUT_NO_RECEIVER", 15_000, `${mode}: gone`);
+    }
+    await started.close();
+  }
+});
+
+test("a track that stops does not stop the other: a transport stream goes on, a recording in a new file, no picture is lost", async () => {
+  const clip = flashAndBeep(folder.path, "pause.flv", { seconds: 12 });
+  const tags = [...new FlvReader().push(readFileSync(clip))];
+  const header = tags.find((tag) => tag.type === 8 && tag.body[1] === 0)!;
+  const config = Buffer.from(header.body.subarray(2));
+  for (const format of ["ts", "mkv"] as const) {
+    const path = join(folder.path, `pause.${format}`);
+    const output = openOutput(`file://${path}`, { onState: () => {} });
+    const units = new FlvUnits();
+    const begun = performance.now();
+    let during = 0;
+    for (const tag of tags) {
+      const unit = units.read(tag);
+      if (unit === null || unit.kind === "vp8") continue;
+      const ms = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
+      while (performance.now() - begun < ms / 2) await new Promise((resolve) => setTimeout(resolve, 2));
+      if (during === 0 && ms > 8500) during = statSync(path).size;
+      if (unit.kind === "video") output.write(unit);
+      else if (ms < 3000 || ms > 9000) output.write({ kind: "aac", ptsMs: unit.ptsMs, data: unit.data, config });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await output.close();
+    const files = [path, ...[1, 2].map((n) => join(folder.path, `pause-${n}.${format}`))].filter((f) => existsSync(f));
+    assert.is(files.length, format === "ts" ? 1 : 3);
+    const pictures = files.flatMap((f) => videoHashes(f));
+    // A transport stream keeps pictures in another form (Annex B).
+    if (format === "ts") assert.is(pictures.length, 360);
+    else assert.equal(pictures, videoHashes(clip));
+    const whole = statSync(path).size;
+    if (format === "ts") assert.ok(during > 0.55 * whole, `${during} of ${whole} bytes while the sound was away`);
+  }
 });
 
 test("an SRT listener waits for its caller as long as it takes", async () => {

@@ -1,4 +1,4 @@
-import { gdpBuffer, gdpCaps, gdpSegment, gdpStreamStart } from "../../transport/gdp/gdp.js";
+import { gdpBuffer, gdpCaps, gdpGap, gdpSegment, gdpStreamStart } from "../../transport/gdp/gdp.js";
 import type { MuxTracks } from "../../transport/gst/launch.js";
 import { GstPipeline, type GstSource } from "../../transport/gst/pipeline.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
@@ -7,6 +7,7 @@ import { BackOff } from "../source/source.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../units.js";
 import { sameConfig } from "./flv-muxer.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
+import { SrtReceivers } from "./srt-receivers.js";
 
 /** Two seconds of 16 Mbit/s, for each track. */
 const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
@@ -16,7 +17,18 @@ const EARLY_UNITS = 512;
 /** For the muxer to write its last bytes. */
 const END_MS = 1000;
 
-type Track = { readonly source: GstSource; config: Buffer | null };
+/** A muxer waits for the other track. Of a transport stream it is told that what has sent nothing for so long has a gap, in pieces of GAP_MS. */
+const PAUSED_MS = 1000;
+const GAP_MS = 500;
+/** The other muxers do not understand that: the recording goes on in a new file without the track that is gone. */
+const GONE_MS = 4000;
+
+type Track = {
+  readonly source: GstSource;
+  config: Buffer | null;
+  /** What the muxer knows of this track reaches to here. */
+  untilMs: number;
+};
 
 /** Through a GStreamer muxer: SRT (transport stream) or a file (.mkv, .mp4, .ts). */
 export class MuxedOutput implements Output {
@@ -24,6 +36,9 @@ export class MuxedOutput implements Output {
   readonly #launch: (tracks: MuxTracks) => string;
   readonly #events: OutputEvents;
   readonly #nextFile: (() => string) | undefined;
+  readonly #knowsGaps: boolean;
+  /** Null: a file. */
+  #receivers: SrtReceivers | null = null;
   readonly #gate = new KeyGate();
   readonly #backOff = new BackOff();
   #seen = { video: false, audio: false };
@@ -44,8 +59,16 @@ export class MuxedOutput implements Output {
   /**
    * @param uri what is shown; @param launch the pipeline for the tracks there are
    * @param nextFile path of the next attempt, for the element `file`: what was recorded until a failure must not be written over
+   * @param knowsGaps the muxer goes on with one track when the other one is said to have a gap
    */
-  constructor(uri: string, launch: (tracks: MuxTracks) => string, events: OutputEvents, nextFile?: () => string) {
+  constructor(
+    uri: string,
+    launch: (tracks: MuxTracks) => string,
+    events: OutputEvents,
+    nextFile?: () => string,
+    knowsGaps = nextFile === undefined,
+  ) {
+    this.#knowsGaps = knowsGaps;
     this.#nextFile = nextFile;
     this.#uri = uri;
     this.#launch = launch;
@@ -72,13 +95,34 @@ export class MuxedOutput implements Output {
 
   #send(unit: VideoUnit | AacUnit): void {
     const track = unit.kind === "video" ? this.#video : this.#audio;
-    if (track === null) {
-      this.#beginWithMore(unit);
+    // Beside a picture all begins anew at a key frame, so that no picture is lost.
+    if (unit.kind === "video" && unit.key && (track === null || (this.#audio === null && this.#seen.audio))) {
+      this.#beginAnew(unit);
+      return;
+    }
+    if (track === null) return;
+    const other = unit.kind === "video" ? this.#audio : this.#video;
+    const untilMs = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
+    const isGone = other !== null && other.config !== null && untilMs - other.untilMs > GONE_MS;
+    if (isGone && !this.#knowsGaps && (unit.kind !== "video" || unit.key)) {
+      this.#seen[unit.kind === "video" ? "audio" : "video"] = false;
+      this.#beginAnew(unit);
       return;
     }
     if (!this.#gate.passes(unit)) return;
-    if (!push(track, unit)) this.#gate.shut();
-    else if (this.#state !== "live" && track.source.levelBytes === 0) {
+    if (!push(track, unit)) {
+      this.#gate.shut();
+      return;
+    }
+    track.untilMs = untilMs;
+    if (this.#knowsGaps) fillGap(other, untilMs);
+    this.#look(track);
+  }
+
+  #look({ source }: Track): void {
+    if (this.#receivers !== null && !this.#receivers.look(performance.now())) {
+      if (this.#reason !== "SL_OUTPUT_NO_RECEIVER") this.#set("connecting", "SL_OUTPUT_NO_RECEIVER");
+    } else if (this.#state !== "live" && source.levelBytes === 0) {
       this.#backOff.reset();
       this.#set("live", null);
     }
@@ -122,22 +166,28 @@ export class MuxedOutput implements Output {
         onFault: (fault) => {
           if (made === this.#pipeline) this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`);
         },
+        onWarning: () => {
+          if (made === this.#pipeline) this.#receivers?.changed();
+        },
         onEnd: () => this.#onEnd(),
       });
       this.#pipeline = made;
+      if (this.#nextFile === undefined) this.#receivers = new SrtReceivers(() => made.text("net", "stats"));
     } catch (error) {
       this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
       return false;
     }
-    if (this.#seen.video) this.#video = { source: this.#pipeline.source("video", MAX_BACKLOG_BYTES), config: null };
-    if (this.#seen.audio) this.#audio = { source: this.#pipeline.source("audio", MAX_BACKLOG_BYTES), config: null };
+    if (this.#seen.video)
+      this.#video = { source: this.#pipeline.source("video", MAX_BACKLOG_BYTES), config: null, untilMs: 0 };
+    if (this.#seen.audio)
+      this.#audio = { source: this.#pipeline.source("audio", MAX_BACKLOG_BYTES), config: null, untilMs: 0 };
     this.#gate.shut();
     this.#pipeline.play();
     return true;
   }
 
-  /** A track that was not there at the beginning (a camera that comes late): muxers cannot take it in, so the stream, or a new file, begins with both. */
-  #beginWithMore(unit: VideoUnit | AacUnit): void {
+  /** Other tracks than at the beginning (a camera that comes late): muxers cannot take one in, so the stream, or a new file, begins with those that there are. */
+  #beginAnew(unit: VideoUnit | AacUnit): void {
     const before = this.#pipeline!;
     this.#pipeline = null;
     this.#video = null;
@@ -178,6 +228,13 @@ export class MuxedOutput implements Output {
     this.#reason = reason;
     this.#events.onState(this.status, detail);
   }
+}
+
+/** So a microphone or a camera that stops does not stop the other. */
+function fillGap(track: Track | null, untilMs: number): void {
+  if (track === null || track.config === null) return;
+  for (; untilMs - track.untilMs > PAUSED_MS; track.untilMs += GAP_MS)
+    track.source.push(gdpGap(Math.max(0, track.untilMs), GAP_MS));
 }
 
 function push(track: Track, unit: VideoUnit | AacUnit): boolean {

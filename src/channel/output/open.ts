@@ -24,7 +24,13 @@ function openFile(path: string, events: OutputEvents): Output {
   if (format === "flv") return new FlvFileOutput(`file://${path}`, freePaths(path), events);
   if (isMuxedFormat(format)) {
     const next = freePaths(path);
-    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(next(), format, tracks), events, next);
+    return new MuxedOutput(
+      `file://${path}`,
+      (tracks) => fileSink(next(), format, tracks),
+      events,
+      next,
+      format === "ts",
+    );
   }
   return new UselessOutput(`file://${path}`, events, "file names end in .flv, .mkv, .mp4 or .ts");
 }

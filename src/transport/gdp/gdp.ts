@@ -11,7 +11,7 @@ const DISCONT = 0x40;
 export const MAX_GDP_PAYLOAD = 64 * 1024 * 1024;
 
 /** Payload types this project meets. Events are 64 + GstEventType. */
-const GDP_TYPE = { buffer: 1, caps: 2, streamStart: 10_318, segment: 17_998 } as const;
+const GDP_TYPE = { buffer: 1, caps: 2, streamStart: 10_318, segment: 17_998, gap: 41_030 } as const;
 
 export type GdpBuffer = {
   readonly kind: "buffer";
@@ -153,6 +153,13 @@ export function gdpSegment(): Buffer {
     "format=(GstFormat)time, base=(guint64)0, offset=(guint64)0, start=(guint64)0, stop=(guint64)18446744073709551615, time=(guint64)0, " +
     'position=(guint64)0, duration=(guint64)18446744073709551615;";\0';
   return packet(GDP_TYPE.segment, Buffer.from(text, "utf8"));
+}
+
+/** Says that a stream has nothing from then on for so long, so that a muxer does not wait for it. */
+export function gdpGap(ptsMs: number, durationMs: number): Buffer {
+  const ns = (ms: number): string => `(guint64)${toNs(ms)}`;
+  const text = `GstEventGap, timestamp=${ns(ptsMs)}, duration=${ns(durationMs)};\0`;
+  return packet(GDP_TYPE.gap, Buffer.from(text, "utf8"));
 }
 
 function packet(type: number, payload: Uint8Array, flags = 0, pts = NONE, dts = NONE, duration = NONE): Buffer {

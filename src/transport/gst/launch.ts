@@ -107,9 +107,9 @@ const muxed = (format: string, tracks: MuxTracks, end: string): string => {
   return `${MUXERS[format]} ! ${end} ${video}${audio}`;
 };
 
-/** Access units (GDP, source `video`) and AAC (GDP, source `audio`) in a transport stream to an SRT peer. */
+/** Access units (GDP, source `video`) and AAC (GDP, source `audio`) in a transport stream to an SRT peer (element `net`). */
 export const srtSink = (uri: string, tracks: MuxTracks): string =>
-  muxed("ts", tracks, `srtsink uri=${quote(uri)} wait-for-connection=false ${SINK}`);
+  muxed("ts", tracks, `srtsink name=net uri=${quote(uri)} wait-for-connection=false ${SINK}`);
 
 /** The same into a file (element `file`); `format` is a key of the muxers: ts, mkv, mp4. */
 export const fileSink = (path: string, format: string, tracks: MuxTracks): string =>

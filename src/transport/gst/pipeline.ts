@@ -22,6 +22,8 @@ export class GstError extends Error {
 export type GstEvents = {
   /** An element failed; the pipeline delivers nothing more and should be restarted or closed. */
   readonly onFault?: (fault: GstFault) => void;
+  /** An element that goes on by itself says that something is not as it should be. */
+  readonly onWarning?: (element: string) => void;
   /** End of stream reached every sink. */
   readonly onEnd?: () => void;
 };
@@ -131,6 +133,11 @@ export class GstPipeline {
     this.#child(name)[property] = value;
   }
 
+  /** A property of the element called `name` as text; the binding does not free what it makes of structures and 64-bit numbers. */
+  text(name: string, property: string): string {
+    return String(this.#child(name)[property] ?? "");
+  }
+
   /** Asks the encoder in front of the appsink called `name` (one that `sink` was called for) for a key frame. */
   forceKeyFrame(name: string): void {
     // A run that has not begun begins with a key frame.
@@ -173,6 +180,7 @@ export class GstPipeline {
       this.#busEnded = true;
       this.#checkEnd();
     }
+    if (message.type === "warning") this.#events.onWarning?.(String(message._src_element_name ?? "?"));
     if (message.type !== "error") return;
     const fault = {
       element: String(message._src_element_name ?? "?"),
