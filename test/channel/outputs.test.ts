@@ -16,6 +16,7 @@ import { FlvReader, type FlvTag, PICTURE } from "../../src/transport/flv/tag.js"
 import { readVideo } from "../../src/transport/flv/video.js";
 import { fileSink, type MuxTracks } from "../../src/transport/gst/launch.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
+import { resolvedSrt } from "../../src/transport/srt-address.js";
 import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { within } from "../gst/within.js";
@@ -31,11 +32,17 @@ test.after(() => {
 
 type Started = { channel: Channel; states: () => string[]; close: () => Promise<void> };
 
-async function start(input: string, outputs: string[]): Promise<Started> {
+async function start(input: string, outputs: string[], logs: string[] = []): Promise<Started> {
   const gateway = await openGateway();
   const link = new GatewayLink(gateway.socket, "main");
   const config = channelConfig.parse({ profile: "low", input, outputs });
-  const channel = new Channel({ name: "main", config, gateway: link, inference: null, log: () => {} });
+  const channel = new Channel({
+    name: "main",
+    config,
+    gateway: link,
+    inference: null,
+    log: (_, text) => void logs.push(text),
+  });
   channel.start();
   link.open();
   const states = () =>
@@ -119,7 +126,12 @@ test("a recording that fails goes on in a new file; what was written stays", asy
   const launch = (tracks: MuxTracks): string =>
     fileSink(next(), "ts", tracks).replace("filesink", "identity error-after=20 ! filesink");
   const states: string[] = [];
-  const output = new MuxedOutput("file://test", launch, { onState: ({ state }) => void states.push(state) }, next);
+  const output = new MuxedOutput(
+    "file://test",
+    launch,
+    { onState: ({ state }) => void states.push(state) },
+    { nextFile: next },
+  );
   const config = Buffer.from("1190", "hex");
   let n = 0;
   const timer = setInterval(
@@ -178,7 +190,7 @@ test("a camera that comes after the sound gets into the recording: it goes on in
     "file://test",
     (tracks) => fileSink(next(), "mkv", tracks),
     { onState: () => {} },
-    next,
+    { nextFile: next },
   );
   const sound = (ptsMs: number) =>
     output.write({ kind: "aac", ptsMs, data: Buffer.alloc(200, 0x21), config: Buffer.from("1190", "hex") });
@@ -237,7 +249,9 @@ test("an SRT output says when nobody receives it, as caller and as listener, and
   const clip = flashAndBeep(folder.path, "round.flv", { seconds: 4 });
   for (const mode of ["caller", "listener"]) {
     const port = await freeUdpPort();
-    const started = await start(`file://${clip}?loop=1`, [`srt://127.0.0.1:${port}?mode=${mode}`]);
+    // By name and by address.
+    const host = mode === "caller" ? "localhost" : "127.0.0.1";
+    const started = await start(`file://${clip}?loop=1`, [`srt://${host}:${port}?mode=${mode}`]);
     const shown = (): string => {
       const { state, reason } = started.channel.status().outputs[1]!;
       return `${state} ${reason}`;
@@ -266,6 +280,21 @@ test("an SRT output says when nobody receives it, as caller and as listener, and
     }
     await started.close();
   }
+});
+
+test("names in SRT addresses: asked for without holding anything up; one that there is not is a failure that says so", async () => {
+  for (const same of ["srt://127.0.0.1:9?mode=caller", "srt://[::1]:9", "srt://:9?mode=listener", "srt://10.0.0.1:9"])
+    assert.is(await resolvedSrt(same), same);
+  assert.match(await resolvedSrt("srt://localhost:9?mode=caller"), /^srt:\/\/(127\.0\.0\.1|\[::1\]):9\?mode=caller$/);
+  const clip = flashAndBeep(folder.path, "named.flv", { seconds: 4 });
+  const details: string[] = [];
+  const started = await start(`file://${clip}?loop=1`, ["srt://no-such-host.invalid:9?mode=caller"], details);
+  await until(() => started.states()[0] === "back-off", 8000, "the failure");
+  assert.ok(
+    details.some((d) => d.includes("no-such-host.invalid")),
+    details.join("\n"),
+  );
+  await started.close();
 });
 
 test("a track that stops does not stop the other: a transport stream goes on, a recording in a new file, no picture is lost", async () => {

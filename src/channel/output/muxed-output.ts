@@ -30,13 +30,24 @@ type Track = {
   untilMs: number;
 };
 
+export type MuxedOptions = {
+  /** Path of the next attempt, for the element `file`: what was recorded until a failure must not be written over. */
+  readonly nextFile?: () => string;
+  /** The muxer goes on with one track when the other one is said to have a gap. */
+  readonly knowsGaps?: boolean;
+  /** Where to (the element `net`), asked for before each attempt. */
+  readonly address?: () => Promise<string>;
+};
+
 /** Through a GStreamer muxer: SRT (transport stream) or a file (.mkv, .mp4, .ts). */
 export class MuxedOutput implements Output {
   readonly #uri: string;
-  readonly #launch: (tracks: MuxTracks) => string;
+  readonly #launch: (tracks: MuxTracks, address: string | null) => string;
   readonly #events: OutputEvents;
-  readonly #nextFile: (() => string) | undefined;
-  readonly #knowsGaps: boolean;
+  readonly #o: MuxedOptions;
+  /** Where to, once it is known. */
+  #address: string | null = null;
+  #isAsking = false;
   /** Null: a file. */
   #receivers: SrtReceivers | null = null;
   readonly #gate = new KeyGate();
@@ -56,23 +67,17 @@ export class MuxedOutput implements Output {
   /** The pipeline of before writes its end. */
   #isEnding = false;
 
-  /**
-   * @param uri what is shown; @param launch the pipeline for the tracks there are
-   * @param nextFile path of the next attempt, for the element `file`: what was recorded until a failure must not be written over
-   * @param knowsGaps the muxer goes on with one track when the other one is said to have a gap
-   */
+  /** @param uri what is shown; @param launch the pipeline for the tracks there are, to the address where there is one */
   constructor(
     uri: string,
-    launch: (tracks: MuxTracks) => string,
+    launch: (tracks: MuxTracks, address: string | null) => string,
     events: OutputEvents,
-    nextFile?: () => string,
-    knowsGaps = nextFile === undefined,
+    options: MuxedOptions = {},
   ) {
-    this.#knowsGaps = knowsGaps;
-    this.#nextFile = nextFile;
     this.#uri = uri;
     this.#launch = launch;
     this.#events = events;
+    this.#o = options;
   }
 
   get status(): OutputStatus {
@@ -104,7 +109,7 @@ export class MuxedOutput implements Output {
     const other = unit.kind === "video" ? this.#audio : this.#video;
     const untilMs = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
     const isGone = other !== null && other.config !== null && untilMs - other.untilMs > GONE_MS;
-    if (isGone && !this.#knowsGaps && (unit.kind !== "video" || unit.key)) {
+    if (isGone && !this.#o.knowsGaps && (unit.kind !== "video" || unit.key)) {
       this.#seen[unit.kind === "video" ? "audio" : "video"] = false;
       this.#beginAnew(unit);
       return;
@@ -115,7 +120,7 @@ export class MuxedOutput implements Output {
       return;
     }
     track.untilMs = untilMs;
-    if (this.#knowsGaps) fillGap(other, untilMs);
+    if (this.#o.knowsGaps) fillGap(other, untilMs);
     this.#look(track);
   }
 
@@ -161,8 +166,12 @@ export class MuxedOutput implements Output {
     const now = performance.now();
     this.#firstMs ??= now;
     if (!(this.#seen.video && this.#seen.audio) && now - this.#firstMs < LOOK_MS) return false;
+    if (this.#o.address !== undefined && this.#address === null) {
+      this.#ask(this.#o.address, () => {});
+      return false;
+    }
     try {
-      const made: GstPipeline = new GstPipeline(this.#launch(this.#seen), {
+      const made: GstPipeline = new GstPipeline(this.#launch(this.#seen, this.#address), {
         onFault: (fault) => {
           if (made === this.#pipeline) this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`);
         },
@@ -172,7 +181,7 @@ export class MuxedOutput implements Output {
         onEnd: () => this.#onEnd(),
       });
       this.#pipeline = made;
-      if (this.#nextFile === undefined) this.#receivers = new SrtReceivers(() => made.text("net", "stats"));
+      if (this.#o.address !== undefined) this.#receivers = new SrtReceivers(() => made.text("net", "stats"));
     } catch (error) {
       this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
       return false;
@@ -193,7 +202,7 @@ export class MuxedOutput implements Output {
     this.#video = null;
     this.#audio = null;
     this.#set("connecting", null);
-    if (this.#nextFile === undefined) before.close();
+    if (this.#o.nextFile === undefined) before.close();
     else {
       // A file must be whole, and seen to be there, before the next one gets its name.
       this.#isEnding = true;
@@ -208,6 +217,22 @@ export class MuxedOutput implements Output {
     this.write(unit);
   }
 
+  #ask(address: () => Promise<string>, then: () => void): void {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    address().then(
+      (found) => {
+        this.#isAsking = false;
+        this.#address = found;
+        if (this.#state === "connecting") then();
+      },
+      (error: Error) => {
+        this.#isAsking = false;
+        this.#fail("SL_OUTPUT_FAILED", error.message);
+      },
+    );
+  }
+
   #fail(reason: string, detail: string): void {
     if (this.#state === "ended" || this.#state === "back-off") return;
     this.#failures += 1;
@@ -218,8 +243,13 @@ export class MuxedOutput implements Output {
       if (this.#video !== null) this.#video.config = null;
       if (this.#audio !== null) this.#audio.config = null;
       this.#gate.shut();
-      if (this.#nextFile !== undefined) this.#pipeline?.set("file", "location", this.#nextFile());
-      this.#pipeline?.play();
+      if (this.#o.nextFile !== undefined) this.#pipeline?.set("file", "location", this.#o.nextFile());
+      if (this.#o.address === undefined || this.#pipeline === null) this.#pipeline?.play();
+      else
+        this.#ask(this.#o.address, () => {
+          this.#pipeline?.set("net", "uri", this.#address!);
+          this.#pipeline?.play();
+        });
     }, this.#backOff.nextMs());
   }
 

@@ -2,6 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fileSink, isMuxedFormat, srtSink } from "../../transport/gst/launch.js";
+import { resolvedSrt } from "../../transport/srt-address.js";
 import { FlvFileOutput } from "./flv-file-output.js";
 import { MuxedOutput } from "./muxed-output.js";
 import { type Output, type OutputEvents, type OutputStatus, publicUri } from "./output.js";
@@ -11,7 +12,11 @@ import { RtmpOutput } from "./rtmp-output.js";
 export function openOutput(uri: string, events: OutputEvents): Output {
   try {
     if (uri.startsWith("rtmp:")) return new RtmpOutput(uri, events);
-    if (uri.startsWith("srt:")) return new MuxedOutput(publicUri(uri), (tracks) => srtSink(uri, tracks), events);
+    if (uri.startsWith("srt:"))
+      return new MuxedOutput(publicUri(uri), (tracks, address) => srtSink(address ?? uri, tracks), events, {
+        knowsGaps: true,
+        address: () => resolvedSrt(uri),
+      });
     if (uri.startsWith("file:")) return openFile(fileURLToPath(uri), events);
     return new UselessOutput(publicUri(uri), events, "rtmp://, srt:// and file:// can be written to");
   } catch (error) {
@@ -24,13 +29,10 @@ function openFile(path: string, events: OutputEvents): Output {
   if (format === "flv") return new FlvFileOutput(`file://${path}`, freePaths(path), events);
   if (isMuxedFormat(format)) {
     const next = freePaths(path);
-    return new MuxedOutput(
-      `file://${path}`,
-      (tracks) => fileSink(next(), format, tracks),
-      events,
-      next,
-      format === "ts",
-    );
+    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(next(), format, tracks), events, {
+      nextFile: next,
+      knowsGaps: format === "ts",
+    });
   }
   return new UselessOutput(`file://${path}`, events, "file names end in .flv, .mkv, .mp4 or .ts");
 }

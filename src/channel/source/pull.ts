@@ -3,6 +3,7 @@ import type { GdpBuffer, GdpPacket } from "../../transport/gdp/gdp.js";
 import { capsBuffer, parseCaps } from "../../transport/gst/caps.js";
 import { fileSource, rtmpSource, type SoundCodec, srtSource } from "../../transport/gst/launch.js";
 import { type GstFault, GstPipeline } from "../../transport/gst/pipeline.js";
+import { resolvedSrt } from "../../transport/srt-address.js";
 import type { SoundFormat, SourceUnit } from "../units.js";
 import { Replay } from "./replay.js";
 import { BackOff, type Source, type SourceEvents } from "./source.js";
@@ -33,6 +34,9 @@ export class PullSource implements Source {
   #closed = false;
   /** From `start` to the first end or fault; whatever the pipeline says after it is about the same end. */
   #running = false;
+  /** Calls of `start`. */
+  #runs = 0;
+  #builtFor = "";
 
   constructor(uri: string, events: SourceEvents) {
     this.#uri = uri;
@@ -54,10 +58,23 @@ export class PullSource implements Source {
     this.#lastUnitMs = null;
     this.#isLive = false;
     this.#replay?.clear();
+    const run = ++this.#runs;
+    if (!this.#uri.startsWith("srt:")) this.#play(this.#uri);
+    else
+      resolvedSrt(this.#uri).then(
+        (uri) => this.#running && run === this.#runs && this.#play(uri),
+        (error: Error) => run === this.#runs && this.#fail("SL_SOURCE_FAILED", error.message),
+      );
+  }
+
+  #play(uri: string): void {
     try {
       // Demuxers give their pads to a launch string only once: a pipeline that has worked is not used a second time.
-      if (this.#branches.some((b) => b.seen)) this.#pipeline?.close();
-      if (this.#pipeline === null || this.#branches.some((b) => b.seen)) this.#pipeline = this.#build();
+      if (uri !== this.#builtFor || this.#branches.some((b) => b.seen)) this.#pipeline?.close();
+      if (this.#pipeline === null || uri !== this.#builtFor || this.#branches.some((b) => b.seen)) {
+        this.#builtFor = uri;
+        this.#pipeline = this.#build(uri);
+      }
       this.#events.onRestart();
       this.#pipeline.play();
     } catch (error) {
@@ -75,8 +92,8 @@ export class PullSource implements Source {
     this.#pipeline?.close();
   }
 
-  #build(): GstPipeline {
-    const pipeline = new GstPipeline(launchOf(this.#uri), {
+  #build(uri: string): GstPipeline {
+    const pipeline = new GstPipeline(launchOf(uri), {
       onFault: (fault: GstFault) => this.#fail("SL_SOURCE_FAILED", `${fault.element}: ${fault.message}`),
       onEnd: () => this.#ended(),
     });
