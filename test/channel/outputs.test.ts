@@ -41,7 +41,7 @@ async function start(input: string, outputs: string[], logs: string[] = []): Pro
     config,
     gateway: link,
     inference: null,
-    log: (_, text) => void logs.push(text),
+    log: (_, text, more) => void logs.push(`${text} ${JSON.stringify(more)}`),
   });
   channel.start();
   link.open();
