@@ -145,6 +145,7 @@ export class Channel {
     this.#encoder = new AacEncoder((frame) => this.#aac$.next(frame), faulty("the sound encoder").onFault);
     this.#viewerSound = new ViewerSound((frame) => this.#opus$.next(frame), faulty("viewers' sound").onFault);
     gateway.onWanted((stems) => this.#viewerSound.want(stems));
+    gateway.onTimeline((leavingMs) => this.#clock.continueFrom(leavingMs, performance.now()));
     this.#outputs = new Outputs(gateway, config.outputs, log);
   }
 

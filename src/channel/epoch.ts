@@ -29,6 +29,11 @@ export class Epoch {
     this.#wraps = wraps32;
   }
 
+  /** The programme of a process before this one: `outMs` of it was due at `wallMs`. Counts only before the first unit. */
+  continueFrom(outMs: number, wallMs: number): void {
+    if (this.#offsetMs === null) this.#last.video = { rawMs: 0, outMs, wallMs };
+  }
+
   /** The source begins anew: its next timestamp has nothing to do with the ones before. */
   restart(): void {
     if (this.#offsetMs !== null) this.#restarted = true;
@@ -46,6 +51,11 @@ export class Epoch {
   }
 
   #choose(track: Track, rawMs: number, wallMs: number): number {
+    if (this.#offsetMs === null && this.#last.video !== undefined) {
+      this.#begin(rawMs, wallMs);
+      this.#last = {};
+      return this.#offsetMs!;
+    }
     if (this.#offsetMs === null) {
       // A source that starts near zero keeps its own times but for the head room; others (transport streams) are brought there.
       this.#offsetMs = TIMELINE_START_MS - (this.#wraps ? 0 : Math.floor(rawMs));
@@ -90,7 +100,7 @@ export class Epoch {
 
   #unwrap(track: Track, rawMs: number): number {
     // The first unit of a track is counted like the other track; that of a new run is not counted like the run before.
-    const last = this.#restarted ? undefined : (this.#last[track] ?? this.#newest());
+    const last = this.#restarted || this.#offsetMs === null ? undefined : (this.#last[track] ?? this.#newest());
     if (!this.#wraps || last === undefined) return 0;
     return Math.round((last.rawMs - rawMs) / FLV_WRAP_MS) * FLV_WRAP_MS;
   }

@@ -33,6 +33,7 @@ export class GatewayLink {
   #source: GatewaySourceEvents | null = null;
   #onUp: () => void = () => {};
   #onWanted: (stems: readonly Stem[]) => void = () => {};
+  #onTimeline: (leavingMs: number) => void = () => {};
   #closed = false;
 
   constructor(path: string, channel: string) {
@@ -61,6 +62,11 @@ export class GatewayLink {
   /** Called with the stems that WHEP viewers want to hear, whenever they change. */
   onWanted(callback: (stems: readonly Stem[]) => void): void {
     this.#onWanted = callback;
+  }
+
+  /** Called before the first tag when another process of this channel was on air; see the message. */
+  onTimeline(callback: (leavingMs: number) => void): void {
+    this.#onTimeline = callback;
   }
 
   open(): void {
@@ -141,6 +147,9 @@ export class GatewayLink {
         break;
       case "publisher":
         this.#source?.onPublisher(message.state === "live");
+        break;
+      case "timeline":
+        this.#onTimeline(message.leavingMs);
         break;
       case "line":
         this.#source?.onLine(message.line);

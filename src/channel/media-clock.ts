@@ -38,6 +38,11 @@ export class MediaClock {
     return { ...unit, ptsMs: unit.ptsMs + offset };
   }
 
+  /** A process before this one died: what leaves now lies at `leavingMs` on the timeline that players know. */
+  continueFrom(leavingMs: number, nowMs: number): void {
+    this.epoch.continueFrom(leavingMs + this.#declaredMs, nowMs);
+  }
+
   restart(): void {
     this.epoch.restart();
     for (const { clock } of Object.values(this.#tracks)) clock.restart();

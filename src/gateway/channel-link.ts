@@ -53,6 +53,10 @@ export class ChannelLink implements ChannelPeer {
     this.#send({ t: "publisher", state, peer });
   }
 
+  timeline(leavingMs: number): void {
+    this.#send({ t: "timeline", leavingMs });
+  }
+
   refused(reason: Refusal): void {
     this.#send({ t: "refused", code: reason.code, detail: reason.detail });
   }

@@ -28,6 +28,8 @@ type Channel = {
   attached: { readonly peer: ChannelPeer; readonly subscription: Subscription } | null;
   /** When the channel process sent its newest tag; null: it rests. */
   outMs: number | null;
+  /** The same, whether it rests or not. */
+  leftMs: number;
   readonly viewers: Map<Viewer, Stem>;
 };
 
@@ -101,6 +103,7 @@ export class Hub {
         publisher: null,
         attached: null,
         outMs: null,
+        leftMs: 0,
         viewers: new Map(),
       });
     }
@@ -237,6 +240,8 @@ export class Hub {
       before.peer.replaced();
     }
     this.counters.add("channels_attached_total");
+    const { lastTimeMs } = channel.out;
+    if (lastTimeMs !== null) peer.timeline(lastTimeMs + this.now() - channel.leftMs);
     peer.publisher(channel.publisher ? "live" : "gone", channel.publisher?.peer.label ?? "");
     const dropped = (tags: number) => this.counters.add("channel_dropped_tags_total", tags);
     const subscription = channel.in.add(peer, "key", this.limits.maxChannelBacklogBytes, dropped);
@@ -250,6 +255,7 @@ export class Hub {
       push: (tag) => {
         if (!isCurrent()) return;
         channel.outMs = this.now();
+        channel.leftMs = channel.outMs;
         channel.out.push(tag);
         if (channel.out.reordered) this.#dropViewersOfReordered(channel);
       },

@@ -43,6 +43,8 @@ export interface Publication {
 /** The connection of a channel process. */
 export interface ChannelPeer extends Sink {
   publisher(state: "live" | "gone", peer: string): void;
+  /** Another process was on air: what leaves now would lie there on its timeline. */
+  timeline(leavingMs: number): void;
   refused(reason: Refusal): void;
   line(report: LineReport): void;
   /** The stems that viewers want as Opus now. */

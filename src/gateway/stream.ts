@@ -83,6 +83,11 @@ export class LiveStream {
     return this.#reordered;
   }
 
+  /** Time of the newest picture or sound; null: nothing has run, or it has ended for good. */
+  get lastTimeMs(): number | null {
+    return this.#lastTimeMs;
+  }
+
   /** avcC of the running programme, null before it. */
   get avcC(): Buffer | null {
     return this.#headers.videoHeader?.body.subarray(5) ?? null;

@@ -45,6 +45,26 @@ test("a source that begins anew continues the timeline by the wall time that pas
   assert.is(epoch.restarts, 1);
 });
 
+test("a channel that is started anew goes on with the timeline that its players know, whatever the source's times are", () => {
+  for (const [wraps, raw] of [
+    [true, 40],
+    [true, 2 ** 32 - 500],
+    [false, 0],
+    [false, 7_200_000],
+  ] as const) {
+    const clock = new MediaClock(wraps, 300);
+    // 90 s were on air when the process before was last heard of; the first unit comes 700 ms later and leaves 300 ms after that.
+    clock.continueFrom(90_000, 5000);
+    const first = clock.place({ kind: "sound", ptsMs: raw }, 5700).ptsMs;
+    assert.is(first, 91_000);
+    const later = wraps ? (raw + 1000) % 2 ** 32 : raw + 1000;
+    assert.is(clock.place({ kind: "video", ptsMs: later + 40, dtsMs: later }, 6700).dtsMs, first + 1000);
+    clock.continueFrom(1, 6700);
+    assert.is(clock.place({ kind: "sound", ptsMs: later }, 6701).ptsMs, first + 1000, "only a beginning has a past");
+    assert.is(clock.epoch.restarts + clock.epoch.discontinuities, 0);
+  }
+});
+
 test("a jump is taken out once, and the other track may follow later", () => {
   const epoch = new Epoch(false);
   const at = (track: "video" | "sound", raw: number, wall: number): number => raw + epoch.offsetFor(track, raw, wall);

@@ -80,6 +80,9 @@ test("players stay through a restart of the channel and go on at its next key fr
     await until("the first picture", () => names(player.tags).includes("K1"));
     first.socket.destroy();
     const second = await attach(scope, running);
+    const told = second.messages.find((m) => m.t === "timeline");
+    assert.ok(told !== undefined && told.leavingMs >= 40 && told.leavingMs < 10_000, JSON.stringify(second.messages));
+    assert.not.ok(first.messages.some((m) => m.t === "timeline"));
     for (const tag of [...HEADERS, picture(2, false), picture(3, true)]) second.out(tag);
     await until("the next key picture", () => names(player.tags).includes("K3"));
     assert.is(names(player.tags), "M V A K1 M V A K3");

@@ -138,6 +138,8 @@ export type GatewayToChannel =
   /** How the publisher's line is, a few times a second; RTMP publishers have none. */
   | { t: "line"; line: LineReport }
   | { t: "publisher"; state: "live" | "gone"; peer: string }
+  /** Another process of this channel was on air: where on its timeline what leaves now would lie, so that players can stay. */
+  | { t: "timeline"; leavingMs: number }
   /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
   | { t: "refused"; code: string; detail: string }
   /** The stems whose sound WHEP viewers want as Opus from now on; a fresh connection begins with none. */
