@@ -3,11 +3,11 @@
     python train/ablations.py --pack PACK --out RUN [--steps 400] [--seeds 1] [--model live.pt --features FEATURES]
 
 Front ends of the same number of steps each, from random weights, with all there is and with one thing left out: the teacher, the rendered heads, half
-the people. Judged as pairs.py does: how often a person's own voice fits the lips better than another's. Every front end is a run of its own below RUN;
+the people, negatives of the same person. Judged as pairs.py does: how often a person's own voice fits the lips better than another's. Every front end is a run of its own below RUN;
 what is there already is not trained again, so that a stopped run goes on.
 
 With --model (and the features of its eyes, of `train.py --features-only` and join_features.py): the whole model as it ships, with the picture held
-still, without one, without a memory of more than a second, and with the right choice given.
+still, without one, without a memory of more than a second, with the right choice given, and behind a perfect separator.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import attribution
@@ -24,7 +25,7 @@ import data
 import pairs
 from calibrate import Trial, load
 from metrics import si_sdr
-from net import istft
+from net import stft
 
 HERE = Path(__file__).resolve().parent
 ROWS: dict[str, list[str]] = {
@@ -32,10 +33,12 @@ ROWS: dict[str, list[str]] = {
     "no teacher": ["--teacher-weight", "0"],
     "no rendered heads": ["--without", "rendered"],
     "half the people": ["--half", "0"],
+    "one segment of each person in a batch": ["--group", "1"],
 }
 SPANS = (1.0, 2.0, 4.0)
 SECOND = 0.96  # kept of the evidence a picture: half of it is left after 0.7 s
 SECONDS = 10.0
+TIMES = (1.0, 2.0, 4.0, 10.0)
 
 
 def students(a: argparse.Namespace) -> dict[tuple[str, int], Path]:
@@ -72,34 +75,50 @@ def eyes_table(a: argparse.Namespace) -> None:
         print(f"| {name} | {' | '.join(cell(list(v)) for v in zip(*(found[name, s] for s in range(a.seeds))))} |", flush=True)
 
 
-def right_order(t: Trial) -> tuple[float, float, float]:
-    """What the separator would give if the choice were known."""
+def best_of(t: Trial) -> Tensor:
+    """Which of the two voices is nearer to the wanted one, (N)."""
     y = attribution.separated(t.M, t.X, t.net.sep.cfg.hop, t.n)
-    to_a, to_b = (torch.stack([si_sdr(y[:, k], x) for k in (0, 1)]) for x in (t.a, t.b))
-    best: Tensor = to_a.argmax(0, keepdim=True)
-    gain = to_a.gather(0, best)[0] - t.base
-    return gain.mean().item(), (gain > 0).float().mean().item(), (to_a.gather(0, best) > to_b.gather(0, best)).float().mean().item()
+    return torch.stack([si_sdr(y[:, k], t.a) for k in (0, 1)]).argmax(0)
+
+
+def row(name: str, t: Trial, given: bool = False) -> None:
+    """Decibels, share above 0, kept, and in how many mixtures the right voice is believed in more than the other after so many seconds."""
+    best = F.one_hot(best_of(t), 2)[:, None].float()
+    w = best.expand(-1, t.v.shape[1], -1) if given else t.weights()
+    more = (w * (2 * best - 1)).sum(-1) > 0
+    db, above, kept = t.score(w)
+    print(f"| {name} | {db:+.2f} | {above:.2f} | {kept:.2f} | {' | '.join(f'{more[:, int(25 * s) - 1].float().mean():.2f}' for s in TIMES)} |", flush=True)
+
+
+def ideal(t: Trial) -> Tensor:
+    """Masks of a perfect separator: each voice's share of the power."""
+    c = t.net.sep.cfg
+    power = torch.stack([torch.cat([stft(x[i : i + 16], c.hop, c.nfft).abs() ** 2 for i in range(0, len(x), 16)]) for x in (t.a, t.b)], 1)
+    return (power / power.sum(1, keepdim=True).clamp_min(1e-9)).sqrt()
 
 
 @torch.no_grad()
 def model_table(a: argparse.Namespace) -> None:
     pack = data.load_pack(a.pack, torch.device("cpu"), student=torch.load(a.features, weights_only=True))
     net, _ = load(a.model)
-    plain = Trial(net, pack, SECONDS)
-    rows = {"as it ships": plain.score(), "right choice given": right_order(plain)}
-    rows["picture held still"] = Trial(net, pack, SECONDS, still=True).score()
-    rows["no picture"] = Trial(net, pack, SECONDS, seen=False).score()
+    t = Trial(net, pack, SECONDS)
+    print(f"\nPairs of validation people at 0 dB, {SECONDS:g} s from a cold start, offline (n {len(t.a)}):\n")
+    print(f"| model | improvement, dB | above 0 | kept | {' | '.join(f'right after {s:g} s' for s in TIMES)} |\n|{' --- |' * (4 + len(TIMES))}")
+    row("as it ships", t)
+    row("right choice given", t, given=True)
+    row("picture held still", Trial(net, pack, SECONDS, still=True))
+    row("no picture", Trial(net, pack, SECONDS, seen=False))
     kept = net.att.keeping.clone()
     net.att.keeping.fill_(SECOND)
-    rows["no memory beyond a second"] = plain.score()
+    row("no memory beyond a second", t)
     net.att.keeping.copy_(kept)
+    masks = t.M
+    t.M = ideal(t)
+    row("a perfect separator", t)
+    t.M = masks
     if net.att.second is not None:
-        net.att.second = None
-        plain.v = plain.v[..., : net.att.vdim]
-        rows["first eye alone"] = plain.score()
-    print(f"\nPairs of validation people at 0 dB, {SECONDS:g} s from a cold start, offline (n {len(plain.a)}):\n\n| model | improvement, dB | above 0 | kept |\n| --- | --- | --- | --- |")
-    for name, (db, above, keep) in rows.items():
-        print(f"| {name} | {db:+.2f} | {above:.2f} | {keep:.2f} |", flush=True)
+        net.att.second, t.v = None, t.v[..., : net.att.vdim]
+        row("first eye alone", t)
 
 
 def main() -> None:

@@ -59,9 +59,13 @@ class Trial:
         self.M, self.X = torch.cat([net.blind(x).float() for x in X]), torch.cat(X)
         self.base = si_sdr(a + b, a)
 
-    def score(self) -> tuple[float, float, float]:
+    def weights(self) -> torch.Tensor:
+        """How far each voice is believed to be wanted, (N, pictures, 2)."""
+        return torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], self.has_v[s]) for s in (slice(i, i + 16) for i in range(0, N, 16))])
+
+    def score(self, w: torch.Tensor | None = None) -> tuple[float, float, float]:
         """Decibels, share above 0, kept."""
-        w = torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], self.has_v[s]) for s in (slice(i, i + 16) for i in range(0, N, 16))])
+        w = self.weights() if w is None else w
         y = istft(self.net.mixed(self.M, w)[:, 0] * self.X, self.net.sep.cfg.hop, self.n)
         d = si_sdr(y, self.a) - self.base
         return d.mean().item(), (d > 0).float().mean().item(), (si_sdr(y, self.a) > si_sdr(y, self.b)).float().mean().item()

@@ -57,9 +57,9 @@ def disguised(x: Tensor, banks: Tensor, mx: Mixer) -> Tensor:
     return (y - y.mean((1, 2), keepdim=True)) / 2.5 + F.interpolate(colour, y.shape[-1], mode="linear")
 
 
-def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6) -> Tensor:
+def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6, same: Tensor | None = None) -> Tensor:
     """v (B, L, D) with the log mel of the sound from MARGIN frames before to MARGIN after. Everybody's picture against everybody's voice,
-    both ways, and against the own voice shifted by 0.32 s and more."""
+    both ways, and against the own voice shifted by 0.32 s and more. `same` (B, B): pairs that are no mistake, of one recording at nearly one time."""
     L = v.shape[1]
     with amp(v.device):
         p, s = head.picture(v)[:, EDGE : L - EDGE], head.voice(mel)
@@ -70,6 +70,8 @@ def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6) -> Tensor
 
     k = head.scale.exp() * 4
     m = torch.einsum("itd,jtd->ij", p, at(0)) / n * k
+    if same is not None:
+        m = m.masked_fill(same, -1e4)
     t = torch.arange(len(v), device=v.device)
     loss = (F.cross_entropy(m, t) + F.cross_entropy(m.t(), t)) / 2
     far = [i for i in range(-MARGIN, MARGIN + 1) if abs(i) >= 8]
@@ -78,15 +80,19 @@ def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6) -> Tensor
     return loss + F.cross_entropy(own, torch.zeros(len(v), dtype=torch.long, device=v.device))
 
 
-def visible_batch(mx: Mixer, B: int, L: int) -> tuple[Tensor, Tensor]:
-    """Feature rows and sound (MARGIN frames longer each side; often with a second voice, room) of B visible people."""
+def visible_batch(mx: Mixer, B: int, L: int, group: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Feature rows and sound (MARGIN frames longer each side; often with a second voice, room) of B visible people, or of B / group of them with
+    several segments each; which segments (B, B) are nearly the same."""
     n = (L + 2 * MARGIN) * FRAME
     yes = torch.ones(B, dtype=torch.bool, device=mx.dev)
     a, b = mx.two_people(B, yes, yes)
+    a = a[: B // group].repeat_interleave(group)
+    b = torch.where(b == a, (b + 1) % mx.g.visible, b)
     x, rec, begin, _ = mx.voice(a, n, yes)
+    same = (rec[:, None] == rec) & ((begin[:, None] - begin).abs() < 8 * FRAME) & ~torch.eye(B, dtype=torch.bool, device=mx.dev)
     y = mx.voice(b, n, yes)[0]
     loud = 10 ** (mx.u(B, 1, a=-20, b=-3) / 20) * mx.chance(B, 0.3)[:, None]
-    return mx.rows(rec, begin + MARGIN * FRAME, L), mx.rooms(x) + loud * y
+    return mx.rows(rec, begin + MARGIN * FRAME, L), mx.rooms(x) + loud * y, same
 
 
 def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
@@ -101,7 +107,7 @@ def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
     banks = stretched_banks(head.bank).to(dev)
 
     def loss(_: float) -> Tensor:
-        rows, x = visible_batch(mx, a.batch, L)
+        rows, x, _ = visible_batch(mx, a.batch, L)
         v = pack.feats[rows]
         return sync_loss(head, v + 0.1 * torch.randn_like(v), disguised(x, banks, mx))
 
@@ -155,6 +161,8 @@ class StudentAndHead(nn.Module):
 
 
 def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
+    if a.batch % a.group:
+        raise SystemExit(f"--batch {a.batch} is no multiple of --group {a.group}")
     taught = a.teacher_weight > 0 and not a.features_only
     pack = data.load_pack(a.pack, dev, crops=a.side, sound_only=not taught)
     pack.train = chosen(pack.train, a.half, a.without)
@@ -166,11 +174,11 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     front = torch.compile(net.student) if a.compile else net.student
 
     def loss(at: float) -> Tensor:
-        rows, x = visible_batch(mx, a.batch, L)
+        rows, x, same = visible_batch(mx, a.batch, L, a.group)
         pics = softened(moved(pack.crops[rows].float(), mx), mx, a.soft)  # outside autocast: affine_grid would round positions
         with amp(dev):
             y = front(pics)
-        fit = sync_loss(net.head, y, disguised(x, banks, mx))
+        fit = sync_loss(net.head, y, disguised(x, banks, mx), same=same)
         if not taught:
             return fit
         return a.teacher_weight * change_loss(y, pack.feats[rows]) + min(1.0, 2 * at) * 0.5 * fit
