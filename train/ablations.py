@@ -33,7 +33,7 @@ ROWS: dict[str, list[str]] = {
     "no teacher": ["--teacher-weight", "0"],
     "no rendered heads": ["--without", "rendered"],
     "half the people": ["--half", "0"],
-    "one segment of each person in a batch": ["--group", "1"],
+    "four segments of each person in a batch": ["--group", "4"],
 }
 SPANS = (1.0, 2.0, 4.0)
 SECOND = 0.96  # kept of the evidence a picture: half of it is left after 0.7 s
@@ -45,7 +45,7 @@ def students(a: argparse.Namespace) -> dict[tuple[str, int], Path]:
     runs = {}
     for name, options in ROWS.items():
         for seed in range(a.seeds):
-            run = a.out / f"{name.replace(' ', '-')}-{seed}"
+            run = a.out / f"{name.replace(' ', '-')}-{a.steps}-{seed}"
             runs[name, seed] = run / "student.pt"
             if not (run / "done").exists():
                 command = ["train.py", "--stage", "student", "--pack", str(a.pack), "--out", str(run), "--steps", str(a.steps), "--minutes", "1e6", "--variants", "0", "--seed", str(seed),

@@ -53,7 +53,7 @@ def main() -> None:
     p.add_argument("--soft", type=float, default=0.3, help="student: share of items with pictures as soft as those of small faces")
     p.add_argument("--compile", action="store_true", help="student: let torch.compile fuse the front end (needs g++; on a CPU with AMX 1.7 times as quick)")
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
-    p.add_argument("--group", type=int, default=4, help="student: segments of each person in a batch; with several, knowing whose face this is does not tell which voice fits")
+    p.add_argument("--group", type=int, default=1, help="student: segments of each person in a batch; with several (4), knowing whose face this is does not tell which voice fits: for the end of a training")
     p.add_argument("--muon", action="store_true", help="matrices by Muon in place of AdamW (muon.py); not with an optimiser file of the other")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--fp16", action="store_true", help="half-precision checkpoints")

@@ -30,8 +30,9 @@ export type SessionOptions = {
 
 /** Pictures from before the first sound that are kept for it. */
 const MAX_EARLY_PICTURES = 64;
-/** As in a channel: sound that waits longer than this leaves as it is. */
-const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
+/** Sound that waits longer than this leaves as it is. The steps of the longest block (10 s) are due when the next one is there, so two fit. */
+const MAX_WAITING_SAMPLES = 22 * SAMPLE_RATE;
+const RING_SAMPLES = 23 * SAMPLE_RATE;
 const MAX_CHANNELS = 8;
 
 let sessions = 0;
@@ -193,7 +194,7 @@ export class SeparationSession {
   #begin(channels: number) {
     const { model, controls = {}, policy = {}, hopUnits, pictureWaitMs } = this.#o;
     const { unitSamples } = model.card;
-    const separator = new Separator({ model: model.card, channels, controls });
+    const separator = new Separator({ model: model.card, channels, controls, ringSamples: RING_SAMPLES });
     const runner = new StepRunner({ inference: model, session: this.#name, faces: this.#follower, separator, policy });
     const cutter = new StepCutter({
       separator,

@@ -17,7 +17,7 @@ import { readVideo } from "../../src/transport/flv/video.js";
 import { fileSink, type MuxTracks } from "../../src/transport/gst/launch.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { resolvedSrt } from "../../src/transport/srt-address.js";
-import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
+import { clipFolder, flashAndBeep, lipSyncMs, packetTimes, videoHashes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { within } from "../gst/within.js";
 import { freeUdpPort, openGateway, run, until } from "./support.js";
@@ -297,36 +297,53 @@ test("names in SRT addresses: asked for without holding anything up; one that th
   await started.close();
 });
 
-test("a track that stops does not stop the other: a transport stream goes on, a recording in a new file, no picture is lost", async () => {
-  const clip = flashAndBeep(folder.path, "pause.flv", { seconds: 12 });
+test("a track that stops does not stop the other: a transport stream goes on, a recording in a new file, nothing is lost", async () => {
+  const clip = flashAndBeep(folder.path, "pause.flv", { seconds: 14 });
   const tags = [...new FlvReader().push(readFileSync(clip))];
   const header = tags.find((tag) => tag.type === 8 && tag.body[1] === 0)!;
   const config = Buffer.from(header.body.subarray(2));
-  for (const format of ["ts", "mkv"] as const) {
-    const path = join(folder.path, `pause.${format}`);
+  /** Writes the clip in its own time; from 3 to 12 s one track is away, or both are. */
+  const record = async (format: "ts" | "mkv", away: "sound" | "video" | "both") => {
+    const path = join(folder.path, `pause-of-${away}.${format}`);
     const output = openOutput(`file://${path}`, { onState: () => {} });
     const units = new FlvUnits();
     const begun = performance.now();
     let during = 0;
+    let written = { video: 0, sound: 0 };
     for (const tag of tags) {
       const unit = units.read(tag);
       if (unit === null || unit.kind === "vp8") continue;
       const ms = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
-      while (performance.now() - begun < ms / 2) await new Promise((resolve) => setTimeout(resolve, 2));
-      if (during === 0 && ms > 8500) during = statSync(path).size;
+      while (performance.now() - begun < ms) await new Promise((resolve) => setTimeout(resolve, 2));
+      if (during === 0 && ms > 11_500) during = statSync(path).size;
+      if ((away === unit.kind || away === "both") && ms > 3000 && ms < 12_000) continue;
+      written = { ...written, [unit.kind]: written[unit.kind] + 1 };
       if (unit.kind === "video") output.write(unit);
-      else if (ms < 3000 || ms > 9000) output.write({ kind: "aac", ptsMs: unit.ptsMs, data: unit.data, config });
+      else output.write({ kind: "aac", ptsMs: unit.ptsMs, data: unit.data, config });
     }
     await new Promise((resolve) => setTimeout(resolve, 300));
     await output.close();
-    const files = [path, ...[1, 2].map((n) => join(folder.path, `pause-${n}.${format}`))].filter((f) => existsSync(f));
-    assert.is(files.length, format === "ts" ? 1 : 3);
-    const pictures = files.flatMap((f) => videoHashes(f));
-    // A transport stream keeps pictures in another form (Annex B).
-    if (format === "ts") assert.is(pictures.length, 360);
-    else assert.equal(pictures, videoHashes(clip));
-    const whole = statSync(path).size;
-    if (format === "ts") assert.ok(during > 0.55 * whole, `${during} of ${whole} bytes while the sound was away`);
+    const files = [path, ...[1, 2].map((n) => path.replace(`.${format}`, `-${n}.${format}`))].filter(existsSync);
+    const count = (kind: "v" | "a"): number => files.reduce((sum, file) => sum + packetTimes(file, kind).length, 0);
+    return { files, written, video: count("v"), sound: count("a"), share: during / statSync(path).size };
+  };
+  const [live, muted, blind, paused] = await Promise.all([
+    record("ts", "sound"),
+    record("mkv", "sound"),
+    record("mkv", "video"),
+    record("mkv", "both"),
+  ]);
+  assert.equal([live.files.length, muted.files.length, blind.files.length, paused.files.length], [1, 3, 3, 1]);
+  assert.ok(live.share > 0.6, `${live.share} of the bytes while the sound was away`);
+  assert.equal(
+    muted.files.flatMap((file) => videoHashes(file)),
+    videoHashes(clip),
+  );
+  for (const { written, video, sound, files } of [live, muted, blind, paused]) {
+    const text = `${files[0]}: ${video} and ${sound} of ${JSON.stringify(written)}`;
+    // Pictures that come back in the middle of a group are left out up to its end; sound may lack what a muxer holds at its end.
+    assert.ok(video >= written.video - 30 && video <= written.video, text);
+    assert.ok(sound >= written.sound - 50 && sound <= written.sound, text);
   }
 });
 

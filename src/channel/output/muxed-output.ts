@@ -17,11 +17,17 @@ const EARLY_UNITS = 512;
 /** For the muxer to write its last bytes. */
 const END_MS = 1000;
 
-/** A muxer waits for the other track. Of a transport stream it is told that what has sent nothing for so long has a gap, in pieces of GAP_MS. */
+/**
+ * A muxer waits for the other track. Of a transport stream it is told that a track which was not written for so long, while the other one
+ * was, has a gap. By the clock on the wall: after a pause of the whole feed, or in a burst, nothing is missing that will not come.
+ */
 const PAUSED_MS = 1000;
 const GAP_MS = 500;
-/** The other muxers do not understand that: the recording goes on in a new file without the track that is gone. */
-const GONE_MS = 4000;
+/** The other muxers do not understand that: the recording goes on in a new file without the track that is gone. Longer than KeyGate holds sound back for pictures. */
+const GONE_MS = 6000;
+
+type Kind = "video" | "audio";
+const other = (kind: Kind): Kind => (kind === "video" ? "audio" : "video");
 
 type Track = {
   readonly source: GstSource;
@@ -52,7 +58,10 @@ export class MuxedOutput implements Output {
   #receivers: SrtReceivers | null = null;
   readonly #gate = new KeyGate();
   readonly #backOff = new BackOff();
-  #seen = { video: false, audio: false };
+  readonly #seen: Record<Kind, boolean> = { video: false, audio: false };
+  /** When each was last written, and since when it has been written without the other, on the wall. */
+  readonly #writtenMs: Record<Kind, number> = { video: Number.NEGATIVE_INFINITY, audio: Number.NEGATIVE_INFINITY };
+  readonly #aloneSinceMs: Record<Kind, number> = { video: 0, audio: 0 };
   #firstMs: number | null = null;
   /** What came before it was known which tracks there are: the first key frame must not be lost. */
   #early: (VideoUnit | AacUnit)[] = [];
@@ -90,15 +99,28 @@ export class MuxedOutput implements Output {
 
   write(unit: OutputUnit): void {
     if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
-    this.#seen[unit.kind === "video" ? "video" : "audio"] = true;
+    this.#note(unit.kind === "video" ? "video" : "audio", performance.now());
+    this.#take(unit);
+  }
+
+  #note(kind: Kind, nowMs: number): void {
+    if (nowMs - this.#writtenMs[kind] > PAUSED_MS) this.#aloneSinceMs[kind] = nowMs;
+    this.#writtenMs[kind] = nowMs;
+    this.#aloneSinceMs[other(kind)] = nowMs;
+    this.#seen[kind] = true;
+  }
+
+  #take(unit: VideoUnit | AacUnit): void {
     if (this.#pipeline === null) {
       if (this.#early.push(unit) > EARLY_UNITS) this.#early.shift();
       if (this.#isEnding || !this.#begin()) return;
-      for (const early of this.#early.splice(0)) this.#send(early);
+      // Each may begin anew, and the rest then waits again.
+      for (const early of this.#early.splice(0)) this.#take(early);
     } else this.#send(unit);
   }
 
   #send(unit: VideoUnit | AacUnit): void {
+    const kind = unit.kind === "video" ? "video" : "audio";
     const track = unit.kind === "video" ? this.#video : this.#audio;
     // Beside a picture all begins anew at a key frame, so that no picture is lost.
     if (unit.kind === "video" && unit.key && (track === null || (this.#audio === null && this.#seen.audio))) {
@@ -106,11 +128,13 @@ export class MuxedOutput implements Output {
       return;
     }
     if (track === null) return;
-    const other = unit.kind === "video" ? this.#audio : this.#video;
+    const second = unit.kind === "video" ? this.#audio : this.#video;
     const untilMs = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
-    const isGone = other !== null && other.config !== null && untilMs - other.untilMs > GONE_MS;
-    if (isGone && !this.#o.knowsGaps && (unit.kind !== "video" || unit.key)) {
-      this.#seen[unit.kind === "video" ? "audio" : "video"] = false;
+    const aloneMs = this.#writtenMs[kind] - this.#aloneSinceMs[kind];
+    // Of a track that has sent nothing in this run not even a gap can be told.
+    const cannotWait = second !== null && (!this.#o.knowsGaps || second.config === null);
+    if (cannotWait && aloneMs > GONE_MS && (unit.kind !== "video" || unit.key)) {
+      this.#seen[other(kind)] = false;
       this.#beginAnew(unit);
       return;
     }
@@ -120,7 +144,7 @@ export class MuxedOutput implements Output {
       return;
     }
     track.untilMs = untilMs;
-    if (this.#o.knowsGaps) fillGap(other, untilMs);
+    if (this.#o.knowsGaps && aloneMs > PAUSED_MS) fillGap(second, untilMs);
     this.#look(track);
   }
 
@@ -201,6 +225,7 @@ export class MuxedOutput implements Output {
     this.#pipeline = null;
     this.#video = null;
     this.#audio = null;
+    this.#firstMs = null;
     this.#set("connecting", null);
     if (this.#o.nextFile === undefined) before.close();
     else {
@@ -214,7 +239,7 @@ export class MuxedOutput implements Output {
       before.sendEnd();
       setTimeout(() => this.#isEnding && this.#onEnd(), END_MS).unref();
     }
-    this.write(unit);
+    this.#take(unit);
   }
 
   #ask(address: () => Promise<string>, then: () => void): void {
@@ -237,6 +262,9 @@ export class MuxedOutput implements Output {
     if (this.#state === "ended" || this.#state === "back-off") return;
     this.#failures += 1;
     this.#set("back-off", reason, detail);
+    // What comes meanwhile is not kept: the old and the new do not join.
+    this.#early = [];
+    this.#receivers?.lost();
     this.#pipeline?.stop();
     this.#retry = setTimeout(() => {
       this.#set("connecting", null);
@@ -262,9 +290,8 @@ export class MuxedOutput implements Output {
 
 /** So a microphone or a camera that stops does not stop the other. */
 function fillGap(track: Track | null, untilMs: number): void {
-  if (track === null || track.config === null) return;
-  for (; untilMs - track.untilMs > PAUSED_MS; track.untilMs += GAP_MS)
-    track.source.push(gdpGap(Math.max(0, track.untilMs), GAP_MS));
+  if (track === null || track.config === null || untilMs - track.untilMs < GAP_MS) return;
+  if (track.source.push(gdpGap(Math.max(0, track.untilMs), untilMs - track.untilMs))) track.untilMs = untilMs;
 }
 
 function push(track: Track, unit: VideoUnit | AacUnit): boolean {

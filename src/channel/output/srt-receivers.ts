@@ -17,6 +17,12 @@ export class SrtReceivers {
     this.#lookedMs = Number.NEGATIVE_INFINITY;
   }
 
+  /** The whole pipeline was stopped. */
+  lost(): void {
+    this.connected = false;
+    this.changed();
+  }
+
   look(nowMs: number): boolean {
     if (nowMs - this.#lookedMs < EVERY_MS[this.connected ? "connected" : "alone"]) return this.connected;
     this.#lookedMs = nowMs;

@@ -70,11 +70,12 @@ export class PullSource implements Source {
   #play(uri: string): void {
     try {
       // Demuxers give their pads to a launch string only once: a pipeline that has worked is not used a second time.
-      if (uri !== this.#builtFor || this.#branches.some((b) => b.seen)) this.#pipeline?.close();
-      if (this.#pipeline === null || uri !== this.#builtFor || this.#branches.some((b) => b.seen)) {
-        this.#builtFor = uri;
-        this.#pipeline = this.#build(uri);
-      }
+      const isUsed = this.#branches.some((b) => b.seen);
+      if (isUsed) this.#pipeline?.close();
+      // One that never worked is used again, at the address that the name stands for now: the binding frees none.
+      if (this.#pipeline === null || isUsed) this.#pipeline = this.#build(uri);
+      else if (uri !== this.#builtFor) this.#pipeline.set("net", "uri", uri);
+      this.#builtFor = uri;
       this.#events.onRestart();
       this.#pipeline.play();
     } catch (error) {

@@ -49,21 +49,23 @@ export class Connection {
       clearInterval(watch);
       this.#set(false);
       // A page is not told why its socket was refused; the same question over HTTP is answered in words.
-      if (!opened) void this.#fetchState();
+      if (!opened) void this.#fetchState(false);
       setTimeout(() => this.#open(), this.#waitMs * (0.75 + 0.5 * Math.random()));
       this.#waitMs = Math.min(2 * this.#waitMs, LONGEST_WAIT_MS);
     });
   }
 
-  async #fetchState(): Promise<void> {
+  /** @param linked false: only whether the server refuses this page counts, for nothing else comes without a socket */
+  async #fetchState(linked = true): Promise<void> {
     this.#askedMs = performance.now();
     try {
       const answer = await fetch("/api/state", { cache: "no-store", signal: AbortSignal.timeout(3000) });
       const text = await answer.text();
-      this.refusal = answer.ok ? null : decodeRefusal(text);
-      const state = answer.ok ? decodeState(text) : null;
+      this.refusal = answer.status === 403 ? decodeRefusal(text) : null;
+      const state = answer.ok && linked ? decodeState(text) : null;
       if (state !== null) this.#heard({ type: "state", state });
     } catch {
+      this.refusal = null;
       // The socket's end tells the same, and is acted upon.
     }
   }

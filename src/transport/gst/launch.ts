@@ -81,7 +81,7 @@ export const rtmpSource = (uri: string): string =>
 
 /** Times are those of the stream: corrections by its clock reference (on by default) move with the network's jitter, 10 ms and more. */
 export const srtSource = (uri: string): string =>
-  `srtsrc uri=${quote(uri)} ! tsdemux name=d ignore-pcr=true ${branches("")}`;
+  `srtsrc name=net uri=${quote(uri)} ! tsdemux name=d ignore-pcr=true ${branches("")}`;
 
 /** A file at the pace of its own timestamps. */
 export const fileSource = (path: string): string =>
