@@ -11,7 +11,8 @@ const JUMP_MS = 1000;
 export const TIMELINE_START_MS = 1000;
 const FLV_WRAP_MS = 2 ** 32;
 
-type Seen = { rawMs: number; outMs: number; wallMs: number };
+type Left = { readonly outMs: number; readonly wallMs: number };
+type Seen = Left & { readonly rawMs: number };
 
 export class Epoch {
   /** Jumps inside a run of the source. */
@@ -22,6 +23,8 @@ export class Epoch {
   #offsetMs: number | null = null;
   #previousOffsetMs: number | null = null;
   #restarted = false;
+  /** Where the process before this one was. */
+  #past: Left | null = null;
   #last: Partial<Record<Track, Seen>> = {};
 
   /** @param wraps32 the source counts milliseconds in 32 bits (FLV) */
@@ -31,7 +34,7 @@ export class Epoch {
 
   /** The programme of a process before this one: `outMs` of it was due at `wallMs`. Counts only before the first unit. */
   continueFrom(outMs: number, wallMs: number): void {
-    if (this.#offsetMs === null) this.#last.video = { rawMs: 0, outMs, wallMs };
+    this.#past = { outMs, wallMs };
   }
 
   /** The source begins anew: its next timestamp has nothing to do with the ones before. */
@@ -51,9 +54,8 @@ export class Epoch {
   }
 
   #choose(track: Track, rawMs: number, wallMs: number): number {
-    if (this.#offsetMs === null && this.#last.video !== undefined) {
-      this.#begin(rawMs, wallMs);
-      this.#last = {};
+    if (this.#offsetMs === null && this.#past !== null) {
+      this.#begin(rawMs, wallMs, this.#past);
       return this.#offsetMs!;
     }
     if (this.#offsetMs === null) {
@@ -86,8 +88,7 @@ export class Epoch {
     return Math.abs(step) <= JUMP_MS || Math.abs(step - (wallMs - last.wallMs)) <= JUMP_MS;
   }
 
-  #begin(rawMs: number, wallMs: number): void {
-    const newest = this.#newest();
+  #begin(rawMs: number, wallMs: number, newest: Left | undefined = this.#newest()): void {
     const continueMs = newest === undefined ? TIMELINE_START_MS : newest.outMs + Math.max(1, wallMs - newest.wallMs);
     this.#offsetMs = Math.ceil(continueMs - rawMs);
   }
@@ -100,7 +101,7 @@ export class Epoch {
 
   #unwrap(track: Track, rawMs: number): number {
     // The first unit of a track is counted like the other track; that of a new run is not counted like the run before.
-    const last = this.#restarted || this.#offsetMs === null ? undefined : (this.#last[track] ?? this.#newest());
+    const last = this.#restarted ? undefined : (this.#last[track] ?? this.#newest());
     if (!this.#wraps || last === undefined) return 0;
     return Math.round((last.rawMs - rawMs) / FLV_WRAP_MS) * FLV_WRAP_MS;
   }

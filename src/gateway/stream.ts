@@ -45,6 +45,8 @@ type Taker = {
   readonly dropped: (tags: number) => void;
   /** Number of the next tag in the stream's count; null = waits for the next key frame. */
   next: number | null;
+  /** It has had no key frame since it began or went on: pictures that refer to one are nothing for it. */
+  blind: boolean;
   /** It waits because it fell behind, so what passes meanwhile is lost to it. */
   fellBehind: boolean;
   /** Gets the headers before anything else, also while it waits. */
@@ -106,7 +108,16 @@ export class LiveStream {
   add(sink: Sink, from: "gop" | "key", maxBacklogBytes: number, dropped: (tags: number) => void): Subscription {
     const next = !this.#live ? this.#end : from === "gop" ? this.#start : null;
     const headersDue = this.#live && from === "key";
-    const taker: Taker = { sink, maxBacklogBytes, dropped, next, headersDue, fellBehind: false, headersVersion: -1 };
+    const taker: Taker = {
+      sink,
+      maxBacklogBytes,
+      dropped,
+      next,
+      headersDue,
+      blind: true,
+      fellBehind: false,
+      headersVersion: -1,
+    };
     this.#takers.add(taker);
     return { resume: () => this.#pump(taker), cancel: () => void this.#takers.delete(taker) };
   }
@@ -240,6 +251,7 @@ export class LiveStream {
       if (taker.next === null || taker.next >= this.#first) continue;
       taker.dropped(this.#end - taker.next);
       taker.next = null;
+      taker.blind = true;
       taker.fellBehind = true;
     }
   }
@@ -270,6 +282,12 @@ export class LiveStream {
       taker.sink.backlogBytes < taker.maxBacklogBytes
     ) {
       const entry = this.#log[taker.next - this.#first]!;
+      if (entry.kind === "key") taker.blind = false;
+      if (entry.kind === "picture" && taker.blind) {
+        taker.next++;
+        taker.dropped(1);
+        continue;
+      }
       const isHeader = entry.headersVersion > taker.headersVersion && isHeaderKind(entry.kind);
       if (!isHeader && taker.headersVersion < entry.headersVersion) this.#writeHeaders(taker, entry.tag.timestampMs);
       if (isHeader) taker.headersVersion = entry.headersVersion;

@@ -103,8 +103,9 @@ export class SeparationSession {
     const out: MediaOut[] = [];
     if (this.#core !== null && !this.#closed) {
       const { separator } = this.#core;
+      const restPtsNs = this.#resampledUntil();
       const rest = this.#resampler?.finish() ?? [];
-      if ((rest[0]?.length ?? 0) > 0) this.#push(this.#resampledUntil(), rest, out);
+      if ((rest[0]?.length ?? 0) > 0) this.#push(restPtsNs, rest, out);
       separator.finish();
       for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
       this.#render(separator.pushedSamples, out);

@@ -7,6 +7,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { channelConfig } from "../../src/config/schema.js";
 import { buildLive } from "../../src/model/live/build.js";
+import { FlvReader, type FlvTag, PICTURE } from "../../src/transport/flv/tag.js";
 import { UV_THREADS } from "../../src/transport/gst/pipeline.js";
 import type { ChannelPatch, ChannelStatus, FromChannel, ToChannel } from "../../src/transport/ipc/messages.js";
 import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
@@ -89,6 +90,43 @@ for (const how of ["stop", "SIGTERM", "disconnect"] as const) {
     assert.ok(videoHashes(file).length > 20, "the recording was finished");
   });
 }
+
+test("killed and started anew: players of a source that is fetched stay, and their time goes on", async () => {
+  const clip = flashAndBeep(folder.path, "fetched.flv", { seconds: 4 });
+  const settings = {
+    channel: channelConfig.parse({ profile: "low", input: `file://${clip}?loop=1` }),
+    gatewaySocket: gateway.socket,
+    inferenceSocket: join(gateway.folder, "none.sock"),
+    modelDir: join(gateway.folder, "none"),
+  };
+  const { child } = await startChannel(settings);
+  const tags: FlvTag[] = [];
+  let hasEnded = false;
+  const reader = new FlvReader();
+  const abort = new AbortController();
+  const player = (async () => {
+    const { body } = await fetch(`http://127.0.0.1:${gateway.mediaPort}/out/main.flv`, { signal: abort.signal });
+    for await (const chunk of body!) tags.push(...reader.push(Buffer.from(chunk as Uint8Array)));
+  })().then(
+    () => (hasEnded = true),
+    () => (hasEnded = true),
+  );
+  const pictures = (): FlvTag[] => tags.filter((tag) => tag.type === PICTURE && tag.body[1] === 1);
+  // Longer than the head room of a timeline, so that one which began anew would step back.
+  await until(() => pictures().length > 150, 20_000, "five seconds of pictures");
+  child.kill("SIGKILL");
+  await exitOf(child);
+  const before = pictures().length;
+  await startChannel(settings);
+  await until(() => pictures().length > before + 60, 20_000, "pictures again");
+  assert.not.ok(hasEnded, "the player was not ended");
+  const times = pictures().map((tag) => tag.timestampMs);
+  const step = times[before]! - times[before - 1]!;
+  assert.ok(step > 0 && step < 10_000, `${step} ms over the restart`);
+  for (const [i, ms] of times.entries()) assert.ok(i === 0 || ms > times[i - 1]!, `${ms} after ${times[i - 1]}`);
+  abort.abort();
+  await player;
+});
 
 test("what is set while the channel starts counts", async () => {
   const modelDir = join(gateway.folder, "tiny");

@@ -9,6 +9,7 @@ import { highlightNote } from "../../src/channel/note.js";
 import { FlvMuxer } from "../../src/channel/output/flv-muxer.js";
 import { freePath, openOutput } from "../../src/channel/output/open.js";
 import { KeyGate, type Output, publicUri, withoutSecrets, writeToAll } from "../../src/channel/output/output.js";
+import { type TrackKind, TrackPresence } from "../../src/channel/output/track-presence.js";
 import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../../src/channel/units.js";
 import { readScript } from "../../src/transport/flv/script.js";
@@ -131,8 +132,30 @@ test("what a server or GStreamer says about an address is shown without its secr
   const quoted = withoutSecrets(`caller: srtsink uri="${srt.replace(/"/g, '\\"')}", a"long one, publish:x`, srt);
   for (const secret of ["long", "publish:x"]) assert.not.match(quoted, secret);
   assert.match(quoted, /^caller: srtsink/);
+  const found = srt.replace("h:9000", "10.0.0.1:9000").replace(/"/g, '\\"');
+  const launched = withoutSecrets(`no element "srtsink" in: srtsink uri="${found}"`, srt);
+  for (const secret of ["long", "publish:x"]) assert.not.match(launched, secret, "by the address that was found");
   assert.is(withoutSecrets("no space on /a/b.mkv", "file:///a/b.mkv"), "no space on /a/b.mkv");
   assert.is(withoutSecrets("publish", "publish"), "publish");
+});
+
+test("a track is alone while it runs and the other does not: not after a pause of both, not in a burst", () => {
+  const presence = new TrackPresence();
+  let now = 0;
+  const run = (kinds: readonly TrackKind[], ms: number): void => {
+    for (const end = now + ms; now < end; now += 20) for (const kind of kinds) presence.written(kind, now);
+  };
+  run(["video", "audio"], 2000);
+  assert.ok(presence.aloneMs("video") < 40 && presence.aloneMs("audio") < 40);
+  run(["video"], 3000);
+  assert.ok(Math.abs(presence.aloneMs("video") - 3000) < 60, `${presence.aloneMs("video")}`);
+  now += 20_000;
+  presence.written("video", now);
+  assert.is(presence.aloneMs("video"), 0, "both were away");
+  run(["audio"], 5000);
+  assert.ok(presence.aloneMs("audio") > 4900);
+  for (let n = 0; n < 100; n++) presence.written("video", now);
+  assert.is(presence.aloneMs("video"), 0);
 });
 
 test("an address that cannot be written to is a refused output, not an exception", async () => {

@@ -20,6 +20,8 @@ export class FakeServer {
   readonly patches: Patch[] = [];
   /** Answer to the next patches; 204 = taken over. */
   patchAnswer: { status: number; body: string } = { status: 204, body: "" };
+  /** What every question is answered with; sockets are refused, too. */
+  refusal: { status: number; detail: string } | null = null;
   port = 0;
   #http: Server;
   #media: Server;
@@ -32,6 +34,12 @@ export class FakeServer {
     this.state = state;
     this.#http = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://x").pathname;
+      if (path === "/api/state" && this.refusal !== null) {
+        const { status, detail } = this.refusal;
+        return void response
+          .writeHead(status, { "content-type": "application/problem+json" })
+          .end(JSON.stringify({ detail }));
+      }
       if (path === "/api/state")
         return void response.setHeader("content-type", "application/json").end(JSON.stringify(this.#now()));
       const channel = /^\/api\/channels\/([^/]+)$/.exec(path);
@@ -60,6 +68,8 @@ export class FakeServer {
       );
     });
     this.#http.on("upgrade", (request, socket, head) => {
+      if (this.refusal !== null)
+        return void socket.end(`HTTP/1.1 ${this.refusal.status} No\r\nContent-Length: 0\r\n\r\n`);
       this.#sockets.handleUpgrade(request, socket, head, (ws: WebSocket) => {
         ws.send(JSON.stringify({ type: "state", state: this.state } satisfies DashboardEvent));
       });

@@ -166,6 +166,18 @@ test("a lost server is said plainly", () =>
     await picture(page, "lost");
   }));
 
+test("a page that the server refuses says why, in the server's words; a gateway that fails in between is no refusal", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".link", "connected");
+    server.refusal = { status: 403, detail: "studio-pc is not an allowed host; add its name to httpHosts" };
+    await page.reload();
+    await see(page, ".link", "refused: studio-pc is not an allowed host; add its name to httpHosts");
+    server.refusal = { status: 502, detail: "bad gateway" };
+    await see(page, ".link", "connecting to the server");
+    server.refusal = null;
+    await see(page, ".link", "connected");
+  }));
+
 test("a picture that is re-encoded says so, and why; one that passes says nothing", () =>
   shown(["studio"], async ({ page, server }) => {
     const video = { codec: "VP8", width: 640, height: 360, fps: 30, notice: "SL_PICTURE_REENCODED" };

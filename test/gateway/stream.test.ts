@@ -183,11 +183,13 @@ test("a picture that has stopped while sound goes on: joiners begin with the sou
   for (const taker of [late, channel]) assert.is(newest(taker), gone * tick);
   assert.ok(late.tags.every((tag) => tag.timestampMs >= (gone - 1) * tick));
   stream.push(picture(gone + 1, false));
+  for (const taker of [late, channel])
+    assert.not.match(taker.story, "p", "nobody gets a picture without its key frame");
   const waiting = join(stream, new Taker());
   stream.push(sound(gone + 2));
   assert.is(waiting.story, "");
   stream.push(picture(gone + 3, true));
-  assert.is(newest(waiting), (gone + 3) * tick);
+  for (const taker of [waiting, late, channel]) assert.match(taker.story, new RegExp(`K${gone + 3}$`));
 });
 
 test("messages in the middle pass in their place and do not become headers", () => {

@@ -1,13 +1,12 @@
-import { gdpBuffer, gdpCaps, gdpGap, gdpSegment, gdpStreamStart } from "../../transport/gdp/gdp.js";
 import type { MuxTracks } from "../../transport/gst/launch.js";
-import { GstPipeline, type GstSource } from "../../transport/gst/pipeline.js";
+import { GstPipeline } from "../../transport/gst/pipeline.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
-import { rawAacCaps } from "../source/flv-units.js";
 import { BackOff } from "../source/source.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../units.js";
-import { sameConfig } from "./flv-muxer.js";
+import { decodedAtMs, MuxerTrack } from "./muxer-track.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
 import { SrtReceivers } from "./srt-receivers.js";
+import { otherKind, PAUSED_MS, type TrackKind, TrackPresence } from "./track-presence.js";
 
 /** Two seconds of 16 Mbit/s, for each track. */
 const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
@@ -17,24 +16,8 @@ const EARLY_UNITS = 512;
 /** For the muxer to write its last bytes. */
 const END_MS = 1000;
 
-/**
- * A muxer waits for the other track. Of a transport stream it is told that a track which was not written for so long, while the other one
- * was, has a gap. By the clock on the wall: after a pause of the whole feed, or in a burst, nothing is missing that will not come.
- */
-const PAUSED_MS = 1000;
-const GAP_MS = 500;
-/** The other muxers do not understand that: the recording goes on in a new file without the track that is gone. Longer than KeyGate holds sound back for pictures. */
+/** Muxers wait for the other track. One that is not told of gaps goes on in a new file; longer than KeyGate holds sound back for pictures. */
 const GONE_MS = 6000;
-
-type Kind = "video" | "audio";
-const other = (kind: Kind): Kind => (kind === "video" ? "audio" : "video");
-
-type Track = {
-  readonly source: GstSource;
-  config: Buffer | null;
-  /** What the muxer knows of this track reaches to here. */
-  untilMs: number;
-};
 
 export type MuxedOptions = {
   /** Path of the next attempt, for the element `file`: what was recorded until a failure must not be written over. */
@@ -58,16 +41,15 @@ export class MuxedOutput implements Output {
   #receivers: SrtReceivers | null = null;
   readonly #gate = new KeyGate();
   readonly #backOff = new BackOff();
-  readonly #seen: Record<Kind, boolean> = { video: false, audio: false };
-  /** When each was last written, and since when it has been written without the other, on the wall. */
-  readonly #writtenMs: Record<Kind, number> = { video: Number.NEGATIVE_INFINITY, audio: Number.NEGATIVE_INFINITY };
-  readonly #aloneSinceMs: Record<Kind, number> = { video: 0, audio: 0 };
+  /** Tracks that the next pipeline is to have. */
+  readonly #seen: Record<TrackKind, boolean> = { video: false, audio: false };
+  readonly #presence = new TrackPresence();
   #firstMs: number | null = null;
   /** What came before it was known which tracks there are: the first key frame must not be lost. */
   #early: (VideoUnit | AacUnit)[] = [];
   #pipeline: GstPipeline | null = null;
-  #video: Track | null = null;
-  #audio: Track | null = null;
+  #video: MuxerTrack | null = null;
+  #audio: MuxerTrack | null = null;
   #state: SourceState = "connecting";
   #reason: string | null = null;
   #failures = 0;
@@ -99,15 +81,10 @@ export class MuxedOutput implements Output {
 
   write(unit: OutputUnit): void {
     if (this.#state === "back-off" || this.#state === "ended" || unit.kind === "note") return;
-    this.#note(unit.kind === "video" ? "video" : "audio", performance.now());
-    this.#take(unit);
-  }
-
-  #note(kind: Kind, nowMs: number): void {
-    if (nowMs - this.#writtenMs[kind] > PAUSED_MS) this.#aloneSinceMs[kind] = nowMs;
-    this.#writtenMs[kind] = nowMs;
-    this.#aloneSinceMs[other(kind)] = nowMs;
+    const kind = unit.kind === "video" ? "video" : "audio";
+    this.#presence.written(kind, performance.now());
     this.#seen[kind] = true;
+    this.#take(unit);
   }
 
   #take(unit: VideoUnit | AacUnit): void {
@@ -129,29 +106,26 @@ export class MuxedOutput implements Output {
     }
     if (track === null) return;
     const second = unit.kind === "video" ? this.#audio : this.#video;
-    const untilMs = unit.kind === "video" ? unit.dtsMs : unit.ptsMs;
-    const aloneMs = this.#writtenMs[kind] - this.#aloneSinceMs[kind];
-    // Of a track that has sent nothing in this run not even a gap can be told.
-    const cannotWait = second !== null && (!this.#o.knowsGaps || second.config === null);
+    const aloneMs = this.#presence.aloneMs(kind);
+    const cannotWait = second !== null && (!this.#o.knowsGaps || second.isFresh);
     if (cannotWait && aloneMs > GONE_MS && (unit.kind !== "video" || unit.key)) {
-      this.#seen[other(kind)] = false;
+      this.#seen[otherKind(kind)] = false;
       this.#beginAnew(unit);
       return;
     }
     if (!this.#gate.passes(unit)) return;
-    if (!push(track, unit)) {
+    if (!track.push(unit)) {
       this.#gate.shut();
       return;
     }
-    track.untilMs = untilMs;
-    if (this.#o.knowsGaps && aloneMs > PAUSED_MS) fillGap(second, untilMs);
+    if (this.#o.knowsGaps && aloneMs > PAUSED_MS) second?.gapUntil(decodedAtMs(unit));
     this.#look(track);
   }
 
-  #look({ source }: Track): void {
+  #look(track: MuxerTrack): void {
     if (this.#receivers !== null && !this.#receivers.look(performance.now())) {
       if (this.#reason !== "SL_OUTPUT_NO_RECEIVER") this.#set("connecting", "SL_OUTPUT_NO_RECEIVER");
-    } else if (this.#state !== "live" && source.levelBytes === 0) {
+    } else if (this.#state !== "live" && track.levelBytes === 0) {
       this.#backOff.reset();
       this.#set("live", null);
     }
@@ -210,10 +184,8 @@ export class MuxedOutput implements Output {
       this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
       return false;
     }
-    if (this.#seen.video)
-      this.#video = { source: this.#pipeline.source("video", MAX_BACKLOG_BYTES), config: null, untilMs: 0 };
-    if (this.#seen.audio)
-      this.#audio = { source: this.#pipeline.source("audio", MAX_BACKLOG_BYTES), config: null, untilMs: 0 };
+    if (this.#seen.video) this.#video = new MuxerTrack(this.#pipeline.source("video", MAX_BACKLOG_BYTES));
+    if (this.#seen.audio) this.#audio = new MuxerTrack(this.#pipeline.source("audio", MAX_BACKLOG_BYTES));
     this.#gate.shut();
     this.#pipeline.play();
     return true;
@@ -268,8 +240,8 @@ export class MuxedOutput implements Output {
     this.#pipeline?.stop();
     this.#retry = setTimeout(() => {
       this.#set("connecting", null);
-      if (this.#video !== null) this.#video.config = null;
-      if (this.#audio !== null) this.#audio.config = null;
+      this.#video?.restart();
+      this.#audio?.restart();
       this.#gate.shut();
       if (this.#o.nextFile !== undefined) this.#pipeline?.set("file", "location", this.#o.nextFile());
       if (this.#o.address === undefined || this.#pipeline === null) this.#pipeline?.play();
@@ -286,30 +258,4 @@ export class MuxedOutput implements Output {
     this.#reason = reason;
     this.#events.onState(this.status, detail);
   }
-}
-
-/** So a microphone or a camera that stops does not stop the other. */
-function fillGap(track: Track | null, untilMs: number): void {
-  if (track === null || track.config === null || untilMs - track.untilMs < GAP_MS) return;
-  if (track.source.push(gdpGap(Math.max(0, track.untilMs), untilMs - track.untilMs))) track.untilMs = untilMs;
-}
-
-function push(track: Track, unit: VideoUnit | AacUnit): boolean {
-  const { source } = track;
-  if (!sameConfig(track.config, unit.config)) {
-    if (track.config === null && !source.push(gdpStreamStart(unit.kind))) return false;
-    if (!source.push(gdpCaps(capsOf(unit)))) return false;
-    if (track.config === null && !source.push(gdpSegment())) return false;
-    track.config = unit.config;
-  }
-  const times =
-    unit.kind === "video"
-      ? { ptsMs: Math.max(0, unit.ptsMs), dtsMs: Math.max(0, unit.dtsMs), delta: !unit.key }
-      : { ptsMs: Math.max(0, unit.ptsMs) };
-  return source.push(gdpBuffer(unit.data, times));
-}
-
-function capsOf(unit: VideoUnit | AacUnit): string {
-  if (unit.kind === "aac") return rawAacCaps(unit.config);
-  return `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
 }

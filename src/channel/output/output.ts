@@ -89,14 +89,19 @@ export function withoutSecrets(text: string, uri: string): string {
   if (!URL.canParse(uri)) return text.replaceAll(uri, publicUri(uri));
   const url = new URL(uri);
   const parts = url.pathname.split("/").filter((p) => p !== "");
-  const values = [...url.searchParams].filter(([name]) => !HARMLESS.has(name)).map(([, value]) => value);
+  // As `URL` reads them, and as they stand in the address.
+  const asWritten = [...uri.matchAll(/[?&]([^=&]+)=([^&#]*)/g)].map(([, name, value]) => [name!, value!] as const);
+  const values = [...url.searchParams, ...asWritten].filter(([name]) => !HARMLESS.has(name)).map(([, value]) => value);
   const hidden = [url.username, url.password, url.search, ...values, ...parts.slice(parts.length > 1 ? 1 : 0)];
-  const secrets = hidden.flatMap((s) => [s, decoded(s)]).filter((s) => s.length >= LEAST_SECRET);
+  const secrets = hidden.flatMap((s) => [s, decoded(s)].flatMap(written)).filter((s) => s.length >= LEAST_SECRET);
   let out = text;
-  for (const whole of [uri, uri.replace(/(["\\])/g, "\\$1")]) out = out.replaceAll(whole, publicUri(uri));
+  for (const whole of written(uri)) out = out.replaceAll(whole, publicUri(uri));
   for (const secret of secrets.sort((a, b) => b.length - a.length)) out = out.replaceAll(secret, "***");
   return out;
 }
+
+/** As it is, and as `quote` puts it into a launch string (which may name another host than the address: the one found for it). */
+const written = (text: string): string[] => [text, text.replace(/(["\\])/g, "\\$1")];
 
 function decoded(text: string): string {
   try {
