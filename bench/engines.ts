@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { loadModel } from "../src/model/cards.js";
+import { loadStream } from "../src/model/cards.js";
 import { MAKERS } from "../src/model/engines/catalogue.js";
 import { largestError } from "../src/model/engines/compare.js";
 import { ENGINES, EngineError, type TensorMap } from "../src/model/engines/engine.js";
 import { type Trial, tryEngine } from "../src/model/engines/trial.js";
 import { stepTrial } from "../src/model/engines/trial-inputs.js";
-import { BUILT_IN_MODELS } from "../src/supervisor/paths.js";
+import { BUILT_IN_MODELS } from "../src/paths.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine } from "./support/numbers.js";
 import { paperNet } from "./support/paper-net.js";
@@ -35,7 +35,7 @@ async function network(text: string): Promise<{ bytes: Uint8Array; inputs: Tenso
     const graph = paperNet(text).graph();
     return { bytes: graph.write(), inputs: testInputs(graph) };
   }
-  const { card, folder } = await loadModel(join(BUILT_IN_MODELS, "live"));
+  const { card, folder } = await loadStream(join(BUILT_IN_MODELS, "live"));
   return { bytes: new Uint8Array(readFileSync(join(folder, card.files.step))), inputs: stepTrial(card) };
 }
 

@@ -3,10 +3,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import type { ModelCard } from "../src/model/card.js";
+import type { StreamCard } from "../src/model/card.js";
 import { findModel, readStreamCard } from "../src/model/cards.js";
-import { LocalInference } from "../src/model/local-inference.js";
-import { BUILT_IN_MODELS } from "../src/supervisor/paths.js";
+import { LocalInference } from "../src/model/inference/local.js";
+import { BUILT_IN_MODELS } from "../src/paths.js";
 import { openModel } from "./quality/bench.js";
 import { type Cost, measureCost } from "./quality/cost.js";
 import { validationPeople } from "./quality/people.js";
@@ -120,7 +120,7 @@ function besides(folders: readonly string[]): { name: string; summary: Summary }
   });
 }
 
-function write(o: Options, card: ModelCard, store: Store, cost: Cost): void {
+function write(o: Options, card: StreamCard, store: Store, cost: Cost): void {
   const results = store.all();
   const summary = summarise(results, cost);
   const model = `${card.name} ${card.version}`;

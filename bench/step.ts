@@ -17,7 +17,7 @@ function config(text: string): LiveConfig {
     widths: [24, 48, 96, 128],
     hidden: 256,
     separator: { kind, width: Number(width), blocks: Number(blocks), ...(kind === "band" ? { hidden: 160 } : {}) },
-    attribution: { hidden: 96, dim: 64, bands: 40, lags: 4 },
+    attribution: { hidden: 96, dim: 64, bands: 40, lags: 4, eyes: kind === "band" ? 2 : 1 },
     vdim: 128,
     vhidden: 96,
     edim: 64,

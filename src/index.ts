@@ -17,7 +17,7 @@ export {
 export { type OpenModelOptions, openModel } from "./library/model.js";
 export { type SeparateStreamOptions, separate, separateAll } from "./library/separate.js";
 export { SeparationSession, type SessionOptions } from "./library/session.js";
-export type { ModelCard } from "./model/card.js";
+export type { StreamCard } from "./model/card.js";
 export {
   type Detection,
   type Inference,
@@ -26,17 +26,17 @@ export {
   type StepResult,
 } from "./model/inference.js";
 export { MissingPackageError } from "./optional.js";
+export { BandEnergy, type GridLayout } from "./pipeline/band-energy.js";
+export { type Controls, DEFAULT_CONTROLS, GainControls } from "./pipeline/controls.js";
+export { PipelineError } from "./pipeline/errors.js";
 export {
-  Attribution,
   type AttributionInput,
   type AttributionPolicy,
   type Decision,
   type FaceGains,
+  FacePolicy,
   PolicyReason,
-} from "./pipeline/attribution.js";
-export { BandEnergy, type GridLayout } from "./pipeline/band-energy.js";
-export { type Controls, DEFAULT_CONTROLS, GainControls } from "./pipeline/controls.js";
-export { PipelineError } from "./pipeline/errors.js";
+} from "./pipeline/face-policy.js";
 export { RealFft } from "./pipeline/fft.js";
 export {
   BANK_BIN_HZ,
@@ -49,34 +49,24 @@ export {
 } from "./pipeline/filter-bank.js";
 export { GainMap } from "./pipeline/gain-map.js";
 export {
+  GainRenderer,
+  type Levels,
+  type Rendered,
+  type RendererModel,
+  type RendererOptions,
+  type StepSound,
+} from "./pipeline/gain-renderer.js";
+export {
   CROSS_FADE_SAMPLES,
   GainTimeline,
   HOLD_SAMPLES,
   type ModeState,
   type ShapeGains,
 } from "./pipeline/gain-timeline.js";
-export { boundedQueue, latestWins } from "./pipeline/operators/bounded-queue.js";
-export { type DelayLineOptions, delayLine } from "./pipeline/operators/delay-line.js";
+export { boundedQueue } from "./pipeline/operators/bounded-queue.js";
 export { type PaceOptions, pace } from "./pipeline/operators/pace.js";
 export { type DropPolicy, type SeamCounter, seamCounter } from "./pipeline/operators/seam.js";
-export {
-  type ClockedPicture,
-  type LumaSignature,
-  lumaChanged,
-  lumaSignature,
-  type PickedPicture,
-  PictureClock,
-  type PictureClockOptions,
-} from "./pipeline/picture-clock.js";
 export { RAMP_SAMPLES } from "./pipeline/ramp.js";
-export {
-  type Levels,
-  type Rendered,
-  Separator,
-  type SeparatorModel,
-  type SeparatorOptions,
-  type StepSound,
-} from "./pipeline/separator.js";
 export { AudioTimeline, type TimedAudio, type TimelineEvent, type TimelineOutput } from "./pipeline/timeline.js";
 export {
   type AudioBlock,

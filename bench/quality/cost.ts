@@ -1,6 +1,6 @@
 import { cpus, loadavg } from "node:os";
 import { HOP_UNITS, latencyPlan, type Profile } from "../../src/channel/latency.js";
-import type { ModelCard } from "../../src/model/card.js";
+import type { StreamCard } from "../../src/model/card.js";
 import type { Inference } from "../../src/model/inference.js";
 import { SAMPLE_RATE } from "../../src/pipeline/types.js";
 import { random } from "../val/metrics.js";
@@ -57,7 +57,7 @@ export async function measureCost(inference: Inference): Promise<Cost> {
   };
 }
 
-async function stepTimes(inference: Inference, card: ModelCard, units: number): Promise<number[]> {
+async function stepTimes(inference: Inference, card: StreamCard, units: number): Promise<number[]> {
   const draw = random(units);
   const length = units * card.unitSamples;
   const samples = Float32Array.from({ length }, () => 0.2 * (draw() - 0.5));

@@ -1,6 +1,6 @@
+import { BackOff, RETRY } from "../backoff.js";
 import { type GdpPacket, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
 import { type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
-import { BackOff } from "./source/source.js";
 
 const FAULT_PAUSE_MS = 100;
 
@@ -12,7 +12,7 @@ export class CodecStage {
   readonly #pipeline: GstPipeline;
   readonly #source: GstSource;
   readonly #id: string;
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   #caps: string | null = null;
   #retry: NodeJS.Timeout | null = null;
   #playing = false;
@@ -87,6 +87,6 @@ export class CodecStage {
   #restartLater(): void {
     this.#playing = false;
     this.#pipeline.stop();
-    this.#retry = setTimeout(() => this.#play(), Math.max(FAULT_PAUSE_MS, this.#backOff.nextMs()));
+    this.#retry = setTimeout(() => this.#play(), Math.max(FAULT_PAUSE_MS, this.#backOff.next()));
   }
 }

@@ -1,9 +1,8 @@
 import { connect, type Socket } from "node:net";
+import { BackOff, RETRY } from "../backoff.js";
 import type { FlvTag, TagType } from "../transport/flv/tag.js";
 import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
-import type { ChannelToGateway, GatewayToChannel, LineReport } from "../transport/ipc/messages.js";
-import { BackOff } from "./source/source.js";
-import type { Stem } from "./viewer-sound.js";
+import type { ChannelToGateway, GatewayToChannel, LineReport, ViewerStem } from "../transport/ipc/messages.js";
 
 /** What the publishing source wants to know. */
 export type GatewaySourceEvents = {
@@ -26,13 +25,13 @@ export class GatewayLink {
   lost = 0;
   readonly #path: string;
   readonly #channel: string;
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   #socket: Socket | null = null;
   #connected = false;
   #retry: NodeJS.Timeout | null = null;
   #source: GatewaySourceEvents | null = null;
   #onUp: () => void = () => {};
-  #onWanted: (stems: readonly Stem[]) => void = () => {};
+  #onWanted: (stems: readonly ViewerStem[]) => void = () => {};
   #onTimeline: (leavingMs: number) => void = () => {};
   #closed = false;
 
@@ -60,7 +59,7 @@ export class GatewayLink {
   }
 
   /** Called with the stems that WHEP viewers want to hear, whenever they change. */
-  onWanted(callback: (stems: readonly Stem[]) => void): void {
+  onWanted(callback: (stems: readonly ViewerStem[]) => void): void {
     this.#onWanted = callback;
   }
 
@@ -101,7 +100,7 @@ export class GatewayLink {
   }
 
   /** A packet for WHEP viewers; lost when the connection is not there or full. @param timeMs on the timeline of the tags, not wrapped */
-  sendOpus(stem: Stem, timeMs: number, packet: Buffer): void {
+  sendOpus(stem: ViewerStem, timeMs: number, packet: Buffer): void {
     if (!this.#connected || this.full) return;
     this.#send({ t: "opus", stem, timeMs: Math.max(0, timeMs) % 2 ** 32 }, packet);
   }
@@ -132,7 +131,7 @@ export class GatewayLink {
       this.lost += 1;
       this.#source?.onLost();
     }
-    this.#retry = setTimeout(() => this.open(), was ? FASTEST_RETRY_MS : Math.min(this.#backOff.nextMs(), 2000));
+    this.#retry = setTimeout(() => this.open(), was ? FASTEST_RETRY_MS : Math.min(this.#backOff.next(), 2000));
   }
 
   #send(message: ChannelToGateway, payload?: Buffer): void {

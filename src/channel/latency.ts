@@ -3,7 +3,7 @@
  * D is the longest way a sample can go: it waits for the end of its step (H) and for the pictures, then for the model; the gains of
  * the newest G of a step come with the next one; the filter bank wants gains for half a frame beyond; the encoder has the last part.
  */
-import type { ModelCard } from "../model/card.js";
+import type { StreamCard } from "../model/card.js";
 import { BANK_SIZE } from "../pipeline/filter-bank.js";
 import { SAMPLE_RATE } from "../pipeline/types.js";
 import { AAC_ENCODERS } from "../transport/gst/launch.js";
@@ -41,7 +41,7 @@ const ms = (samples: number): number => Math.round((samples / SAMPLE_RATE) * 10_
 /** @param encoder `none`: the sound leaves as it is rendered (a track of a conference) */
 export function latencyPlan(
   profile: Profile,
-  card: Pick<ModelCard, "unitSamples" | "guardSamples">,
+  card: Pick<StreamCard, "unitSamples" | "guardSamples">,
   encoder: "aac" | "none" = "aac",
 ): LatencyPlan {
   const hopUnits = HOP_UNITS[profile];

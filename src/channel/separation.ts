@@ -1,12 +1,12 @@
 import { mergeMap, type OperatorFunction, pipe, tap } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
-import type { ModelCard } from "../model/card.js";
+import type { StreamCard } from "../model/card.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
 import { checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { BANK_HOP } from "../pipeline/filter-bank.js";
+import { GainRenderer, type Levels, type Rendered, type StepSound } from "../pipeline/gain-renderer.js";
 import type { ModeState } from "../pipeline/gain-timeline.js";
-import { type Levels, type Rendered, Separator, type StepSound } from "../pipeline/separator.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ChannelPatch } from "../transport/ipc/messages.js";
@@ -21,7 +21,7 @@ import { type StepOutcome, StepRunner } from "./step-runner.js";
 import { joinSteps } from "./steps.js";
 
 /** What the latency plan and the separator must know of a model. */
-export type Geometry = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
+export type Geometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
 
 /** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
 export const NO_CARD: Geometry = { unitSamples: 1920, guardSamples: 4800, lookBackSamples: 99_840 };
@@ -44,7 +44,11 @@ export type SeparationOptions = {
 };
 
 /** What exists once the first sound has come. */
-type Core = { readonly separator: Separator; readonly cutter: StepCutter | null; readonly runner: StepRunner | null };
+type Core = {
+  readonly separator: GainRenderer;
+  readonly cutter: StepCutter | null;
+  readonly runner: StepRunner | null;
+};
 
 /** Sound is never held back for longer than this, whatever the timestamps say (the separator's ring is 8 s). */
 const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
@@ -185,7 +189,7 @@ export class Separation {
   }
 
   /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
-  #forceOut(separator: Separator, samples: number): void {
+  #forceOut(separator: GainRenderer, samples: number): void {
     const { needsRemoved, onRendered } = this.#o;
     const out = separator.render(separator.renderedSamples + samples, { removed: needsRemoved() });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
@@ -195,7 +199,7 @@ export class Separation {
   #begin(channels: number): Core {
     const { inference, config, noModel, geometry, plan, clock } = this.#o;
     const { bypass, ...controls } = this.#settings;
-    const separator = new Separator({ model: geometry, channels, controls });
+    const separator = new GainRenderer({ model: geometry, channels, controls });
     if (bypass) separator.bypassFrom(0, "SL_BYPASS_OPERATOR");
     for (const code of this.#failures) separator.bypassFrom(0, code);
     const follower = this.#follower;

@@ -1,7 +1,7 @@
-import type { Separator, StepSound } from "../pipeline/separator.js";
+import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 
 export type StepCutterOptions = {
-  readonly separator: Separator;
+  readonly separator: GainRenderer;
   readonly unitSamples: number;
   readonly hopUnits: number;
   /** Newest unit whose picture is certain. */

@@ -1,9 +1,9 @@
 import type { FaceFollower, FollowedFace } from "../model/faces/follower.js";
 import { type Look, lookOf } from "../model/faces/look.js";
 import { type Inference, InferenceError, type StepRequest } from "../model/inference.js";
-import { Attribution, type AttributionPolicy, type Decision, type FaceGains } from "../pipeline/attribution.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
-import type { Separator, StepSound } from "../pipeline/separator.js";
+import { type AttributionPolicy, type Decision, type FaceGains, FacePolicy } from "../pipeline/face-policy.js";
+import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { type Face, type GainGrid, SAMPLE_RATE } from "../pipeline/types.js";
 import { KnownPeople } from "./known-people.js";
 import { joined, layoutOf, tail } from "./steps.js";
@@ -16,7 +16,7 @@ export type StepRunnerOptions = {
   /** Name under which the inference keeps the state of our tracks. */
   readonly session: string;
   readonly faces: Faces;
-  readonly separator: Separator;
+  readonly separator: GainRenderer;
   readonly policy: Partial<AttributionPolicy>;
 };
 
@@ -50,7 +50,7 @@ const RECALL_SAMPLES = 30 * SAMPLE_RATE;
  * very same steps. One call at a time, in order; a step that was left out in between costs a look-back, nothing else.
  */
 export class StepRunner {
-  readonly attribution: Attribution;
+  readonly attribution: FacePolicy;
   readonly #options: StepRunnerOptions;
   /** States that the inference keeps, by track. */
   readonly #running = new Map<number, Running>();
@@ -62,7 +62,7 @@ export class StepRunner {
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
-    this.attribution = new Attribution(options.policy);
+    this.attribution = new FacePolicy(options.policy);
   }
 
   /** The timestamps jumped at this sample: who and what was heard before it says nothing of what comes. */

@@ -1,6 +1,6 @@
 import type { Inference } from "../model/inference.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
-import type { StepSound } from "../pipeline/separator.js";
+import type { StepSound } from "../pipeline/gain-renderer.js";
 import type { GainGrid } from "../pipeline/types.js";
 
 type CardGrid = Pick<Inference["card"], "unitSamples" | "firstFrameOffset" | "grid">;

@@ -1,22 +1,21 @@
-import type { Rendered } from "../pipeline/separator.js";
+import type { Rendered } from "../pipeline/gain-renderer.js";
 import type { AudioBlock } from "../pipeline/types.js";
 import { GstError, type GstFault } from "../transport/gst/pipeline.js";
+import type { ViewerStem } from "../transport/ipc/messages.js";
 import { OpusEncoder } from "./encode.js";
 
-/** The sounds that WHEP viewers can choose, all at the same delay: the cleaned programme, what came in, or what was taken away from it. */
-export type Stem = "clean" | "input" | "removed";
 /** One Opus packet of a stem; its sound begins at `atSample` of the timeline. */
-export type StemFrame = { readonly stem: Stem; readonly atSample: number; readonly data: Buffer };
+export type StemFrame = { readonly stem: ViewerStem; readonly atSample: number; readonly data: Buffer };
 
 /**
  * Opus for WHEP viewers, only while there are any: an encoder is made when its stem is wanted for the first time and gets nothing while
  * nobody listens. Without an Opus encoder on the machine viewers see pictures without sound; the channel goes on.
  */
 export class ViewerSound {
-  readonly #encoders = new Map<Stem, OpusEncoder>();
+  readonly #encoders = new Map<ViewerStem, OpusEncoder>();
   readonly #onFrame: (frame: StemFrame) => void;
   readonly #onFault: (fault: { element: string; message: string }) => void;
-  #wanted: ReadonlySet<Stem> = new Set();
+  #wanted: ReadonlySet<ViewerStem> = new Set();
   #packets = 0;
   #unavailable = false;
 
@@ -36,7 +35,7 @@ export class ViewerSound {
     return this.#wanted.has("input") || this.#wanted.has("removed");
   }
 
-  want(stems: readonly Stem[]): void {
+  want(stems: readonly ViewerStem[]): void {
     this.#wanted = new Set(stems);
   }
 
@@ -51,7 +50,7 @@ export class ViewerSound {
     for (const encoder of this.#encoders.values()) encoder.close();
   }
 
-  #encoder(stem: Stem): OpusEncoder | null {
+  #encoder(stem: ViewerStem): OpusEncoder | null {
     const made = this.#encoders.get(stem);
     if (made !== undefined || this.#unavailable) return made ?? null;
     const onFrame = ({ atSample, data }: { atSample: number; data: Buffer }): void => {

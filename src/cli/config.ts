@@ -3,7 +3,7 @@ import { exampleYaml, referenceMarkdown } from "../config/generate.js";
 import { type LoadedConfig, loadConfig } from "../config/loader.js";
 import { findModel, readStreamCard } from "../model/cards.js";
 import { InferenceError } from "../model/inference.js";
-import { BUILT_IN_MODELS, modelFolder } from "../supervisor/paths.js";
+import { BUILT_IN_MODELS, modelFolder } from "../paths.js";
 import { command } from "./command.js";
 
 const check = command({

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import "./colour.js";
 import { defineCommand, runCommand, runMain } from "citty";
-import { VERSION } from "../supervisor/paths.js";
+import { VERSION } from "../paths.js";
 import { errorText, UsageError } from "./command.js";
 
 // Each command is loaded when it is called: `sightline config check` need not load an inference engine.

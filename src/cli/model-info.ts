@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
-import type { ModelCard, WindowCard } from "../model/card.js";
+import type { StreamCard, WindowCard } from "../model/card.js";
 import { findModel, listModels, modelInfo } from "../model/cards.js";
 import { prefixOf } from "../model/checkpoint/checkpoint.js";
-import { BUILT_IN_MODELS } from "../supervisor/paths.js";
+import { BUILT_IN_MODELS } from "../paths.js";
 import { command } from "./command.js";
 
 export const models = {
@@ -15,7 +15,7 @@ export const models = {
 const million = (n: number): string => `${(n / 1e6).toFixed(2)} M`;
 const row = (name: string, text: string): string => `  ${name.padEnd(11)} ${text}`;
 
-function streamLines(card: ModelCard): string[] {
+function streamLines(card: StreamCard): string[] {
   const { kind, side, colour } = card.picture;
   const ms = (samples: number): string => `${((1000 * samples) / card.sampleRate).toFixed(0)} ms`;
   return [

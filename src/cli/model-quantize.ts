@@ -32,7 +32,7 @@ export const quantizeCommand = command({
     const { findModel, loadWindow } = await import("../model/cards.js");
     const { quantiseModel, requireQuantisable } = await import("../model/paper/quantise.js");
     const { calibrationWindows, clipsOf } = await import("../file/calibration.js");
-    const { defaultThreads } = await import("../file/job.js");
+    const { defaultThreads } = await import("../file/separate-file.js");
     const model = await loadWindow(await findModel(args.model, args.models));
     // Said before the long work.
     requireQuantisable(model);

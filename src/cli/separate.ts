@@ -2,7 +2,7 @@ import { CAM_DETAILS, type CamDetail } from "../file/cam-detail.js";
 import { ENGINE_CHOICES, type EngineChoice } from "../model/engines/names.js";
 import { command, UsageError } from "./command.js";
 
-/** What file mode is asked to do; src/file/separate.ts takes it. */
+/** What file mode is asked to do; src/cli/run-separate.ts takes it. */
 export type SeparateArguments = {
   readonly input: string;
   readonly out: string;
@@ -115,7 +115,7 @@ export const separateCommand = command({
     if (options.paper && options.strengthPercent !== 100)
       throw new UsageError("--strength acts on gains; --paper has none");
     // Loaded only when asked for: the other commands need no model.
-    const { runSeparate } = await import("../file/separate.js");
+    const { runSeparate } = await import("./run-separate.js");
     const status = await runSeparate(options);
     process.exitCode = status ?? 0;
   },

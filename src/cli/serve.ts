@@ -1,5 +1,5 @@
 import { parseHostPort } from "../config/schema.js";
-import { VERSION } from "../supervisor/paths.js";
+import { VERSION } from "../paths.js";
 import { DEMO_CHANNEL, type Service, serve } from "../supervisor/serve.js";
 import { endOnSignals } from "../supervisor/signals.js";
 import { command, UsageError } from "./command.js";

@@ -7,14 +7,7 @@ import { defaultConfig, type LoadedConfig, loadConfig } from "../config/loader.j
 import { parseHostPort } from "../config/schema.js";
 import { listModels, verifyModel } from "../model/cards.js";
 import type { EngineReport } from "../model/engines/names.js";
-import {
-  BUILT_IN_MODELS,
-  FACES_MODEL,
-  modelFolder,
-  PACKAGE_ROOT,
-  pageFolder,
-  sourceFile,
-} from "../supervisor/paths.js";
+import { BUILT_IN_MODELS, FACES_MODEL, modelFolder, PACKAGE_ROOT, pageFolder, sourceFile } from "../paths.js";
 import { portFault } from "../supervisor/serve.js";
 import { reachable } from "../supervisor/urls.js";
 import { ELEMENTS } from "./elements.js";

@@ -1,4 +1,4 @@
-import { loadModel } from "../model/cards.js";
+import { loadStream } from "../model/cards.js";
 import type { EngineChoice } from "../model/engines/engine.js";
 import { openEngine } from "../model/engines/select.js";
 import { stepTrial } from "../model/engines/trial-inputs.js";
@@ -8,7 +8,7 @@ import { stepTrial } from "../model/engines/trial-inputs.js";
  * native code may crash it. Arguments: model folder, engine, threads.
  */
 const [folder, engine, threads] = process.argv.slice(2);
-const { card, step } = await loadModel(folder!);
+const { card, step } = await loadStream(folder!);
 const opened = await openEngine(step, {
   engine: engine as EngineChoice,
   threads: Number(threads),

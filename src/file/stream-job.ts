@@ -4,19 +4,19 @@ import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import type { EngineReport } from "../model/engines/names.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
-import { modeOf } from "../pipeline/attribution.js";
-import { Separator } from "../pipeline/separator.js";
+import { modeOf } from "../pipeline/face-policy.js";
+import { GainRenderer } from "../pipeline/gain-renderer.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Highlight, SAMPLE_RATE } from "../pipeline/types.js";
 import { FaceHeat } from "./cam.js";
 import { FileError } from "./errors.js";
 import { facesFor } from "./evaluate.js";
-import type { SecondMap, SeparateOptions, SeparateReport } from "./job.js";
 import { JobLog } from "./job-log.js";
 import type { MuxSound } from "./mux.js";
 import type { Results } from "./part-file.js";
 import { PictureFeed } from "./picture-feed.js";
 import { readPictures, readSound } from "./readers.js";
+import type { SecondMap, SeparateOptions, SeparateReport } from "./separate-file.js";
 import { writeVideos } from "./videos.js";
 import { WavWriter } from "./wav.js";
 
@@ -72,7 +72,7 @@ export class StreamJob {
       const first = await sound.next();
       if (first === null) throw new FileError("SL_FILE_NO_SOUND", `${input} has no sound to separate`);
       const channels = first.channels.length;
-      const separator = new Separator({ model: card, channels, controls: { keep, strengthPercent } });
+      const separator = new GainRenderer({ model: card, channels, controls: { keep, strengthPercent } });
       const [kept, removed] =
         keep === "on-screen" ? ["onscreen.wav", "offscreen.wav"] : ["offscreen.wav", "onscreen.wav"];
       const keptWav = await WavWriter.open(this.#results.part(kept!), channels);

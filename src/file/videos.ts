@@ -1,6 +1,6 @@
 import { type Heat, withHeat, writeCam } from "./cam.js";
-import { CropPictures } from "./cam-crop.js";
 import { WHOLE_FRAMES } from "./cam-pass.js";
+import { CropPictures } from "./crop-video.js";
 import { FileError } from "./errors.js";
 import type { JobLog } from "./job-log.js";
 import { type MuxSound, remux } from "./mux.js";

@@ -2,10 +2,10 @@ import { RATIO, windowGains, windowGrid } from "../model/paper/gains.js";
 import { type Spectrum, waveform } from "../model/paper/spectrum.js";
 import type { WindowResult } from "../model/paper/window.js";
 import { BANK_SIZE } from "../pipeline/filter-bank.js";
+import { GainRenderer, type RendererOptions } from "../pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
 import { ramp } from "../pipeline/ramp.js";
 import { Resampler } from "../pipeline/resample.js";
-import { Separator, type SeparatorOptions } from "../pipeline/separator.js";
 import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
 import type { Place, WindowPlan } from "./window-plan.js";
 
@@ -27,19 +27,19 @@ export type WindowOutput = {
 export class GainOutput implements WindowOutput {
   readonly channels: number;
   readonly #plan: WindowPlan;
-  readonly #separator: Separator;
+  readonly #separator: GainRenderer;
   readonly #kept: "on" | "off";
   #finished = false;
   #bypassed = false;
 
-  constructor(plan: WindowPlan, channels: number, controls: NonNullable<SeparatorOptions["controls"]>) {
+  constructor(plan: WindowPlan, channels: number, controls: NonNullable<RendererOptions["controls"]>) {
     this.channels = channels;
     this.#plan = plan;
     this.#kept = controls.keep === "off-screen" ? "off" : "on";
     const model = { unitSamples: plan.covered, guardSamples: 0, lookBackSamples: plan.covered };
     // A window waits for its end while the sound from the middle of the one before on is not rendered yet.
     const ringSamples = 3 * plan.covered + 4 * SAMPLE_RATE;
-    this.#separator = new Separator({ model, channels, controls, ringSamples });
+    this.#separator = new GainRenderer({ model, channels, controls, ringSamples });
   }
 
   push(block: AudioBlock): void {

@@ -1,9 +1,15 @@
 import type { Socket } from "node:net";
 import { type FlvTag, MAX_TAG_BYTES, PICTURE, SCRIPT, SOUND, type TagType } from "../transport/flv/tag.js";
 import { encodeFrame, type Frame, FrameError, FrameReader } from "../transport/ipc/frame.js";
-import type { ChannelToGateway, GatewayToChannel, LineReport } from "../transport/ipc/messages.js";
+import {
+  type ChannelToGateway,
+  type GatewayToChannel,
+  type LineReport,
+  VIEWER_STEMS,
+  type ViewerStem,
+} from "../transport/ipc/messages.js";
 import { MAX_OPUS_BYTES } from "../transport/webrtc/opus.js";
-import { type Attachment, type ChannelPeer, isRefusal, type Refusal, STEMS, type Stem } from "./roles.js";
+import { type Attachment, type ChannelPeer, isRefusal, type Refusal } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 
 /** Control messages to a channel that does not read are dropped with the connection at this size. */
@@ -65,7 +71,7 @@ export class ChannelLink implements ChannelPeer {
     this.#send({ t: "line", line });
   }
 
-  wanted(stems: readonly Stem[]): void {
+  wanted(stems: readonly ViewerStem[]): void {
     this.#send({ t: "wanted", stems });
   }
 
@@ -143,12 +149,12 @@ function parse(header: unknown): ChannelToGateway {
   const { tagType, timestampMs, stem, timeMs } = fields;
   if (
     fields.t === "opus" &&
-    STEMS.includes(stem as Stem) &&
+    VIEWER_STEMS.includes(stem as ViewerStem) &&
     typeof timeMs === "number" &&
     timeMs >= 0 &&
     timeMs < 2 ** 32
   )
-    return { t: "opus", stem: stem as Stem, timeMs };
+    return { t: "opus", stem: stem as ViewerStem, timeMs };
   if (
     fields.t === "out" &&
     isTagType(tagType) &&

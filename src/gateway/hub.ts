@@ -4,19 +4,10 @@ import { readAudio } from "../transport/flv/audio.js";
 import { scriptName } from "../transport/flv/script.js";
 import { type FlvTag, SCRIPT, SOUND } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../transport/flv/video.js";
+import { VIEWER_STEMS, type ViewerStem } from "../transport/ipc/messages.js";
 import type { Limits } from "./limits.js";
 import type { CounterName, Counters, Log } from "./report.js";
-import {
-  type Attachment,
-  type ChannelPeer,
-  type Publication,
-  type PublisherPeer,
-  type Refusal,
-  type Side,
-  STEMS,
-  type Stem,
-  type Viewer,
-} from "./roles.js";
+import type { Attachment, ChannelPeer, Publication, PublisherPeer, Refusal, Side, Viewer } from "./roles.js";
 import { LiveStream, type Sink, type Subscription } from "./stream.js";
 
 type Publisher = { readonly peer: PublisherPeer; readonly publication: Publication; readonly keyDigest: Buffer };
@@ -30,7 +21,7 @@ type Channel = {
   outMs: number | null;
   /** The same, whether it rests or not. */
   leftMs: number;
-  readonly viewers: Map<Viewer, Stem>;
+  readonly viewers: Map<Viewer, ViewerStem>;
 };
 
 /**
@@ -203,7 +194,7 @@ export class Hub {
   }
 
   /** Adds a WHEP viewer at the next key frame, which the publisher is asked for. Use as `play`; bounded by the caller. */
-  watch(name: string, stem: Stem, viewer: Viewer): Subscription | Refusal {
+  watch(name: string, stem: ViewerStem, viewer: Viewer): Subscription | Refusal {
     const channel = this.#channels.get(name);
     if (!channel) return { code: "SL_STREAM_UNKNOWN", detail: "no such channel" };
     const dropped = (tags: number) => this.counters.add("player_dropped_tags_total", tags);
@@ -227,7 +218,7 @@ export class Hub {
 
   #tellWanted(channel: Channel): void {
     const stems = new Set(channel.viewers.values());
-    channel.attached?.peer.wanted(STEMS.filter((stem) => stems.has(stem)));
+    channel.attached?.peer.wanted(VIEWER_STEMS.filter((stem) => stems.has(stem)));
   }
 
   /** Joins a channel process to its channel; a second connection takes over (a restarted child whose old socket lingers). */

@@ -1,6 +1,6 @@
 import type { Code } from "../codes.js";
 import type { FlvTag } from "../transport/flv/tag.js";
-import type { LineReport } from "../transport/ipc/messages.js";
+import type { LineReport, ViewerStem } from "../transport/ipc/messages.js";
 import type { Sink } from "./stream.js";
 
 /** Who meets at the hub, and what each may do there. */
@@ -16,10 +16,6 @@ export interface PublisherPeer {
   /** Asks for a key frame, where the protocol can. */
   wantKeyFrame?(): void;
 }
-
-/** Which sound a WHEP viewer hears; the pictures are the same. */
-export type Stem = "clean" | "input" | "removed";
-export const STEMS: readonly Stem[] = ["clean", "input", "removed"];
 
 /** A WHEP viewer: pictures and notes come as tags of the cleaned programme, sound as Opus. */
 export interface Viewer extends Sink {
@@ -48,7 +44,7 @@ export interface ChannelPeer extends Sink {
   refused(reason: Refusal): void;
   line(report: LineReport): void;
   /** The stems that viewers want as Opus now. */
-  wanted(stems: readonly Stem[]): void;
+  wanted(stems: readonly ViewerStem[]): void;
   /** Another connection of the same channel has taken over. */
   replaced(): void;
 }
@@ -56,7 +52,7 @@ export interface ChannelPeer extends Sink {
 export interface Attachment {
   push(tag: FlvTag): void;
   /** A packet of a stem's sound for viewers. */
-  opus(stem: Stem, packet: Buffer, timeMs: number): void;
+  opus(stem: ViewerStem, packet: Buffer, timeMs: number): void;
   /** It cannot decode before the publisher's next key frame. */
   wantKeyFrame(): void;
   /** The cleaned programme is over. */

@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { WebRtcSettings } from "../transport/ipc/messages.js";
+import { VIEWER_STEMS, type ViewerStem, type WebRtcSettings } from "../transport/ipc/messages.js";
 import { MAX_SDP_BYTES, type Offer, readOffer, SdpError } from "../transport/webrtc/sdp.js";
 import { MAX_FRAGMENT_BYTES, readFragment, writeFragment } from "../transport/webrtc/sdp-fragment.js";
-import { isRefusal, type Refusal, STEMS, type Stem } from "./roles.js";
+import { isRefusal, type Refusal } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import { answer, answerProblem, bearer, FRAGMENT, HttpProblem, iceServerLinks, readBody, SDP } from "./webrtc-http.js";
 import { WebRtcPeer } from "./webrtc-peer.js";
@@ -151,7 +151,8 @@ export class WebRtcEndpoints {
         "SL_STREAM_UNKNOWN",
         "ask for /whep/CHANNEL, with ?stem=clean, ?stem=input or ?stem=removed",
       );
-    if (!STEMS.includes(stem as Stem)) throw new HttpProblem(400, "SL_HTTP_INVALID", `stem is ${STEMS.join(", ")}`);
+    if (!VIEWER_STEMS.includes(stem as ViewerStem))
+      throw new HttpProblem(400, "SL_HTTP_INVALID", `stem is ${VIEWER_STEMS.join(", ")}`);
     const viewable = this.context.hub.viewable(name);
     if (isRefusal(viewable)) throw refused(viewable);
     this.#assertRoomForViewer();
@@ -159,7 +160,7 @@ export class WebRtcEndpoints {
     this.#assertRoomForViewer();
     const session = this.#open(labelOf(request), offer, () => viewer.connected());
     const finish = (reason: Refusal): void => this.#end(session, reason);
-    const viewer = new WhepViewer(session.peer, offer, name, stem as Stem, this.context, finish);
+    const viewer = new WhepViewer(session.peer, offer, name, stem as ViewerStem, this.context, finish);
     session.end = viewer;
     this.context.counters.add("viewers_total");
     await this.#accept(session, offer, response);

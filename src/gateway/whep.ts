@@ -2,11 +2,12 @@ import { MediaStreamTrack, type RTCDataChannel, type RTCRtpSender, RtpHeader, Rt
 import { readScript } from "../transport/flv/script.js";
 import { type FlvTag, PICTURE, SCRIPT } from "../transport/flv/tag.js";
 import { readVideo } from "../transport/flv/video.js";
+import type { ViewerStem } from "../transport/ipc/messages.js";
 import { EgressClock } from "../transport/webrtc/egress-clock.js";
 import { type AvcConfig, NAL_SPS, nalType, readAvcC, splitAvc } from "../transport/webrtc/h264.js";
 import { packetize } from "../transport/webrtc/h264-packetizer.js";
 import type { Offer } from "../transport/webrtc/sdp.js";
-import { isRefusal, type Refusal, type Stem, type Viewer } from "./roles.js";
+import { isRefusal, type Refusal, type Viewer } from "./roles.js";
 import type { PeerContext } from "./rtmp-peer.js";
 import type { Subscription } from "./stream.js";
 import type { WebRtcPeer } from "./webrtc-peer.js";
@@ -59,7 +60,7 @@ export class WhepViewer implements Viewer {
     private readonly peer: WebRtcPeer,
     offer: Offer,
     private readonly channel: string,
-    private readonly stem: Stem,
+    private readonly stem: ViewerStem,
     private readonly context: PeerContext,
     private readonly finish: (reason: Refusal) => void,
   ) {

@@ -14,11 +14,11 @@ export type OpenModelOptions = {
  */
 export async function openModel(model = "live", { threads = 1 }: OpenModelOptions = {}): Promise<Inference> {
   const { findModel } = await import("../model/cards.js");
-  const { BUILT_IN_MODELS, FACES_MODEL } = await import("../supervisor/paths.js");
+  const { BUILT_IN_MODELS, FACES_MODEL } = await import("../paths.js");
   const folder = await findModel(model, BUILT_IN_MODELS);
   const [{ OnnxFaceDetector }, { LocalInference }] = await Promise.all([
     import("../model/faces/detector.js"),
-    import("../model/local-inference.js"),
+    import("../model/inference/local.js"),
   ]).catch((cause: unknown) => {
     throw new MissingPackageError("onnxruntime-node", "running models", cause);
   });

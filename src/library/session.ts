@@ -3,9 +3,9 @@ import { StepCutter } from "../channel/step-cutter.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
-import { type AttributionPolicy, modeOf } from "../pipeline/attribution.js";
 import { type Controls, checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
-import { Separator } from "../pipeline/separator.js";
+import { type AttributionPolicy, modeOf } from "../pipeline/face-policy.js";
+import { GainRenderer } from "../pipeline/gain-renderer.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
 import { LibraryError } from "./errors.js";
@@ -51,7 +51,7 @@ export class SeparationSession {
   #resampler: StreamResampler | null = null;
   #resampledFromMs = 0;
   #resampledSamples = 0;
-  #core: { readonly separator: Separator; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
+  #core: { readonly separator: GainRenderer; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
   #sawPicture = false;
   #closed = false;
   readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
@@ -195,7 +195,7 @@ export class SeparationSession {
   #begin(channels: number) {
     const { model, controls = {}, policy = {}, hopUnits, pictureWaitMs } = this.#o;
     const { unitSamples } = model.card;
-    const separator = new Separator({ model: model.card, channels, controls, ringSamples: RING_SAMPLES });
+    const separator = new GainRenderer({ model: model.card, channels, controls, ringSamples: RING_SAMPLES });
     const runner = new StepRunner({ inference: model, session: this.#name, faces: this.#follower, separator, policy });
     const cutter = new StepCutter({
       separator,

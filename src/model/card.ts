@@ -19,7 +19,7 @@ const state = tensor.extend({
   of: z.enum(["sound", "person"]).optional(),
 });
 
-export const modelCard = z.strictObject({
+export const streamCard = z.strictObject({
   format: z.literal("sightline-model/1"),
   name: z.string(),
   version: z.string(),
@@ -52,7 +52,7 @@ export const modelCard = z.strictObject({
   training: z.record(z.string(), z.unknown()).default({}),
 });
 
-export type ModelCard = z.infer<typeof modelCard>;
+export type StreamCard = z.infer<typeof streamCard>;
 
 const whole = z.int().positive();
 const port = z.strictObject({ name: z.string(), type: z.string(), shape: z.array(whole) });
@@ -111,5 +111,5 @@ export const windowCard = z.strictObject({
 
 export type WindowCard = z.infer<typeof windowCard>;
 
-export const anyCard = z.discriminatedUnion("kind", [modelCard, windowCard]);
+export const anyCard = z.discriminatedUnion("kind", [streamCard, windowCard]);
 export type AnyCard = z.infer<typeof anyCard>;

@@ -2,19 +2,19 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
-import { type AnyCard, anyCard, type ModelCard, type WindowCard } from "./card.js";
+import { type AnyCard, anyCard, type StreamCard, type WindowCard } from "./card.js";
 import { InferenceError } from "./inference.js";
 
 /** A `stream` model's folder whose card was checked and whose files are those that the card names. */
-export type LoadedModel = {
+export type LoadedStream = {
   readonly folder: string;
-  readonly card: ModelCard;
+  readonly card: StreamCard;
   /** The very bytes that were checked: give these to the engine, not the path. */
   readonly step: Uint8Array;
   readonly voice: Uint8Array | null;
 };
 
-/** As LoadedModel, of a `window` model. */
+/** As LoadedStream, of a `window` model. */
 export type LoadedWindow = { readonly folder: string; readonly card: WindowCard; readonly step: Uint8Array };
 
 const CARD = "card.json";
@@ -105,7 +105,7 @@ export function contradiction(card: AnyCard): string | null {
   return null;
 }
 
-function clockContradiction(card: ModelCard): string | null {
+function clockContradiction(card: StreamCard): string | null {
   const { unitSamples: unit, grid } = card;
   if (unit % grid.hopSamples !== 0)
     return `unitSamples ${unit} is not a multiple of grid.hopSamples ${grid.hopSamples}`;
@@ -144,7 +144,7 @@ export async function readCard(folder: string): Promise<AnyCard> {
 }
 
 /** As readCard, for who runs a model step by step. */
-export async function readStreamCard(folder: string): Promise<ModelCard> {
+export async function readStreamCard(folder: string): Promise<StreamCard> {
   const card = await readCard(folder);
   if (card.kind !== "stream") throw invalid(join(folder, CARD), `kind ${card.kind} cannot be run step by step`);
   return card;
@@ -158,14 +158,14 @@ async function readChecked(folder: string, name: string, card: AnyCard): Promise
 }
 
 /** Reads a `stream` model's folder and verifies every file. Throws SL_MODEL_INVALID with the file's path and what is wrong. */
-export async function loadModel(folder: string): Promise<LoadedModel> {
+export async function loadStream(folder: string): Promise<LoadedStream> {
   const card = await readStreamCard(folder);
   const step = await readChecked(folder, card.files.step, card);
   const voice = card.files.voice === undefined ? null : await readChecked(folder, card.files.voice, card);
   return { folder, card, step, voice };
 }
 
-/** As loadModel, for a `window` model. */
+/** As loadStream, for a `window` model. */
 export async function loadWindow(folder: string): Promise<LoadedWindow> {
   const card = await readCard(folder);
   if (card.kind !== "window") throw invalid(join(folder, CARD), `kind ${card.kind} is not called with whole windows`);

@@ -1,5 +1,5 @@
 import type { GainGrid } from "../pipeline/types.js";
-import type { ModelCard } from "./card.js";
+import type { StreamCard } from "./card.js";
 
 /**
  * One step of a streaming model for one followed face. `samples` and `crops` hold `units` units; with `reset` the state starts
@@ -63,7 +63,7 @@ export const VOICE_SAMPLES = { min: 24_000, max: 60 * 48_000 } as const;
 
 /** The two implementations: in this process (files, tests) and in the inference child (live). */
 export interface Inference {
-  readonly card: ModelCard;
+  readonly card: StreamCard;
   step(request: StepRequest): Promise<StepResult>;
   /**
    * Some seconds of one voice (mono 48 kHz, as long as VOICE_SAMPLES says) -> `memorySize` numbers for the `memory` of steps; keeps nothing. `session`

@@ -1,7 +1,7 @@
 import type { EngineChoice, EngineName, EngineReport } from "../model/engines/names.js";
+import { FACES_MODEL } from "../paths.js";
 import type { FromInference, ToInference } from "../transport/ipc/messages.js";
 import type { Log } from "./log.js";
-import { FACES_MODEL } from "./paths.js";
 import { ManagedProcess, type ProcessLimits, ProcessState } from "./process.js";
 import type { InferenceState } from "./state.js";
 

@@ -1,8 +1,8 @@
 import type { LoadedConfig } from "../config/loader.js";
 import { InferenceProcess } from "./inference-process.js";
 import type { Log } from "./log.js";
-import type { SocketFolder } from "./paths.js";
 import type { ManagedProcess, ProcessLimits } from "./process.js";
+import type { SocketFolder } from "./sockets.js";
 import type { InferenceState } from "./state.js";
 
 export type InferencesOptions = {

@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { BACK_OFF, BackOff, type BackOffOptions } from "./backoff.js";
+import { BACK_OFF, BackOff, type BackOffOptions } from "../backoff.js";
 import { forkChild, isMessage, type Message, ProcessStartError, type Run, residentBytes, untilReady } from "./fork.js";
 import { childFields, type Log } from "./log.js";
 

@@ -4,9 +4,9 @@ import { type Environment, type LoadedConfig, type LoadResult, loadConfig, parse
 import { parseHostPort } from "../config/schema.js";
 import { Secret } from "../config/secret.js";
 import { FileWatcher } from "../config/watcher.js";
+import { pageFolder, sourceFile } from "../paths.js";
 import { HttpServer } from "./http/server.js";
 import { createLog, type Log } from "./log.js";
-import { pageFolder, sourceFile } from "./paths.js";
 import { ManagedProcess, type ProcessLimits } from "./process.js";
 import { type Entries, Supervisor } from "./supervisor.js";
 

@@ -4,12 +4,13 @@ import { ConfigError } from "../config/error.js";
 import { channelSettings, type LoadedChannel, type LoadedConfig, type LoadResult } from "../config/loader.js";
 import { parseHostPort, parsePortRange } from "../config/schema.js";
 import type { DashboardChannel } from "../dashboard/api.js";
+import { modelFolder, sourceFile, VERSION } from "../paths.js";
 import type { ChannelPatch, FromGateway, ToChannel, ToGateway } from "../transport/ipc/messages.js";
 import { ChannelProcess, channelProcessName } from "./channel-process.js";
 import { Inferences } from "./inferences.js";
 import type { Log } from "./log.js";
-import { modelFolder, SocketFolder, sourceFile, VERSION } from "./paths.js";
 import { ManagedProcess, type ProcessInfo, type ProcessLimits, ProcessState } from "./process.js";
+import { SocketFolder } from "./sockets.js";
 import type { GatewayState, ServerEvent, ServerState } from "./state.js";
 import { type Urls, urlsOf } from "./urls.js";
 

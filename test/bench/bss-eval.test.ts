@@ -6,7 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { BssEval, type BssScore } from "../../bench/quality/bss-eval.js";
 import { Cholesky } from "../../bench/quality/cholesky.js";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { noise } from "../model/noise.js";
 
 const FIXTURES = join(PACKAGE_ROOT, "test", "bench", "fixtures");

@@ -12,7 +12,7 @@ import { Store } from "../../bench/quality/store.js";
 import { aimTable, conditionTable, summarise } from "../../bench/quality/table.js";
 import { decode, mixVoices } from "../../bench/val/mixtures.js";
 import { buildLive } from "../../src/model/live/build.js";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";
 import { noiseLive } from "../model/noise.js";
 

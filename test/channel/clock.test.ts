@@ -1,11 +1,11 @@
 import * as fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { BackOff, RETRY } from "../../src/backoff.js";
 import { ArrivalClock } from "../../src/channel/arrival-clock.js";
 import { Epoch, TIMELINE_START_MS } from "../../src/channel/epoch.js";
 import { latencyPlan } from "../../src/channel/latency.js";
 import { MediaClock } from "../../src/channel/media-clock.js";
-import { BackOff } from "../../src/channel/source/source.js";
 
 const test = suite("channel clocks");
 const SEED = 8;
@@ -166,19 +166,13 @@ test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
   }
 });
 
-test("back-off doubles from 0.5 to 10 s with jitter, and begins anew after success", () => {
-  const backOff = new BackOff();
-  const waits = Array.from({ length: 8 }, () => backOff.nextMs(() => 1));
-  assert.equal(waits, [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
-  assert.is(
-    backOff.nextMs(() => 0),
-    5000,
-  );
-  backOff.reset();
-  assert.is(
-    backOff.nextMs(() => 0),
-    500,
-  );
+test("back-off of connections doubles from 0.5..1 s to 5..10 s, and begins anew after success", () => {
+  const [longest, shortest] = [1, 0].map((random) => new BackOff(RETRY, () => random));
+  const waits = (backOff: BackOff) => Array.from({ length: 6 }, () => backOff.next());
+  assert.equal(waits(longest!), [1000, 2000, 4000, 8000, 10_000, 10_000]);
+  assert.equal(waits(shortest!), [500, 1000, 2000, 4000, 5000, 5000]);
+  longest!.reset();
+  assert.is(longest!.next(), 1000);
 });
 
 test.run();

@@ -1,8 +1,8 @@
 import * as assert from "uvu/assert";
 import { type Faces, StepRunner } from "../../src/channel/step-runner.js";
 import { joinSteps } from "../../src/channel/steps.js";
-import type { LocalInference } from "../../src/model/local-inference.js";
-import type { StepSound } from "../../src/pipeline/separator.js";
+import type { LocalInference } from "../../src/model/inference/local.js";
+import type { StepSound } from "../../src/pipeline/gain-renderer.js";
 import { faces, runnerSuite, separatorWithSound, UNIT, watching } from "./step-stage.js";
 
 const test = runnerSuite("step runner");

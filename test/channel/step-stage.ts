@@ -1,10 +1,10 @@
 import { suite } from "uvu";
 import { type Faces, type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
-import type { LoadedModel } from "../../src/model/cards.js";
+import type { LoadedStream } from "../../src/model/cards.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import type { Inference, StepRequest } from "../../src/model/inference.js";
 import { makeLive } from "../../src/model/live/build.js";
-import { LocalInference } from "../../src/model/local-inference.js";
-import { Separator } from "../../src/pipeline/separator.js";
+import { GainRenderer } from "../../src/pipeline/gain-renderer.js";
 import { noise, noiseLive, tinyBand } from "../model/noise.js";
 
 export const UNIT = 1920;
@@ -17,7 +17,7 @@ export function runnerSuite(name: string): ReturnType<typeof suite<Stage>> {
   const test = suite<Stage>(name);
   test.before.each(async (t) => {
     const { card, files } = makeLive(noiseLive(tinyBand), { name: "tiny", version: "1" });
-    const loaded: LoadedModel = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
+    const loaded: LoadedStream = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
     t.model = await LocalInference.open(loaded, { threads: 1 });
     // The real engine, and what was asked of it.
     t.asked = [];
@@ -49,8 +49,8 @@ export function faces(side: number, ids: readonly number[], frozen = false, who 
   };
 }
 
-export function separatorWithSound(model: LocalInference): Separator {
-  const separator = new Separator({ model: model.card, channels: 1 });
+export function separatorWithSound(model: LocalInference): GainRenderer {
+  const separator = new GainRenderer({ model: model.card, channels: 1 });
   separator.pushAudio({
     atSample: 0,
     channels: [Float32Array.from(noise("speech", SECONDS * 48_000), (v) => v * 0.2)],

@@ -2,9 +2,10 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { SoundDecoder } from "../../src/channel/decode.js";
 import { opusCaps } from "../../src/channel/source/flv-units.js";
-import { type Stem, type StemFrame, ViewerSound } from "../../src/channel/viewer-sound.js";
+import { type StemFrame, ViewerSound } from "../../src/channel/viewer-sound.js";
 import type { AudioBlock } from "../../src/pipeline/types.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
+import type { ViewerStem } from "../../src/transport/ipc/messages.js";
 import { withThreads } from "../gst/threads.js";
 import { until } from "./support.js";
 
@@ -43,7 +44,7 @@ async function loudness(frames: readonly StemFrame[]): Promise<number> {
 }
 
 test("each stem is what it says, and only what is wanted is encoded", async () => {
-  const frames: Record<Stem, StemFrame[]> = { clean: [], input: [], removed: [] };
+  const frames: Record<ViewerStem, StemFrame[]> = { clean: [], input: [], removed: [] };
   const sound = new ViewerSound(
     (frame) => frames[frame.stem].push(frame),
     (fault) => assert.unreachable(fault.message),

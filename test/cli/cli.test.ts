@@ -10,7 +10,7 @@ import { parseMask, parseStrength } from "../../src/cli/separate.js";
 import { exampleYaml, referenceMarkdown } from "../../src/config/generate.js";
 import { apt } from "../../src/doctor/checks.js";
 import { exitCode, reportText } from "../../src/doctor/report.js";
-import { sourceFile } from "../../src/supervisor/paths.js";
+import { sourceFile } from "../../src/paths.js";
 import { alive, until } from "../supervisor/support.js";
 
 const test = suite("cli");

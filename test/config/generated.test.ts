@@ -7,7 +7,7 @@ import { describe, type KeyInfo } from "../../src/config/describe.js";
 import { exampleYaml, referenceMarkdown } from "../../src/config/generate.js";
 import { parseConfig } from "../../src/config/loader.js";
 import { config } from "../../src/config/schema.js";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { codesMarkdown, generatedFiles } from "../../src/tools/docs.js";
 
 const test = suite("config: generated texts");

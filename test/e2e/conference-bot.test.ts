@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { DEVICE_FLAGS, hasChromium, launchChromium, WEBRTC_FLAGS } from "../browser/chromium.js";
 import { run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";

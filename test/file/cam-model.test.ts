@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { CamLine } from "../../src/file/cam-pass.js";
-import { type SeparateOptions, type SeparateReport, separateFile } from "../../src/file/job.js";
+import { type SeparateOptions, type SeparateReport, separateFile } from "../../src/file/separate-file.js";
 import { loadWindow } from "../../src/model/cards.js";
 import { importCheckpoint } from "../../src/model/checkpoint/import.js";
 import { type Activation, PaperWindow } from "../../src/model/paper/window.js";

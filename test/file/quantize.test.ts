@@ -10,7 +10,7 @@ import { cpu } from "../../src/model/engines/onnxruntime.js";
 import type { Tf } from "../../src/model/engines/tensorflow/value.js";
 import { openGraph } from "../../src/model/engines/tensorflow.js";
 import { PaperWindow } from "../../src/model/paper/window.js";
-import { sourceFile } from "../../src/supervisor/paths.js";
+import { sourceFile } from "../../src/paths.js";
 import { clipFolder, flashAndBeep } from "../gst/clip.js";
 import { paperBundle } from "../model/checkpoint/paper-bundle.js";
 import { saveBundle, writeBundle } from "../model/checkpoint/write-bundle.js";

@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { ModelCard } from "../../src/model/card.js";
+import type { StreamCard } from "../../src/model/card.js";
 import { FACE_DETECTOR } from "../../src/model/faces/blazeface.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import { RemoteInference } from "../../src/model/inference/remote.js";
 import type { StepRequest, StepResult } from "../../src/model/inference.js";
 import { buildLive } from "../../src/model/live/build.js";
-import { LocalInference } from "../../src/model/local-inference.js";
 import { buildFaceModels } from "../../src/tools/assets.js";
 import type { FromInference, ToInference } from "../../src/transport/ipc/messages.js";
 import { noise, noiseLive } from "../model/noise.js";
@@ -26,7 +26,7 @@ type Context = {
   model: string;
   faces: string;
   socket: string;
-  card: ModelCard;
+  card: StreamCard;
   children: Child[];
   remotes: RemoteInference[];
 };
@@ -87,7 +87,7 @@ function remote(t: Context): RemoteInference {
 }
 
 /** Units first .. first + units of a fixed piece of noise. */
-function step(card: ModelCard, first: number, units: number): StepRequest {
+function step(card: StreamCard, first: number, units: number): StepRequest {
   const area = card.picture.side ** 2;
   return {
     session: "a",

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ModelCard, modelCard } from "../../src/model/card.js";
+import { type StreamCard, streamCard } from "../../src/model/card.js";
 import {
   type Detection,
   type Inference,
@@ -43,8 +43,8 @@ export function connected(path: string): Promise<Socket> {
   });
 }
 
-export const cardOf = (sha = "0".repeat(64)): ModelCard =>
-  modelCard.parse({
+export const cardOf = (sha = "0".repeat(64)): StreamCard =>
+  streamCard.parse({
     format: "sightline-model/1",
     name: "counting",
     version: "1",

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";
 
 /** What a stranger gets: packed, unpacked into an empty project, without the checkout's sources and without our TypeScript settings. */

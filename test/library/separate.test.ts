@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { from, lastValueFrom, Subject, toArray } from "rxjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { separateFile } from "../../src/file/job.js";
 import { readPictures, readSound } from "../../src/file/readers.js";
+import { separateFile } from "../../src/file/separate-file.js";
 import { WAV_HEADER_BYTES } from "../../src/file/wav.js";
 import {
   type Inference,
@@ -21,9 +21,9 @@ import {
   separateAll,
 } from "../../src/index.js";
 import { OnnxFaceDetector } from "../../src/model/faces/detector.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import { buildLive } from "../../src/model/live/build.js";
-import { LocalInference } from "../../src/model/local-inference.js";
-import { PACKAGE_ROOT } from "../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
 import { buildFaceModels } from "../../src/tools/assets.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";
 import { noise, noiseLive } from "../model/noise.js";

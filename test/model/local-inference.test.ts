@@ -1,17 +1,17 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { LoadedModel } from "../../src/model/cards.js";
+import type { LoadedStream } from "../../src/model/cards.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import { InferenceError, type StepRequest, type StepResult } from "../../src/model/inference.js";
 import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
 import { clockOf } from "../../src/model/live/config.js";
-import { LocalInference } from "../../src/model/local-inference.js";
 import { noise, noiseLive, tinyBand, tinyLite } from "./noise.js";
 
 const UNIT = 1920;
 const SIDE = tinyLite.side;
 
 const weights = noiseLive();
-function loaded(meta: Partial<BuildMeta> = {}, from = weights): LoadedModel {
+function loaded(meta: Partial<BuildMeta> = {}, from = weights): LoadedStream {
   const { card, files } = makeLive(from, { name: "tiny", version: "1", ...meta });
   return { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
 }
@@ -247,7 +247,7 @@ test("the ratio of both masks is the gain when the card says so", async ({ model
 
 test("a card that does not fit its network is refused when it is opened", async () => {
   const good = loaded();
-  const wrong = async (card: Partial<LoadedModel["card"]>, more: Partial<LoadedModel> = {}): Promise<string> =>
+  const wrong = async (card: Partial<LoadedStream["card"]>, more: Partial<LoadedStream> = {}): Promise<string> =>
     LocalInference.open({ ...good, ...more, card: { ...good.card, ...card } }, { threads: 1 }).then(
       async (m) => {
         await m.close();

@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { ModelCard } from "../../src/model/card.js";
-import { findModel, listModels, loadModel, modelInfo } from "../../src/model/cards.js";
+import type { StreamCard } from "../../src/model/card.js";
+import { findModel, listModels, loadStream, modelInfo } from "../../src/model/cards.js";
 import { InferenceError } from "../../src/model/inference.js";
 import { buildLive, makeLive } from "../../src/model/live/build.js";
 import { noiseLive, tinyBand, tinyLite } from "./noise.js";
 
-const test = suite<{ models: string; folder: string; card: ModelCard }>("model folders");
+const test = suite<{ models: string; folder: string; card: StreamCard }>("model folders");
 
 test.before(async (t) => {
   t.models = await mkdtemp(join(tmpdir(), "sightline-models-"));
@@ -41,7 +41,7 @@ test("what is built is found, verified and described", async (t) => {
   assert.equal(await listModels(t.models), ["tiny"]);
   assert.is(await findModel("tiny", t.models), t.folder);
   assert.is(await findModel(`${t.folder}/`, "/nowhere").then((f) => join(f)), t.folder);
-  const { card } = await loadModel(t.folder);
+  const { card } = await loadStream(t.folder);
   assert.equal(card, t.card);
   assert.is(card.gain, "on");
   assert.is(card.training.data, "none");
@@ -90,7 +90,7 @@ test("states are of the sound, of the person or of the lips; a network that is t
 });
 
 test("building twice gives the same bytes", () => {
-  const make = (): ModelCard["sha256"] => makeLive(noiseLive(), { name: "a", version: "1" }).card.sha256;
+  const make = (): StreamCard["sha256"] => makeLive(noiseLive(), { name: "a", version: "1" }).card.sha256;
   assert.equal(make(), make());
 });
 
@@ -99,15 +99,15 @@ test("a file with one other byte is refused, named with both sums", async (t) =>
   const bytes = await readFile(path);
   bytes[bytes.length >> 1]! ^= 1;
   await writeFile(path, bytes);
-  await refused(loadModel(t.folder), /tiny\/model\.onnx: its SHA-256 is [0-9a-f]{64}, the card says [0-9a-f]{64}/);
+  await refused(loadStream(t.folder), /tiny\/model\.onnx: its SHA-256 is [0-9a-f]{64}, the card says [0-9a-f]{64}/);
 });
 
 test("a missing file, a missing folder and an odd name are refused with what is there", async (t) => {
   await rm(join(t.folder, "voice.onnx"));
-  await refused(loadModel(t.folder), /voice\.onnx: there is no such file/);
+  await refused(loadStream(t.folder), /voice\.onnx: there is no such file/);
   await refused(findModel("other", t.models), /other: holds no card\.json; models here: tiny/);
   await refused(findModel("a b", t.models), /neither a model's name nor a path/);
-  await refused(loadModel(join(t.models, "other")), /card\.json: there is no such file/);
+  await refused(loadStream(join(t.models, "other")), /card\.json: there is no such file/);
 });
 
 test("a card that contradicts itself or leads out of its folder is refused", async (t) => {
@@ -124,11 +124,11 @@ test("a card that contradicts itself or leads out of its folder is refused", asy
   const good = await readFile(path);
   for (const [edit, what] of faults) {
     await editCard(t.folder, edit);
-    await refused(loadModel(t.folder), what);
+    await refused(loadStream(t.folder), what);
     await writeFile(path, good);
   }
   await writeFile(path, "{");
-  await refused(loadModel(t.folder), /card\.json: is not JSON/);
+  await refused(loadStream(t.folder), /card\.json: is not JSON/);
 });
 
 test("weights that lack a tensor or their sizes cannot become a model", () => {

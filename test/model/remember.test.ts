@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { InferenceServer } from "../../src/model/inference/child.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import { RemoteInference } from "../../src/model/inference/remote.js";
 import { InferenceError } from "../../src/model/inference.js";
 import { makeLive } from "../../src/model/live/build.js";
-import { LocalInference } from "../../src/model/local-inference.js";
 import { noise, noiseLive, tinyLite } from "./noise.js";
 
 type Context = { folder: string; local: LocalInference; server: InferenceServer; remote: RemoteInference };

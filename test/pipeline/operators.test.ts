@@ -1,11 +1,10 @@
-import { map, type Observable, of, Subject, throwError, timer } from "rxjs";
+import { map, type Observable, of, Subject, timer } from "rxjs";
 import { TestScheduler } from "rxjs/testing";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { boundedQueue, latestWins } from "../../src/pipeline/operators/bounded-queue.js";
-import { delayLine } from "../../src/pipeline/operators/delay-line.js";
+import { boundedQueue } from "../../src/pipeline/operators/bounded-queue.js";
 import { pace } from "../../src/pipeline/operators/pace.js";
-import { type SeamCounter, seamCounter } from "../../src/pipeline/operators/seam.js";
+import { seamCounter } from "../../src/pipeline/operators/seam.js";
 
 const test = suite("operators");
 const marbles = () => new TestScheduler((actual, expected) => assert.equal(actual, expected));
@@ -14,33 +13,6 @@ const work =
   (ms: number) =>
   (value: string): Observable<string> =>
     timer(ms).pipe(map(() => value));
-
-test("latestWins: one in flight, one waiting, the latest wins, the rest is counted", () => {
-  const counter = seamCounter();
-  marbles().run(({ hot, expectObservable, expectSubscriptions, flush }) => {
-    const source = hot("  abcd------e--|");
-    const subscription = "^------------!";
-    const expected = "    ----a---d-----(e|)";
-    expectObservable(source.pipe(latestWins(counter, work(4)))).toBe(expected);
-    expectSubscriptions(source.subscriptions).toBe(subscription);
-    flush();
-  });
-  assert.equal(counter, { received: 5, dropped: 2, waiting: 0 });
-});
-
-test("latestWins: unsubscribing ends the work in flight and lets go of what waits", () => {
-  const counter = seamCounter();
-  marbles().run(({ hot, cold, expectObservable, expectSubscriptions, flush }) => {
-    const source = hot("  ab---------");
-    const inner = cold("  -----x|");
-    const unsubscribe = " --!";
-    expectObservable(source.pipe(latestWins(counter, () => inner)), unsubscribe).toBe("-----------");
-    expectSubscriptions(source.subscriptions).toBe("^-!");
-    expectSubscriptions(inner.subscriptions).toBe("^-!");
-    flush();
-  });
-  assert.is(counter.waiting, 0);
-});
 
 test("boundedQueue keeps the order; drop-oldest and drop-newest drop what they say", () => {
   for (const [policy, expected] of [
@@ -79,6 +51,22 @@ test("boundedQueue: errors of source, worker and the worker's stream pass", () =
   });
 });
 
+test("boundedQueue: unsubscribing ends the work in flight and lets go of what waits", () => {
+  const counter = seamCounter();
+  marbles().run(({ hot, cold, expectObservable, expectSubscriptions, flush }) => {
+    const source = hot("  ab---------");
+    const inner = cold("  -----x|");
+    const unsubscribe = " --!";
+    expectObservable(source.pipe(boundedQueue(1, "drop-oldest", counter, () => inner)), unsubscribe).toBe(
+      "-----------",
+    );
+    expectSubscriptions(source.subscriptions).toBe("^-!");
+    expectSubscriptions(inner.subscriptions).toBe("^-!");
+    flush();
+  });
+  assert.is(counter.waiting, 0);
+});
+
 test("boundedQueue: a hundred thousand values through a worker that ends at once need no stack", () => {
   const counter = seamCounter();
   let sum = 0;
@@ -91,56 +79,6 @@ test("boundedQueue: a hundred thousand values through a worker that ends at once
   });
   source.next(1);
   assert.is(sum, 100_000);
-});
-
-function line(counter: SeamCounter, clock: Observable<number>, limit = 10) {
-  return delayLine<string>({
-    delaySamples: 3,
-    atSample: (v) => v.charCodeAt(0) - 97,
-    clock,
-    limit,
-    policy: "drop-oldest",
-    counter,
-  });
-}
-
-test("delayLine: values leave when the clock has come to their place + delay", () => {
-  marbles().run(({ hot, expectObservable, expectSubscriptions }) => {
-    const clock = hot<number>(
-      "  --0--3--4-----9--",
-      Object.fromEntries("0123456789".split("").map((d) => [d, Number(d)])),
-    );
-    const source = hot("       abc----d-|");
-    expectObservable(source.pipe(line(seamCounter(), clock))).toBe("-----a--b-----(cd|)");
-    expectSubscriptions(source.subscriptions).toBe("^--------!");
-    expectSubscriptions(clock.subscriptions).toBe("^-------------!");
-  });
-});
-
-test("delayLine: the clock's end lets everything go; later values pass at once; an overflow is counted", () => {
-  const counter = seamCounter();
-  marbles().run(({ hot, expectObservable, flush }) => {
-    const source = hot("  abc-----d-|");
-    const clock = hot<number>("----|");
-    expectObservable(source.pipe(line(counter, clock, 2))).toBe("----(bc)d-|");
-    flush();
-  });
-  assert.equal(counter, { received: 4, dropped: 1, waiting: 0 });
-});
-
-test("delayLine: unsubscribing leaves source and clock and lets go of what waits; the clock's error passes", () => {
-  const counter = seamCounter();
-  marbles().run(({ hot, expectObservable, expectSubscriptions, flush }) => {
-    const source = hot("a------");
-    const clock = hot<number>("-------");
-    expectObservable(source.pipe(line(counter, clock)), "---!").toBe("-------");
-    expectSubscriptions(source.subscriptions).toBe("^--!");
-    expectSubscriptions(clock.subscriptions).toBe("^--!");
-    const broken = throwError(() => "error");
-    expectObservable(hot("a------").pipe(line(seamCounter(), broken))).toBe("#");
-    flush();
-  });
-  assert.is(counter.waiting, 0);
 });
 
 test("pace: values leave when they are due, in order, overdue ones at once", () => {
@@ -185,10 +123,6 @@ test("pace: unsubscribing stops the timer and lets go of what waits", () => {
 test("a queue without room is refused", () => {
   const source = new Subject<string>();
   const errors: unknown[] = [];
-  source
-    .pipe(latestWins(seamCounter(), work(1)))
-    .subscribe()
-    .unsubscribe();
   source
     .pipe(pace({ releaseAtMs: () => 0, limit: 0, policy: "fail", counter: seamCounter() }))
     .subscribe({ error: (e) => errors.push(e) });

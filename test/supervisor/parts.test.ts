@@ -2,10 +2,11 @@ import { statSync } from "node:fs";
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { BackOff } from "../../src/supervisor/backoff.js";
+import { BackOff } from "../../src/backoff.js";
+import { modelFolder } from "../../src/paths.js";
 import { LineSplitter, MAX_LINE_CHARS } from "../../src/supervisor/lines.js";
 import { prettyLine } from "../../src/supervisor/log.js";
-import { modelFolder, SocketFolder } from "../../src/supervisor/paths.js";
+import { SocketFolder } from "../../src/supervisor/sockets.js";
 
 const test = suite("supervisor: parts");
 

@@ -1,7 +1,7 @@
 import { createWriteStream, type WriteStream } from "node:fs";
+import { BackOff, RETRY } from "../../backoff.js";
 import { flvHeader, flvTagParts } from "../../transport/flv/tag.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
-import { BackOff } from "../source/source.js";
 import type { OutputUnit } from "../units.js";
 import { FlvMuxer } from "./flv-muxer.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
@@ -16,7 +16,7 @@ export class FlvFileOutput implements Output {
   readonly #uri: string;
   readonly #nextFile: () => string;
   readonly #events: OutputEvents;
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   #stream: WriteStream | null = null;
   #muxer = new FlvMuxer();
   readonly #gate = new KeyGate();
@@ -90,7 +90,7 @@ export class FlvFileOutput implements Output {
     this.#stream = null;
     this.#failures += 1;
     this.#set("back-off", "SL_OUTPUT_FAILED", detail);
-    this.#retry = setTimeout(() => this.#open(), this.#backOff.nextMs());
+    this.#retry = setTimeout(() => this.#open(), this.#backOff.next());
   }
 
   #set(state: SourceState, reason: string | null, detail?: string): void {

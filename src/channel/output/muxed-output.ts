@@ -1,7 +1,7 @@
+import { BackOff, RETRY } from "../../backoff.js";
 import type { MuxTracks } from "../../transport/gst/launch.js";
 import { GstPipeline } from "../../transport/gst/pipeline.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
-import { BackOff } from "../source/source.js";
 import type { AacUnit, OutputUnit, VideoUnit } from "../units.js";
 import { decodedAtMs, MuxerTrack } from "./muxer-track.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus } from "./output.js";
@@ -40,7 +40,7 @@ export class MuxedOutput implements Output {
   /** Null: a file. */
   #receivers: SrtReceivers | null = null;
   readonly #gate = new KeyGate();
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   /** Tracks that the next pipeline is to have. */
   readonly #seen: Record<TrackKind, boolean> = { video: false, audio: false };
   readonly #presence = new TrackPresence();
@@ -250,7 +250,7 @@ export class MuxedOutput implements Output {
           this.#pipeline?.set("net", "uri", this.#address!);
           this.#pipeline?.play();
         });
-    }, this.#backOff.nextMs());
+    }, this.#backOff.next());
   }
 
   #set(state: SourceState, reason: string | null, detail?: string): void {

@@ -1,8 +1,8 @@
+import { BackOff, RETRY } from "../../backoff.js";
 import { flvHeader, flvTag } from "../../transport/flv/tag.js";
 import { rtmpSink } from "../../transport/gst/launch.js";
 import { GstPipeline, type GstSource } from "../../transport/gst/pipeline.js";
 import type { SourceState } from "../../transport/ipc/messages.js";
-import { BackOff } from "../source/source.js";
 import type { OutputUnit } from "../units.js";
 import { FlvMuxer } from "./flv-muxer.js";
 import { KeyGate, type Output, type OutputEvents, type OutputStatus, publicUri } from "./output.js";
@@ -21,7 +21,7 @@ export class RtmpOutput implements Output {
   readonly #pipeline: GstPipeline;
   readonly #source: GstSource;
   readonly #gate = new KeyGate();
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   #muxer = new FlvMuxer();
   #state: SourceState = "connecting";
   #reason: string | null = null;
@@ -117,7 +117,7 @@ export class RtmpOutput implements Output {
     this.#failures += 1;
     this.#set("back-off", reason, detail);
     this.#pipeline.stop();
-    this.#retry = setTimeout(() => this.#connect(), this.#backOff.nextMs());
+    this.#retry = setTimeout(() => this.#connect(), this.#backOff.next());
   }
 
   #set(state: SourceState, reason: string | null, detail?: string): void {

@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
+import { BackOff, RETRY } from "../../backoff.js";
 import type { GdpBuffer, GdpPacket } from "../../transport/gdp/gdp.js";
 import { capsBuffer, parseCaps } from "../../transport/gst/caps.js";
 import { fileSource, rtmpSource, type SoundCodec, srtSource } from "../../transport/gst/launch.js";
@@ -6,7 +7,7 @@ import { type GstFault, GstPipeline } from "../../transport/gst/pipeline.js";
 import { resolvedSrt } from "../../transport/srt-address.js";
 import type { SoundFormat, SourceUnit } from "../units.js";
 import { Replay } from "./replay.js";
-import { BackOff, type Source, type SourceEvents } from "./source.js";
+import type { Source, SourceEvents } from "./source.js";
 
 /** No unit for so long while connected. */
 const STALL_MS = 2000;
@@ -22,7 +23,7 @@ export class PullSource implements Source {
   /** Not null: the file is looped. */
   readonly #replay: Replay | null;
   readonly #isFile: boolean;
-  readonly #backOff = new BackOff();
+  readonly #backOff = new BackOff(RETRY);
   readonly #counts = { source_failures: 0, units_without_time: 0 };
   #pipeline: GstPipeline | null = null;
   #branches: readonly Branch[] = [];
@@ -167,7 +168,7 @@ export class PullSource implements Source {
 
   #later(code: string, detail: string): void {
     this.#events.onState("back-off", code, detail);
-    this.#retry = setTimeout(() => this.start(), this.#backOff.nextMs());
+    this.#retry = setTimeout(() => this.start(), this.#backOff.next());
   }
 
   #halt(): void {

@@ -22,19 +22,3 @@ export interface Source {
   start(): void;
   close(): void;
 }
-
-/** Waiting times after a failure: doubling from 0.5 to 10 s, each between half and the whole (so that many do not come at once). */
-export class BackOff {
-  #next = 500;
-
-  nextMs(random: () => number = Math.random): number {
-    const ms = this.#next * (0.5 + 0.5 * random());
-    this.#next = Math.min(10_000, this.#next * 2);
-    return Math.max(500, Math.round(ms));
-  }
-
-  /** It works again. */
-  reset(): void {
-    this.#next = 500;
-  }
-}

@@ -1,8 +1,8 @@
-import type { ModelCard, WindowCard } from "../card.js";
+import type { StreamCard, WindowCard } from "../card.js";
 import { type TensorMap, tensor } from "./engine.js";
 
-/** Units of a trial's step: as long as those of a `balanced` channel. */
-const UNITS = 3;
+/** Units of a trial's step: as long as those of a `balanced` channel (HOP_UNITS, src/channel/latency.ts). */
+const UNITS = 4;
 /** Loudest value of made-up sound. */
 const LEVEL = 0.1;
 
@@ -19,7 +19,7 @@ const pixels = (seed: number, size: number): Uint8Array => Uint8Array.from(noise
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** One step of a streaming model from its initial state: noise seen and heard, with a voice memory. */
-export function stepTrial(card: ModelCard, units = UNITS): TensorMap {
+export function stepTrial(card: StreamCard, units = UNITS): TensorMap {
   const { side } = card.picture;
   const one = tensor(Float32Array.of(1), [1, 1]);
   return {

@@ -2,7 +2,7 @@ import { OnnxEngine, tensor } from "../engines/onnxruntime.js";
 import { type Detection, InferenceError } from "../inference.js";
 import { BLAZEFACE_BOXES, BLAZEFACE_INPUT, BLAZEFACE_SCORES, decodeBlazeFace, FACE_DETECTOR } from "./blazeface.js";
 
-/** BlazeFace in this process (fits `FaceDetector` of local-inference.ts). `side` is fixed by the file: 256 for back, 128 for front. */
+/** BlazeFace in this process (fits `FaceDetector` of inference/local.ts). `side` is fixed by the file: 256 for back, 128 for front. */
 export class OnnxFaceDetector {
   private constructor(
     private readonly engine: OnnxEngine,

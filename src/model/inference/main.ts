@@ -1,8 +1,8 @@
 import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
 import type { EngineReport } from "../engines/names.js";
 import { OnnxFaceDetector } from "../faces/detector.js";
-import { LocalInference } from "../local-inference.js";
 import { InferenceServer } from "./child.js";
+import { LocalInference } from "./local.js";
 
 /**
  * The inference process: forked by the supervisor, loads one model and the face detector, serves them to all channels over a Unix

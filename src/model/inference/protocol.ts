@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ModelCard } from "../card.js";
+import type { StreamCard } from "../card.js";
 import { type Detection, InferenceError, type StepRequest, type StepResult } from "../inference.js";
 
 /**
@@ -81,7 +81,7 @@ export const fromChild = z.discriminatedUnion("t", [
 ]);
 export type FromChild = z.infer<typeof fromChild>;
 
-export function helloOf(card: ModelCard): Extract<FromChild, { t: "hello" }> {
+export function helloOf(card: StreamCard): Extract<FromChild, { t: "hello" }> {
   return { t: "hello", name: card.name, version: card.version, sha256: card.sha256[card.files.step] ?? "" };
 }
 

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { encodeFrame, FrameReader } from "../../transport/ipc/frame.js";
-import type { ModelCard } from "../card.js";
+import type { StreamCard } from "../card.js";
 import {
   type Detection,
   type Inference,
@@ -25,7 +25,7 @@ export type RemoteOptions = {
   /** Path of the inference child's Unix socket. */
   readonly socket: string;
   /** Card of the model that the child must run. */
-  readonly card: ModelCard;
+  readonly card: StreamCard;
   /** How long the answer to a step (a detection, a voice memory) is of use; the child serves earlier deadlines first. Milliseconds. */
   readonly stepDeadlineMs?: number;
   readonly detectDeadlineMs?: number;
@@ -57,7 +57,7 @@ const MAX_UNSENT_BYTES = 32 * 1024 * 1024;
  * SL_INFERENCE_STATE_LOST until one with `reset` is asked for.
  */
 export class RemoteInference implements Inference {
-  readonly card: ModelCard;
+  readonly card: StreamCard;
   readonly counters = { connects: 0, timeouts: 0, refused: 0 };
   readonly #o: Required<Omit<RemoteOptions, "onConnection" | "card">>;
   readonly #pending = new Map<number, Pending>();

@@ -1,7 +1,7 @@
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { type ModelCard, modelCard } from "../card.js";
+import { type StreamCard, streamCard } from "../card.js";
 import { contradiction, sha256 } from "../cards.js";
 import { InferenceError } from "../inference.js";
 import type { WeightFile } from "../weights.js";
@@ -11,14 +11,14 @@ import { stepGraph, voiceGraph } from "./graph.js";
 export type BuildMeta = {
   readonly name: string;
   readonly version: string;
-  readonly gain?: ModelCard["gain"];
+  readonly gain?: StreamCard["gain"];
   /** Units that re-make the state; default 52 = 2.08 s. */
   readonly lookBackUnits?: number;
   /** Goes into the card beside what the weight file says (data, licence, scores). */
   readonly training?: Readonly<Record<string, unknown>>;
 };
 
-export type BuiltModel = { readonly card: ModelCard; readonly files: Readonly<Record<string, Uint8Array>> };
+export type BuiltModel = { readonly card: StreamCard; readonly files: Readonly<Record<string, Uint8Array>> };
 
 const json = z.string().transform((text, context): unknown => {
   try {
@@ -37,7 +37,7 @@ const weightNotes = z.object({
 const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
 
 /** A network that is told the picture inside its separator keeps the face in all of its states: nothing of it can be handed on. */
-function ofWhat(name: string, told: boolean): Pick<ModelCard["states"][number], "of"> {
+function ofWhat(name: string, told: boolean): Pick<StreamCard["states"][number], "of"> {
   if (told || OF_THE_LIPS.test(name)) return {};
   return { of: name === "evidence" ? "person" : "sound" };
 }
@@ -55,7 +55,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
   const step = stepGraph(config, weights.tensors);
   const voice = voiceGraph(config, weights.tensors);
   const files = { "model.onnx": step.bytes, "voice.onnx": voice.bytes };
-  const card = modelCard.parse({
+  const card = streamCard.parse({
     format: "sightline-model/1",
     name: meta.name,
     version: meta.version,
@@ -80,7 +80,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     parameters: step.parameters + voice.parameters,
     macPerSecond: (step.work.perUnit + step.work.fixed) * (48_000 / UNIT),
     training: { ...training, ...meta.training, config },
-  } satisfies z.input<typeof modelCard>);
+  } satisfies z.input<typeof streamCard>);
   const wrong = contradiction(card);
   if (wrong !== null) throw new InferenceError("SL_MODEL_INVALID", wrong);
   return { card, files };
@@ -90,7 +90,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
  * Writes `folder`/{model.onnx, voice.onnx, card.json}. The card goes last and every file by rename, so that a reader sees either
  * the old model, the new one, or a SHA-256 that does not match - never half a file that runs.
  */
-export async function buildLive(weights: WeightFile, meta: BuildMeta, folder: string): Promise<ModelCard> {
+export async function buildLive(weights: WeightFile, meta: BuildMeta, folder: string): Promise<StreamCard> {
   const { card, files } = makeLive(weights, meta);
   await mkdir(folder, { recursive: true });
   const put = async (name: string, content: Uint8Array | string): Promise<void> => {

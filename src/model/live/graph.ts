@@ -2,14 +2,14 @@ import { dim } from "../onnx/dims.js";
 import { GraphBuilder, type Work } from "../onnx/graph-builder.js";
 import * as op from "../onnx/ops.js";
 import type { Weights } from "../weights.js";
+import { attribute } from "./attribution.js";
 import { bands } from "./bands.js";
 import { blindFilms, films } from "./conditions.js";
 import { clockOf, type LiveConfig, UNIT } from "./config.js";
 import { Layers, type State } from "./layers.js";
-import { attribute } from "./lip-match.js";
 import { lite } from "./lite.js";
+import { shown, student } from "./picture-front-end.js";
 import { melBank, powerSpectrum, stepSpectrum } from "./sound.js";
-import { shown, student } from "./student.js";
 
 export type BuiltGraph = {
   readonly bytes: Uint8Array<ArrayBuffer>;

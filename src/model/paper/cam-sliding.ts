@@ -1,4 +1,4 @@
-import { FRAME_RATE, SAMPLE_RATE } from "./sizes.js";
+import { FRAME_RATE, PAPER_RATE } from "./sizes.js";
 import { zoom } from "./spline.js";
 import type { ActivationMap } from "./window.js";
 
@@ -34,7 +34,7 @@ export function cropPlaces(side: number, crop: number): number[] {
 
 /** Sound from `seconds` later on, zeros where the window has none. */
 export function shifted(samples: Float32Array, seconds: number): Float32Array {
-  const by = Math.trunc(seconds * SAMPLE_RATE);
+  const by = Math.trunc(seconds * PAPER_RATE);
   const out = new Float32Array(samples.length);
   if (by >= 0) out.set(samples.subarray(by));
   else if (-by < samples.length) out.set(samples.subarray(0, by), -by);

@@ -1,5 +1,5 @@
 import type { GainGrid } from "../../pipeline/types.js";
-import { SAMPLE_RATE } from "./sizes.js";
+import { PAPER_RATE } from "./sizes.js";
 import { BINS, FFT_SIZE, type Spectrum, STEP, WINDOW } from "./spectrum.js";
 
 /** Samples of the 48 kHz timeline in a sample of the model's 21 kHz: 16 / 7. */
@@ -37,7 +37,7 @@ export function windowGrid(gains: Float32Array, atSample: number, from: number, 
     hopSamples: FRAME_HOP,
     frames: last - first + 1,
     bins: BINS,
-    binHz: SAMPLE_RATE / FFT_SIZE,
+    binHz: PAPER_RATE / FFT_SIZE,
     data,
   };
 }

@@ -3,7 +3,7 @@ import { spectrumFrames } from "./spectrum.js";
 
 /** Frames of picture a second (constant) and samples of sound a second (section 1.1). */
 export const FRAME_RATE = 29.97;
-export const SAMPLE_RATE = 21_000;
+export const PAPER_RATE = 21_000;
 
 /** Seven halvings in time: the u-net takes multiples of this many spectrum frames. */
 export const SPECTRUM_UNIT = 128;
@@ -26,7 +26,7 @@ export function framesOfMultiple(m: number): number {
 
 /** N = round(21000 / 29.97 * F), half away from zero, as the release's inference does. */
 export function samplesOf(frames: number): number {
-  return Math.round((SAMPLE_RATE / FRAME_RATE) * frames);
+  return Math.round((PAPER_RATE / FRAME_RATE) * frames);
 }
 
 /** Sizes of one window; `spectrum`: frames of the spectrum that the u-net sees, 0 for a preset without it. */

@@ -7,7 +7,7 @@ import { openEngine, type SelectOptions } from "../engines/select.js";
 import { windowTrial } from "../engines/trial-inputs.js";
 import { InferenceError } from "../inference.js";
 import { allFinite } from "../numbers.js";
-import { FRAME_RATE, SAMPLE_RATE } from "./sizes.js";
+import { FRAME_RATE, PAPER_RATE } from "./sizes.js";
 import { BINS, FFT_SIZE, FLOOR_DB, type Spectrum, STEP, WINDOW } from "./spectrum.js";
 import {
   type ActivationInput,
@@ -62,7 +62,7 @@ export class PaperWindow {
   ): Promise<PaperWindow> {
     const { sampleRate, frameRate, stft, floorDb } = card.paper.constants;
     const said = [sampleRate, frameRate, stft.window, stft.step, stft.size, stft.bins, floorDb];
-    const ours = [SAMPLE_RATE, FRAME_RATE, WINDOW, STEP, FFT_SIZE, BINS, FLOOR_DB];
+    const ours = [PAPER_RATE, FRAME_RATE, WINDOW, STEP, FFT_SIZE, BINS, FLOOR_DB];
     if (said.some((v, i) => v !== ours[i]))
       throw new InferenceError(
         "SL_MODEL_INVALID",

@@ -8,7 +8,7 @@ import { writeFolder } from "../folder.js";
 import type { PaperGraph } from "./graph.js";
 import type { PresetName } from "./presets.js";
 import { MIXTURE_RMS } from "./scaling.js";
-import { FRAME_RATE, SAMPLE_RATE } from "./sizes.js";
+import { FRAME_RATE, PAPER_RATE } from "./sizes.js";
 import { BINS, FFT_SIZE, FLOOR_DB, STEP, WINDOW } from "./spectrum.js";
 
 const MODEL = "model.onnx";
@@ -62,7 +62,7 @@ function cardOf(graph: PaperGraph, origin: PaperOrigin, out: string, sha256: str
       side: image,
       window: { frames, samples, spectrum },
       constants: {
-        sampleRate: SAMPLE_RATE,
+        sampleRate: PAPER_RATE,
         frameRate: FRAME_RATE,
         stft: { window: WINDOW, step: STEP, size: FFT_SIZE, bins: BINS },
         floorDb: FLOOR_DB,

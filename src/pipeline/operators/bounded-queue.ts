@@ -75,14 +75,3 @@ export function boundedQueue<T, R>(
       );
     });
 }
-
-/**
- * One in flight, one waiting, latest wins, the rest is counted: for work whose newest value is the only one worth waiting for.
- * Nothing in flight is ever cancelled.
- */
-export function latestWins<T, R>(
-  counter: SeamCounter,
-  worker: (value: T) => ObservableInput<R>,
-): OperatorFunction<T, R> {
-  return boundedQueue(1, "drop-oldest", counter, worker);
-}

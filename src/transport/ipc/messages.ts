@@ -112,13 +112,17 @@ export type FromInference =
   | { type: "status"; counters: Record<string, number>; stepMs: { p50: number; p95: number } | null }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
+/** The sounds a WHEP viewer can choose, all at the same delay: the cleaned programme, what came in, or what was taken away from it. */
+export const VIEWER_STEMS = ["clean", "input", "removed"] as const;
+export type ViewerStem = (typeof VIEWER_STEMS)[number];
+
 /** Channel -> gateway, header of a media frame. */
 export type ChannelToGateway =
   | { t: "attach"; channel: string }
   /** One FLV tag of the channel's cleaned programme; payload = tag body. tagType 8 sound, 9 picture, 18 script data. */
   | { t: "out"; tagType: 8 | 9 | 18; timestampMs: number }
   /** One Opus packet for WHEP viewers; payload = packet. timeMs: on the timeline of `out`, 0 to 2^32, may have a fraction. */
-  | { t: "opus"; stem: "clean" | "input" | "removed"; timeMs: number }
+  | { t: "opus"; stem: ViewerStem; timeMs: number }
   /** Nothing can be decoded before the publisher's next key frame. */
   | { t: "keyFrame" }
   | { t: "outEnd" };
@@ -143,6 +147,6 @@ export type GatewayToChannel =
   /** The publisher's stream was refused (HEVC, two publishers ...); code of docs/codes.md. */
   | { t: "refused"; code: string; detail: string }
   /** The stems whose sound WHEP viewers want as Opus from now on; a fresh connection begins with none. */
-  | { t: "wanted"; stems: readonly ("clean" | "input" | "removed")[] }
+  | { t: "wanted"; stems: readonly ViewerStem[] }
   /** One FLV tag as published; payload = tag body. */
   | { t: "tag"; tagType: 8 | 9 | 18; timestampMs: number };

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { sourceFile } from "../../../src/supervisor/paths.js";
+import { sourceFile } from "../../../src/paths.js";
 import { paperBundle } from "./paper-bundle.js";
 import { saveBundle, writeBundle } from "./write-bundle.js";
 

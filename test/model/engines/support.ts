@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { modelCard } from "../../../src/model/card.js";
+import { streamCard } from "../../../src/model/card.js";
 import { type TensorMap, tensor } from "../../../src/model/engines/engine.js";
 import { stepTrial } from "../../../src/model/engines/trial-inputs.js";
 import { paperGraph } from "../../../src/model/paper/graph.js";
@@ -14,7 +14,7 @@ export const shipped = (file: string): string => `${root}models/live/${file}`;
 
 /** The shipped streaming network and its voice encoder (1.02 s of a chirp). */
 export function liveNets(): Net[] {
-  const card = modelCard.parse(JSON.parse(readFileSync(shipped("card.json"), "utf8")));
+  const card = streamCard.parse(JSON.parse(readFileSync(shipped("card.json"), "utf8")));
   const n = 16 * 3072;
   const chirp = Float32Array.from({ length: n }, (_, i) => 0.3 * Math.sin((i * i) / 2e5));
   return [

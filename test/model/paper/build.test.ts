@@ -11,7 +11,7 @@ import { paperGraph } from "../../../src/model/paper/graph.js";
 import { randomVariables } from "../../../src/model/paper/random.js";
 import { trainingGraph } from "../../../src/model/paper/training.js";
 import { paperVariables, sizeOfVariable } from "../../../src/model/paper/variables.js";
-import { sourceFile } from "../../../src/supervisor/paths.js";
+import { sourceFile } from "../../../src/paths.js";
 import { pack } from "../safetensors.js";
 
 const test = suite<{ dir: string }>("paper's models from trained weights");

@@ -7,7 +7,7 @@ import { cropFromMap, loudestCell } from "../../../src/model/paper/cam-crop.js";
 import { cropped, shifted, slidingMap, validMaps } from "../../../src/model/paper/cam-sliding.js";
 import { zoom, zoomPixels } from "../../../src/model/paper/spline.js";
 import type { ActivationMap } from "../../../src/model/paper/window.js";
-import { PACKAGE_ROOT } from "../../../src/supervisor/paths.js";
+import { PACKAGE_ROOT } from "../../../src/paths.js";
 
 /** What NumPy and SciPy give: test/model/paper/fixtures/cam.py. */
 type Crop = Record<"height" | "width" | "row" | "column" | "x" | "y" | "side", number> & { readonly map: number[] };

@@ -12,7 +12,7 @@ import { type PaperGraph, paperGraph } from "../../../src/model/paper/graph.js";
 import { type PresetName, presets } from "../../../src/model/paper/presets.js";
 import { trainingGraph } from "../../../src/model/paper/training.js";
 import { PaperWindow } from "../../../src/model/paper/window.js";
-import { sourceFile } from "../../../src/supervisor/paths.js";
+import { sourceFile } from "../../../src/paths.js";
 import { relativeError, testInputs } from "./support.js";
 import { writeClasses, writeManifest } from "./training-clips.js";
 import { runJobs, trainer, withoutTraining } from "./training-support.js";

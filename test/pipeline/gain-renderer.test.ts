@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Decision } from "../../src/pipeline/attribution.js";
+import type { Decision } from "../../src/pipeline/face-policy.js";
 import { BANK_HOP, BANK_SIZE } from "../../src/pipeline/filter-bank.js";
-import { type Rendered, Separator, type StepSound } from "../../src/pipeline/separator.js";
+import { GainRenderer, type Rendered, type StepSound } from "../../src/pipeline/gain-renderer.js";
 import type { GainGrid } from "../../src/pipeline/types.js";
 import { concat, errorDb, largestStep, noise, sine, sweep } from "./signals.js";
 
@@ -21,7 +21,7 @@ function gridFor(step: { atSample: number; units: number }, value: (sample: numb
   return { atSample, hopSamples, frames, bins, binHz: 125, data };
 }
 
-type Run = { kept: Float32Array[]; removed: Float32Array[]; steps: StepSound[]; separator: Separator };
+type Run = { kept: Float32Array[]; removed: Float32Array[]; steps: StepSound[]; separator: GainRenderer };
 
 /** File mode: everything through, in blocks of the given sizes (repeated), gains at once, rendered as soon as possible in pieces. */
 function run(
@@ -34,7 +34,7 @@ function run(
     controls = {},
   } = {},
 ): Run {
-  const separator = new Separator({ model, channels: input.length, controls });
+  const separator = new GainRenderer({ model, channels: input.length, controls });
   const length = input[0]!.length;
   const steps: StepSound[] = [];
   const pieces: Rendered[] = [];
@@ -155,7 +155,7 @@ test("steps are contiguous, begin at multiples of the hop, hold the mean of the 
 });
 
 test("when the hop changes one shorter step leads back to its multiples", () => {
-  const separator = new Separator({ model, channels: 1 });
+  const separator = new GainRenderer({ model, channels: 1 });
   separator.pushAudio({ atSample: 0, channels: [new Float32Array(48_000)] });
   const begins = [1, 4, 4, 2, 8].map((hop) => {
     const step = separator.nextStep(hop)!;
@@ -171,7 +171,7 @@ test("when the hop changes one shorter step leads back to its multiples", () => 
 });
 
 test("a look-back ends where the next step begins and is whole units of the newest sound", () => {
-  const separator = new Separator({ model, channels: 1 });
+  const separator = new GainRenderer({ model, channels: 1 });
   const input = noise(240_000, 11);
   separator.pushAudio({ atSample: 0, channels: [input] });
   assert.is(separator.lookBack(0).units, 0);
@@ -189,7 +189,7 @@ for (const [name, input] of [
   ["a sweep", sweep(96_000, 60, 12_000)],
 ] as const) {
   test(`when gains vanish and return nothing clicks: ${name} never steps further than the input does`, () => {
-    const separator = new Separator({ model, channels: 1 });
+    const separator = new GainRenderer({ model, channels: 1 });
     const parts: Float32Array[] = [];
     const modes = new Set<string>();
     for (let at = 0; at < input.length; at += 480) {
@@ -213,7 +213,7 @@ for (const [name, input] of [
 
 test("decisions of all kinds in turn never stall file mode, and leave the sound alone where they say so", () => {
   const input = noise(192_000, 12);
-  const separator = new Separator({ model, channels: 1, controls: { attenuationLimitDb: 200 } });
+  const separator = new GainRenderer({ model, channels: 1, controls: { attenuationLimitDb: 200 } });
   const parts: Float32Array[] = [];
   const kinds = [null, "SL_NO_FACE", null, "SL_PICTURE_FROZEN", "SL_NO_FACE", null] as const;
   const follow = () => {
@@ -252,7 +252,7 @@ test("decisions of all kinds in turn never stall file mode, and leave the sound 
 });
 
 test("a caller who never renders is told so, and nothing is lost or grown", () => {
-  const separator = new Separator({ model, channels: 1, ringSamples: 120_000 });
+  const separator = new GainRenderer({ model, channels: 1, ringSamples: 120_000 });
   const block = new Float32Array(48_000);
   separator.pushAudio({ atSample: 0, channels: [block] });
   separator.pushAudio({ atSample: 48_000, channels: [block] });
@@ -267,7 +267,7 @@ test("a caller who never renders is told so, and nothing is lost or grown", () =
 });
 
 test("holes in the sound, wrong layouts and sound after the end are refused; NaN and Inf become 0", () => {
-  const separator = new Separator({ model, channels: 1 });
+  const separator = new GainRenderer({ model, channels: 1 });
   assert.throws(() => separator.pushAudio({ atSample: 5, channels: [new Float32Array(5)] }), /where 0/);
   assert.throws(() => separator.pushAudio({ atSample: 0, channels: [] }), RangeError);
   separator.pushAudio({ atSample: 0, channels: [Float32Array.of(Number.NaN, Number.POSITIVE_INFINITY, 0.5)] });
@@ -281,7 +281,7 @@ test("holes in the sound, wrong layouts and sound after the end are refused; NaN
 });
 
 test("when no step ever separates, gainsUntil goes on with the steps all the same", () => {
-  const separator = new Separator({
+  const separator = new GainRenderer({
     model: { unitSamples: 1920, guardSamples: 4224, lookBackSamples: 99_840 },
     channels: 1,
   });
@@ -300,7 +300,7 @@ test("when no step ever separates, gainsUntil goes on with the steps all the sam
 test("a mute is silence, whatever the operator's controls are, and says so; beside a bypass nothing is lost", () => {
   const input = noise(192_000, 14);
   for (const controls of [{}, { attenuationLimitDb: 12 }, { strengthPercent: 50 }, { keep: "off-screen" as const }]) {
-    const separator = new Separator({ model, channels: 1, controls });
+    const separator = new GainRenderer({ model, channels: 1, controls });
     const kept: Float32Array[] = [];
     const modes = new Set<string>();
     for (let at = 0; at < input.length; at += 9600) {

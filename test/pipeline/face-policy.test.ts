@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Attribution, type FaceGains, modeOf } from "../../src/pipeline/attribution.js";
 import { BandEnergy } from "../../src/pipeline/band-energy.js";
+import { type FaceGains, FacePolicy, modeOf } from "../../src/pipeline/face-policy.js";
 import { sine } from "./signals.js";
 
 const test = suite("attribution");
@@ -20,7 +20,7 @@ test("several faces: the largest gain of each cell", () => {
   const gains = fc.float32Array({ minLength: cells, maxLength: cells, min: 0, max: 1, noNaN: true });
   fc.assert(
     fc.property(gains, gains, (a, b) => {
-      const { gains: combined, reason } = new Attribution().decide({
+      const { gains: combined, reason } = new FacePolicy().decide({
         layout,
         faces: [face(1, a), face(2, b, right)],
         frozen: false,
@@ -34,7 +34,7 @@ test("several faces: the largest gain of each cell", () => {
 });
 
 test("the region decides by the centre of the face; faces outside it are heard of but not kept", () => {
-  const attribution = new Attribution({ region: { x: 0, y: 0, width: 0.5, height: 1 } });
+  const attribution = new FacePolicy({ region: { x: 0, y: 0, width: 0.5, height: 1 } });
   const both = attribution.decide({ layout, faces: [face(1, 0.5), face(2, 1, right)], frozen: false, energies: even });
   assert.is(both.gains!.data[0], 0.5);
   assert.is(both.speaking.get(2), 1);
@@ -45,7 +45,7 @@ test("the region decides by the centre of the face; faces outside it are heard o
 test("a photograph beside a person keeps nobody's voice; where all stand still they count as before", () => {
   const photograph = { ...face(2, 1, right), still: true };
   const decide = (faces: FaceGains[], region = null as null | typeof left) =>
-    new Attribution({ region }).decide({ layout, faces, frozen: false, energies: even });
+    new FacePolicy({ region }).decide({ layout, faces, frozen: false, energies: even });
   assert.is(decide([face(1, 0.5), photograph]).gains!.data[0], 0.5);
   assert.is(decide([photograph, { ...face(1, 0.5), still: true }]).gains!.data[0], 1);
   assert.is(decide([photograph]).gains!.data[0], 1);
@@ -54,7 +54,7 @@ test("a photograph beside a person keeps nobody's voice; where all stand still t
 });
 
 test("nobody visible or a frozen picture: the sound is left, or muted when set so", () => {
-  const attribution = new Attribution();
+  const attribution = new FacePolicy();
   assert.equal(attribution.decide({ layout, faces: [], frozen: false, energies: even }).reason, "SL_NO_FACE");
   const frozen = attribution.decide({ layout, faces: [face(1, 0.2)], frozen: true, energies: even });
   assert.equal([frozen.gains, frozen.reason], [null, "SL_PICTURE_FROZEN"]);
@@ -65,9 +65,9 @@ test("nobody visible or a frozen picture: the sound is left, or muted when set s
 });
 
 test("visible but silent: reduced by default; with `keep` left alone after one second, until they speak again", () => {
-  const reduce = new Attribution();
-  const keep = new Attribution({ whenVisibleSilent: "keep" });
-  const step = (attribution: Attribution, gain: number, energies = even) =>
+  const reduce = new FacePolicy();
+  const keep = new FacePolicy({ whenVisibleSilent: "keep" });
+  const step = (attribution: FacePolicy, gain: number, energies = even) =>
     attribution.decide({ layout, faces: [face(1, gain)], frozen: false, energies }).reason;
   for (let i = 0; i < 24; i++) assert.is(step(keep, 0.1), null);
   for (let i = 0; i < 5; i++) assert.is(step(keep, 0.1), "SL_VISIBLE_SILENT");
@@ -85,9 +85,9 @@ test("the speaking share weighs gains by the energy under them", () => {
     energies[i] = i % 4 === 0 ? 0.03 : 0.01;
     gain[i] = i % 4 === 0 ? 1 : 0;
   }
-  const { speaking } = new Attribution().decide({ layout, faces: [face(1, gain)], frozen: false, energies });
+  const { speaking } = new FacePolicy().decide({ layout, faces: [face(1, gain)], frozen: false, energies });
   assert.ok(Math.abs(speaking.get(1)! - 0.5) < 1e-6);
-  const silence = new Attribution().decide({
+  const silence = new FacePolicy().decide({
     layout,
     faces: [face(1, 1)],
     frozen: false,
@@ -97,7 +97,7 @@ test("the speaking share weighs gains by the energy under them", () => {
 });
 
 test("grids that do not lie on the step's cells are refused", () => {
-  const attribution = new Attribution();
+  const attribution = new FacePolicy();
   assert.throws(
     () => attribution.decide({ layout, faces: [face(1, new Float32Array(3))], frozen: false, energies: even }),
     RangeError,

@@ -1,11 +1,11 @@
-import type { ModelCard } from "./card.js";
-import { type LoadedModel, loadModel } from "./cards.js";
-import { type Engine, type EngineChoice, type TensorMap, tensor } from "./engines/engine.js";
-import type { GuardedEngine } from "./engines/guarded.js";
-import type { EngineReport } from "./engines/names.js";
-import { OnnxEngine } from "./engines/onnxruntime.js";
-import { openEngine } from "./engines/select.js";
-import { stepTrial } from "./engines/trial-inputs.js";
+import type { StreamCard } from "../card.js";
+import { type LoadedStream, loadStream } from "../cards.js";
+import { type Engine, type EngineChoice, type TensorMap, tensor } from "../engines/engine.js";
+import type { GuardedEngine } from "../engines/guarded.js";
+import type { EngineReport } from "../engines/names.js";
+import { OnnxEngine } from "../engines/onnxruntime.js";
+import { openEngine } from "../engines/select.js";
+import { stepTrial } from "../engines/trial-inputs.js";
 import {
   type Detection,
   type Inference,
@@ -13,8 +13,8 @@ import {
   type StepRequest,
   type StepResult,
   VOICE_SAMPLES,
-} from "./inference.js";
-import { allFinite, withoutTiny } from "./numbers.js";
+} from "../inference.js";
+import { allFinite, withoutTiny } from "../numbers.js";
 
 /** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
 export interface FaceDetector {
@@ -55,7 +55,7 @@ function failed(message: string): InferenceError {
  * blocks the event loop anyway) and keeps the state of every track.
  */
 export class LocalInference implements Inference {
-  readonly card: ModelCard;
+  readonly card: StreamCard;
   /** Milliseconds of the trial steps made while opening. */
   warmUpMs = 0;
   private readonly tracks = new Map<string, Track>();
@@ -64,7 +64,7 @@ export class LocalInference implements Inference {
   private closed = false;
 
   private constructor(
-    model: LoadedModel,
+    model: LoadedStream,
     private readonly engine: GuardedEngine,
     private readonly voice: Engine | null,
     private readonly faces: FaceDetector | null,
@@ -73,8 +73,8 @@ export class LocalInference implements Inference {
   }
 
   /** Loads, verifies and tries a model. Throws SL_MODEL_INVALID when card, files and network do not fit each other. */
-  static async open(model: string | LoadedModel, options: LocalOptions): Promise<LocalInference> {
-    const loaded = typeof model === "string" ? await loadModel(model) : model;
+  static async open(model: string | LoadedStream, options: LocalOptions): Promise<LocalInference> {
+    const loaded = typeof model === "string" ? await loadStream(model) : model;
     const { card, folder } = loaded;
     const no = (what: string): InferenceError =>
       new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${what}`);

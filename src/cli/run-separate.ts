@@ -1,9 +1,9 @@
-import type { SeparateArguments } from "../cli/separate.js";
 import { CODES } from "../codes.js";
+import { FileError } from "../file/errors.js";
+import { reporter } from "../file/progress.js";
+import { type SeparateReport, separateFile } from "../file/separate-file.js";
 import { InferenceError } from "../model/inference.js";
-import { FileError } from "./errors.js";
-import { type SeparateReport, separateFile } from "./job.js";
-import { reporter } from "./progress.js";
+import type { SeparateArguments } from "./separate.js";
 
 const STOPPED = 130;
 

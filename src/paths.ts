@@ -1,8 +1,7 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { FACE_DETECTOR } from "../model/faces/blazeface.js";
+import { FACE_DETECTOR } from "./model/faces/blazeface.js";
 
 const SELF = fileURLToPath(import.meta.url);
 /** `.js` in what was built, `.ts` when a loader runs the sources. */
@@ -10,7 +9,7 @@ const SUFFIX = SELF.endsWith(".ts") ? ".ts" : ".js";
 
 /** A source file by its path below src/, without suffix: `gateway/main`. Works from src/ and from dist/src/. */
 export function sourceFile(path: string): string {
-  return fileURLToPath(new URL(`../${path}${SUFFIX}`, import.meta.url));
+  return fileURLToPath(new URL(`./${path}${SUFFIX}`, import.meta.url));
 }
 
 /** The folder with our package.json. */
@@ -44,35 +43,7 @@ export function modelFolder(model: string, models: string | undefined, configFil
 
 /** The dashboard's files: beside us, or in dist/ when the sources run. */
 export function pageFolder(): string {
-  const beside = fileURLToPath(new URL("../dashboard/page", import.meta.url));
+  const beside = fileURLToPath(new URL("./dashboard/page", import.meta.url));
   const built = join(PACKAGE_ROOT, "dist", "src", "dashboard", "page");
   return SUFFIX === ".ts" && existsSync(join(built, "index.html")) ? built : beside;
-}
-
-/** Longest path of a Unix socket (sun_path is 108 bytes with its NUL). */
-const MAX_SOCKET_PATH = 107;
-const LONGEST_SOCKET_NAME = "inference-99.sock".length;
-
-/** A private folder (mode 0700) for the sockets between our processes. */
-export class SocketFolder {
-  readonly path: string;
-
-  constructor() {
-    const parent =
-      Buffer.byteLength(tmpdir()) + "/sightline-XXXXXX/".length + LONGEST_SOCKET_NAME <= MAX_SOCKET_PATH
-        ? tmpdir()
-        : "/tmp";
-    this.path = mkdtempSync(join(parent, "sightline-"));
-  }
-
-  /** A path in the folder; what a killed process left there is removed. */
-  socket(name: string): string {
-    const path = join(this.path, `${name}.sock`);
-    rmSync(path, { force: true });
-    return path;
-  }
-
-  remove(): void {
-    rmSync(this.path, { recursive: true, force: true });
-  }
 }

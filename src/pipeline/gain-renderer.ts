@@ -1,17 +1,17 @@
-import type { ModelCard } from "../model/card.js";
-import { type Decision, PolicyReason } from "./attribution.js";
+import type { StreamCard } from "../model/card.js";
 import { BandEnergy, type GridLayout } from "./band-energy.js";
 import { type Controls, GainControls } from "./controls.js";
 import { PipelineError } from "./errors.js";
+import { type Decision, PolicyReason } from "./face-policy.js";
 import { BANK_BINS, BANK_HOP, BANK_SIZE, FilterBank, type GainsAt } from "./filter-bank.js";
 import { GainTimeline, type ModeState } from "./gain-timeline.js";
 import { type AudioBlock, type GainGrid, SAMPLE_RATE } from "./types.js";
 
-/** What the separator must know of a model; a `ModelCard` fits. Lengths in samples at 48 kHz. */
-export type SeparatorModel = Pick<ModelCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
+/** What the separator must know of a model; a `StreamCard` fits. Lengths in samples at 48 kHz. */
+export type RendererModel = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
 
-export type SeparatorOptions = {
-  readonly model: SeparatorModel;
+export type RendererOptions = {
+  readonly model: RendererModel;
   /** Sound channels in and out (the layout of AudioTimeline's blocks). */
   readonly channels: number;
   readonly controls?: Partial<Controls>;
@@ -43,8 +43,8 @@ const FLOOR_DB = -120;
  * Live: pushAudio; nextStep -> model -> acceptGains / acceptDecision; render(n) when the declared latency of sample n has passed.
  * File: the same, with render(gainsUntil), then finish(), the last steps, render(pushedSamples).
  */
-export class Separator {
-  readonly #model: SeparatorModel;
+export class GainRenderer {
+  readonly #model: RendererModel;
   readonly #channels: number;
   readonly #ringSize: number;
   readonly #ring: readonly Float32Array[];
@@ -67,7 +67,7 @@ export class Separator {
   readonly #levels = new Float64Array(3);
   readonly #counters = { samplesRepaired: 0, stepsGiven: 0, stepsSkipped: 0 };
 
-  constructor({ model, channels, controls, ringSamples = 8 * SAMPLE_RATE }: SeparatorOptions) {
+  constructor({ model, channels, controls, ringSamples = 8 * SAMPLE_RATE }: RendererOptions) {
     const ringSize =
       Math.ceil(Math.max(ringSamples, model.lookBackSamples + model.unitSamples, 4 * BANK_SIZE) / BANK_HOP) * BANK_HOP;
     this.#model = model;
@@ -227,7 +227,7 @@ export class Separator {
     return { atSample, units, samples: this.#copyMono(atSample, units * unit) };
   }
 
-  /** Energy of the input in the cells of a grid, for Attribution. Cells whose sound is not in the ring are 0. */
+  /** Energy of the input in the cells of a grid, for FacePolicy. Cells whose sound is not in the ring are 0. */
   energies(layout: GridLayout): Float32Array {
     const oldest = Math.max(0, this.#pushed - this.#ringSize);
     return this.#energy.measure(layout, (n) => (n >= oldest && n < this.#pushed ? this.#mono[n % this.#ringSize]! : 0));
@@ -238,7 +238,7 @@ export class Separator {
     this.#gains.accept(grid);
   }
 
-  /** What Attribution decided for a step: its gains, or leaving the sound alone over the step's frames and until it says otherwise. */
+  /** What FacePolicy decided for a step: its gains, or leaving the sound alone over the step's frames and until it says otherwise. */
   acceptDecision({ layout, gains, mute, reason }: Decision): void {
     const left = gains === null ? reason : null;
     for (const known of Object.values(PolicyReason)) {

@@ -24,7 +24,7 @@ export type AttributionInput = {
   readonly layout: GridLayout;
   readonly faces: readonly FaceGains[];
   readonly frozen: boolean;
-  /** Energy of the mixture in each cell, frames x bins (BandEnergy or Separator.energies). */
+  /** Energy of the mixture in each cell, frames x bins (BandEnergy or GainRenderer.energies). */
   readonly energies: Float32Array;
 };
 
@@ -47,7 +47,7 @@ const SPEAKING = 0.2;
 const SILENT_AFTER_SAMPLES = SAMPLE_RATE;
 
 /** From the gains of each face to the gains of the channel: region, several faces, nobody visible, visible but silent. */
-export class Attribution {
+export class FacePolicy {
   #policy: AttributionPolicy;
   #silentSamples = 0;
 
