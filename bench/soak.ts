@@ -116,7 +116,7 @@ try {
       Math.abs(off(0.5)) <= 20 && Math.abs(off(0.95)) <= 20,
     ),
     row(
-      "windows in time",
+      "steps in time",
       `${(100 * share).toFixed(2)} % (${inTime} in time, ${since("steps_late")} late, ${since("steps_dropped")} dropped, ${since("steps_failed")} failed, ${since("steps_joined")} joined)`,
       ">= 99 %",
       share >= 0.99 && inTime > 0,

@@ -150,7 +150,7 @@ async function run(title: string, pairs: Pair[], inference: Inference): Promise<
 
 if (values.data === undefined && values.rendered === undefined) {
   console.error(
-    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--limit N] [--out FILE.md]",
+    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--limit N] [--seed N] [--out FILE.md]",
   );
   process.exit(2);
 }

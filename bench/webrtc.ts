@@ -151,7 +151,7 @@ try {
       Math.abs(behind(late) - behind(early)) < 20,
     ),
     row(
-      "windows in time",
+      "steps in time",
       `${((100 * inTime) / Math.max(1, inTime + missed)).toFixed(2)} % of ${inTime + missed}`,
       ">= 99 %",
       inTime > 0 && missed <= 0.01 * (inTime + missed),

@@ -25,7 +25,7 @@ import data
 import pairs
 from calibrate import Trial, load
 from metrics import si_sdr
-from net import stft
+from stft import stft
 
 HERE = Path(__file__).resolve().parent
 ROWS: dict[str, list[str]] = {

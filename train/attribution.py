@@ -19,7 +19,9 @@ import evaluate
 from data import Pack
 from metrics import si_sdr
 from mix import MixConfig, Mixer
-from net import Model, SepConfig, State, istft, mel_bank, power, stft
+from front_ends import State
+from separators import Model, SepConfig
+from stft import istft, mel_bank, power, stft
 
 PICTURE = 640  # samples at 16 kHz of one picture
 
@@ -50,7 +52,7 @@ def gather(e: Tensor, keep: Tensor, before: Tensor) -> Tensor:
 
 
 class Eye(nn.Module):
-    """Lips and a voice as vectors that can be compared, in the shape of the synchrony head (net.py), frame by frame, so that its weights are the start.
+    """Lips and a voice as vectors that can be compared, in the shape of the synchrony head (front_ends.py), frame by frame, so that its weights are the start.
     Lips give vectors of length 1, voices give shorter ones where they are unsure. What is heard of a voice is beside it the other one, which
     leaks into it. Of the lips' vectors most of their own mean is taken away: it says whose face this is and not how the lips move, is the same in
     every picture, and added up over seconds it would outweigh them."""

@@ -21,7 +21,8 @@ from checkpoints import load as load_weights
 from checkpoints import load_parts, save
 from metrics import si_sdr
 from mix import Mixer
-from net import SepConfig, istft, stft
+from separators import SepConfig
+from stft import istft, stft
 
 N = 144
 

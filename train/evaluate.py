@@ -1,8 +1,6 @@
-"""Judging on validation people: python evaluate.py --pack PACK --model condition.pt [--features teacher|student] [--student-features FILE]"""
+"""Reports that the stages of train.py print: judging on validation people."""
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,9 @@ import formats
 from data import Group, Pack
 from metrics import si_sdr
 from mix import MixConfig, Mixer
-from net import Model, SepConfig, Student, SyncHead, istft, stft
+from front_ends import Student, SyncHead
+from separators import Model
+from stft import istft, stft
 
 PLAIN = MixConfig(augment=False)
 
@@ -156,40 +156,3 @@ def condition_report(net: Model, pack: Pack, quick: bool = True, seconds: float 
         d = (s - base)[use]
         out.append(f"{name} {d.mean().item():.2f} dB >0 {(d > 0).float().mean().item():.2f} kept {(s > o)[use].float().mean().item():.2f}")
     return "; ".join(out) + f" (n {n}, memory n {int(ok.sum())})"
-
-
-def by_domain(pack: Pack, g: Group) -> dict[str, Group]:
-    res = {}
-    for d in sorted(set(g.domains[: g.visible])):
-        k = [i for i in range(g.visible) if g.domains[i] == d]
-        if len(k) >= 4:
-            at = torch.tensor(k, device=g.table.device)
-            res[d] = Group(g.table[at], g.count[at], len(k), [d] * len(k))
-    return res
-
-
-def load_model(path: Path, dev: torch.device) -> Model:
-    ck = torch.load(path, map_location="cpu", weights_only=True)
-    net = Model(SepConfig(**ck["meta"]["cfg"]), int(ck["meta"]["speakers"]))
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in ck["weights"].items()})
-    return net.eval().to(dev)
-
-
-def main() -> None:
-    p = argparse.ArgumentParser()
-    p.add_argument("--pack", type=Path, required=True)
-    p.add_argument("--model", type=Path, required=True)
-    p.add_argument("--student-features", type=Path, help="judge with our own picture front end")
-    a = p.parse_args()
-    dev = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pack = data.load_pack(a.pack, dev, student=torch.load(a.student_features, weights_only=True) if a.student_features else None)
-    net = load_model(a.model, dev)
-    print("sound only:", separate_report(net, pack))
-    print("all:", condition_report(net, pack, quick=False))
-    for d, g in by_domain(pack, pack.val).items():
-        print(d + ":", condition_report(net, pack, quick=True, group=g))
-    print("training people:", condition_report(net, pack, quick=True, group=pack.train))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Trained checkpoints -> one safetensors file that `sightline model build` turns into a model.
 
-    python train/export_weights.py --student student.pt --model condition.pt --out live.safetensors [--note key=value ...]
+    python train/export_weights.py --student student.pt [--second second.pt] --model live.pt --out live.safetensors [--note key=value ...]
 
 Tensors keep their state_dict names: student.* of the picture front end, sep.* and enc.* of the separator and voice encoder; what only training
 needs (speaker classes, synchrony head, counters) stays out. The sizes go into the note `config` (JSON, see src/model/live/config.ts).

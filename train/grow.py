@@ -12,7 +12,7 @@ import torch
 
 import data
 
-OUT = (".o.weight", ".o.bias", ".m4.weight", ".m4.bias")  # of a BandBlock (net.py)
+OUT = (".o.weight", ".o.bias", ".m4.weight", ".m4.bias")  # of a BandBlock (separators.py)
 
 
 def main() -> None:

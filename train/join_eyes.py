@@ -12,7 +12,7 @@ import torch
 
 import data
 from attribution import AttributionConfig, Eye
-from net import SepConfig
+from separators import SepConfig
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 from attribution import Attributed, Eye, spoken
 from formats import amp
 from mix import MixConfig, Mixer
-from net import SyncHead, stft
+from front_ends import SyncHead
+from stft import stft
 
 LATE = 4  # pictures that the attributor's rows are late by
 START = 2 * LATE  # of the first pictures nothing is learnt

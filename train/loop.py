@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from checkpoints import load, meta_of, save
 from muon import Muon
-from net import Rnn
+from separators import Rnn
 
 
 def busy() -> str:

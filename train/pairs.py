@@ -19,7 +19,7 @@ import data
 from checkpoints import load, meta_of
 from data import FRAME, Pack
 from mix import Mixer
-from net import SyncHead
+from front_ends import SyncHead
 from pictures import StudentAndHead
 
 EDGE = 8  # pictures at the borders of a recording that are left out

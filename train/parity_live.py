@@ -1,6 +1,6 @@
 """Expected numbers for test/model/live-parity.test.ts: the PyTorch networks run over a few seconds, one pass.
 
-    KIT=folder-of-net.py python train/parity_live.py --kind lite --out test/model/fixtures/lite.safetensors     the tiny fixtures in the repository
+    python train/parity_live.py --kind lite --out test/model/fixtures/lite.safetensors     the tiny fixtures in the repository
     ... --kind band --out /tmp/big.safetensors --width 64 --blocks 4 --side 64 --every 1                        any other size
     ... --out /tmp/real.safetensors --weights models.safetensors                                               a trained model
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -20,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, os.environ.get("KIT", str(Path(__file__).parent)))
+sys.path.insert(0, str(Path(__file__).parent))
 from export_weights import read_tensors, ships, write_tensors  # noqa: E402
 from attribution import AttributionConfig, Attributed  # noqa: E402
-from net import Model, SepConfig, Student, power  # noqa: E402
+from front_ends import Student  # noqa: E402
+from separators import Model, SepConfig  # noqa: E402
+from stft import power  # noqa: E402
 
 UNIT = 1920
 # picture off in the middle, memory off at the end

@@ -15,7 +15,8 @@ from data import FRAME, Group, Pack
 from formats import amp
 from loop import Loop
 from mix import MixConfig, Mixer
-from net import Student, SyncHead, power, stft
+from front_ends import Student, SyncHead
+from stft import power, stft
 
 
 def chosen(g: Group, half: int = -1, without: str = "") -> Group:

@@ -19,7 +19,9 @@ from formats import amp, has_bf16
 from loop import Loop
 from metrics import pair_loss
 from mix import MixConfig, Mixer
-from net import PRESETS, Model, SepConfig, SyncHead, stft
+from front_ends import SyncHead
+from separators import PRESETS, Model, SepConfig
+from stft import stft
 from pictures import student_features
 
 

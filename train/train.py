@@ -2,7 +2,7 @@
 
 Every stage writes DIR/STAGE.pt (weights and sizes), DIR/STAGE.opt.pt (optimiser, for --resume) and adds to DIR/log.txt.
 Order for what ships: student, separate, listen (--init separate.pt --lips student.pt --features student), attribute (--init listen.pt
---features student); then calibrate.py.
+--features student); then calibrate.py. Two eyes, as shipped: the same for a second student, join_features.py, join_eyes.py, then calibrate.py.
 The other road: student, separate, condition (--init separate.pt --features teacher|student).
 """
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from loop import keep_memory
-from net import PRESETS
+from separators import PRESETS
 from pictures import stage_student, stage_sync
 from separation import stage_attribute, stage_condition, stage_listen, stage_separate
 

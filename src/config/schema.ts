@@ -101,7 +101,7 @@ export const config = z.strictObject({
   webrtc: z
     .strictObject({
       hosts: z
-        .array(z.string().regex(IP, { error: "an IP address" }))
+        .array(z.string().regex(IP, { error: "an IP address" }).meta({ allowed: "IP address" }))
         .max(8)
         .default([])
         .meta({
@@ -114,7 +114,12 @@ export const config = z.strictObject({
       }),
       viewers: z.int().min(0).max(500).default(50).meta({ about: "WHEP viewers at the same time" }),
       iceServers: z
-        .array(z.string().regex(ICE_SERVER, { error: "stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT" }))
+        .array(
+          z
+            .string()
+            .regex(ICE_SERVER, { error: "stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT" })
+            .meta({ allowed: "stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT" }),
+        )
         .max(8)
         .default([])
         .meta({ about: "STUN and TURN servers that clients are told" }),

@@ -19,6 +19,8 @@ export type DashboardState = {
   readonly processes: readonly DashboardProcess[];
   /** Why the newest configuration file was refused, or null. */
   readonly configError: string | null;
+  /** Settings of the newest configuration that wait for the service to be started anew. */
+  readonly restartNeeded?: readonly string[];
 };
 
 export type DashboardChannel = {

@@ -1,4 +1,4 @@
-import type { Check } from "./checks.js";
+import type { Check } from "./check.js";
 
 const MARK: Record<Check["state"], string> = { ok: "ok     ", warn: "warn   ", missing: "MISSING" };
 

@@ -4,7 +4,8 @@ import { InferenceError } from "./inference.js";
 export type WeightTensor = { readonly shape: readonly number[]; readonly data: Float32Array };
 export type Weights = ReadonlyMap<string, WeightTensor>;
 export type WeightFile = {
-  readonly tensors: Weights /** `__metadata__` of the file. */;
+  readonly tensors: Weights;
+  /** `__metadata__` of the file. */
   readonly notes: Readonly<Record<string, string>>;
 };
 

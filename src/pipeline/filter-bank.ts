@@ -1,9 +1,11 @@
 import { RealFft } from "./fft.js";
 
 /**
- * Points of a frame, distance of two frames, bins of a frame, at 48 kHz. About as long as the frames that `live` makes its gains for (40 ms): half as long blurs the gains between the harmonics of a voice (docs/decisions/01).
+ * Points of a frame at 48 kHz. About as long as the frames that `live` makes its gains for (40 ms): half as long blurs the gains between the
+ * harmonics of a voice (docs/decisions/01).
  */
 export const BANK_SIZE = 2048;
+/** Distance of two frames, and bins of one. */
 export const BANK_HOP = BANK_SIZE / 4;
 export const BANK_BINS = BANK_SIZE / 2 + 1;
 /** Width of a bin in Hz. */

@@ -32,7 +32,7 @@ type Target = "gains" | "held" | Instead;
 /** Overlapping windows are cross-faded over 64 ms; missing gains are held for 100 ms. */
 export const CROSS_FADE_SAMPLES = 3072;
 export const HOLD_SAMPLES = 4800;
-/** 32 s at 8 ms a frame: about 16 MB. */
+/** 82 s at the 20 ms a frame of `live`: about 17 MB. */
 const MAX_FRAMES = 4096;
 const MAX_SWITCHES = 256;
 const OPERATOR = "SL_BYPASS_OPERATOR";

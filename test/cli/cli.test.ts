@@ -8,7 +8,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { parseMask, parseStrength } from "../../src/cli/separate.js";
 import { exampleYaml, referenceMarkdown } from "../../src/config/generate.js";
-import { apt } from "../../src/doctor/checks.js";
+import { apt } from "../../src/doctor/check.js";
 import { exitCode, reportText } from "../../src/doctor/report.js";
 import { sourceFile } from "../../src/paths.js";
 import { alive, until } from "../supervisor/support.js";

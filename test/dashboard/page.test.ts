@@ -1,76 +1,11 @@
-import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { hasChromium, launchChromium } from "../browser/chromium.js";
-import { FakeServer, state, status } from "./fake-server.js";
+import { state, status } from "./fake-server.js";
+import { becomesTrue, fallSilent, LIMIT_MS, picture, say, see, stageOf } from "./stage.js";
 
-/** Limit of each wait for something to appear. */
-const LIMIT_MS = 15_000;
+const { test, shown, run } = stageOf("dashboard page");
 /** Run in the page; as text, since the tests are compiled without the browser's types. */
 const MUTED = `[...document.querySelectorAll("video")].map((video) => video.muted)`;
-
-const suiteOfPage = suite("dashboard page");
-let browser: Browser | null = null;
-let close = async (): Promise<void> => {};
-
-suiteOfPage.before(async () => {
-  // Compiled tests come with a compiled page; sources run against what their page compiles to now.
-  if (process.argv[1]!.endsWith(".ts"))
-    execFileSync("npm", ["run", "--silent", "build:page"], { stdio: "ignore", timeout: 120_000 });
-  ({ browser, close } = await launchChromium());
-});
-suiteOfPage.after(() => close());
-
-const test = hasChromium() ? suiteOfPage : suiteOfPage.skip;
-
-type Shown = { page: Page; server: FakeServer; faults: string[] };
-
-/** Opens the page on a server of its own; any script error or CSP violation is a failure. */
-async function shown(names: readonly string[], work: (shown: Shown) => Promise<void>): Promise<void> {
-  const server = await FakeServer.start(state(names));
-  const context = await browser!.newContext({ viewport: { width: 1280, height: 720 } });
-  const page = await context.newPage();
-  page.setDefaultTimeout(LIMIT_MS);
-  const faults: string[] = [];
-  page.on("pageerror", (error) => faults.push(error.message));
-  page.on("console", (message) => {
-    if (message.type() === "error" && /Content Security Policy|Uncaught/.test(message.text()))
-      faults.push(message.text());
-  });
-  const beat = setInterval(() => {
-    for (const name of names) server.send({ type: "status", status: current.get(name) ?? status(name) });
-  }, 250);
-  const current = new Map<string, ReturnType<typeof status>>();
-  news.set(server, { current, stop: () => clearInterval(beat) });
-  try {
-    await page.goto(server.url);
-    await page.locator(".channel").waitFor();
-    await work({ page, server, faults });
-    assert.equal(faults, []);
-  } finally {
-    clearInterval(beat);
-    await context.close();
-    await server.close();
-  }
-}
-
-const news = new WeakMap<FakeServer, { current: Map<string, ReturnType<typeof status>>; stop(): void }>();
-const say = (server: FakeServer, next: ReturnType<typeof status>) => news.get(server)!.current.set(next.name, next);
-const fallSilent = (server: FakeServer) => news.get(server)!.stop();
-const see = (page: Page, selector: string, text: string | RegExp) =>
-  page.locator(selector, { hasText: text }).first().waitFor();
-/** Not waitForFunction: its polling of a text is `eval`, which the page's policy forbids. */
-async function becomesTrue(page: Page, expression: string): Promise<void> {
-  const end = Date.now() + LIMIT_MS;
-  while (!(await page.evaluate(expression))) {
-    if (Date.now() > end) throw new Error(`not true in time: ${expression}`);
-    await page.waitForTimeout(50);
-  }
-}
-const picture = (page: Page, name: string) =>
-  process.env.SCREENSHOTS ? page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) }) : Promise.resolve();
 
 test("each mode is shown with its code and the sentence that belongs to it", () =>
   shown(["studio"], async ({ page, server }) => {
@@ -161,7 +96,7 @@ test("a lost server is said plainly", () =>
   shown(["studio"], async ({ page, server }) => {
     await see(page, ".link", "connected");
     await server.close();
-    await see(page, ".unlinked .link", /connection to the server lost \d+ s ago/);
+    await see(page, ".unlinked .link", "connection to the server lost");
     await see(page, ".sentence", "The server cannot be asked.");
     await picture(page, "lost");
   }));
@@ -251,4 +186,4 @@ test("channels that come and go are followed, and a service without channels say
     assert.is(await page.locator(".channel").count(), 0);
   }));
 
-suiteOfPage.run();
+run();

@@ -44,7 +44,7 @@ class FakeService extends EventEmitter<{ event: [ServerEvent] }> implements Back
       version: "0",
       configError: null,
       configIssues: [],
-      restartNeeded: [],
+      restartNeeded: ["engine"],
       mediaPort: 8081,
       rtmpPort: 1935,
       channels: [
@@ -153,6 +153,7 @@ test("metrics hold what the children report, and leave out what Prometheus canno
     'sightline_channel_latency_seconds{channel="studio",quantile="0.95"} 0.655',
     'sightline_channel_stage_seconds{channel="studio",stage="model",quantile="0.5"} 0.002',
     'sightline_channel_up{channel="down"} 0',
+    'sightline_config_restart_needed{key="engine"} 1',
     'sightline_process_restarts_total{process="gateway"} 2',
     "sightline_gateway_tags_in_total 7",
     'sightline_channel_line_jitter_seconds{channel="studio",track="sound"} 0.0045',

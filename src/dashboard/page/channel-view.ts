@@ -3,7 +3,7 @@ import { make, makeTable, setHidden, setRows, setText } from "./dom.js";
 import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import { Players } from "./players.js";
-import { type ChannelRecord, STALE_MS } from "./store.js";
+import { type ChannelRecord, isStale } from "./store.js";
 import { age, explain, MODE_WORD, plain, SOURCE_WORD, sentenceOf, sourceWord } from "./words.js";
 
 /** Everything about one channel. Built once, then only texts, classes and bars change. */
@@ -47,7 +47,7 @@ export class ChannelView {
   update(record: ChannelRecord, linked: boolean, nowMs: number): void {
     const { status } = record;
     const ageMs = nowMs - record.atMs;
-    const stale = !linked || status === null || ageMs > STALE_MS;
+    const stale = isStale(record, linked, nowMs);
     this.element.classList.toggle("stale", stale);
     setHidden(this.#old, !stale);
     setText(

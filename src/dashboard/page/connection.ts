@@ -7,6 +7,8 @@ const FIRST_WAIT_MS = 300;
 const LONGEST_WAIT_MS = 3000;
 /** A server that says nothing for this long is taken for gone, even if its connection stands. */
 const SILENCE_MS = 4000;
+/** A socket that says nothing for this long is replaced; the server answers a new one with its state. */
+const SOCKET_SILENCE_MS = 20_000;
 const ASK_AFTER_MS = 1500;
 /** The state's slow parts (memory) change without an event. */
 const ASK_EVERY_MS = 5000;
@@ -28,9 +30,12 @@ export class Connection {
     const url = new URL("/api/events", location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
+    let socketHeardMs = performance.now();
     const watch = setInterval(() => {
       const silentMs = performance.now() - this.#heardMs;
       if (this.link.up && silentMs > SILENCE_MS) this.#set(false);
+      // Answers over HTTP with a socket that says nothing: it is half open (a sleeping laptop, a lost NAT entry).
+      if (socket.readyState === WebSocket.OPEN && performance.now() - socketHeardMs > SOCKET_SILENCE_MS) socket.close();
       // Without channels the server has nothing to send: ask whether it is there.
       const due = silentMs > ASK_AFTER_MS || performance.now() - this.#askedMs > ASK_EVERY_MS;
       if (due && socket.readyState === WebSocket.OPEN) void this.#fetchState();
@@ -42,6 +47,7 @@ export class Connection {
       void this.#fetchState();
     });
     socket.addEventListener("message", ({ data }) => {
+      socketHeardMs = performance.now();
       const event = typeof data === "string" ? decodeEvent(data) : null;
       if (event !== null) this.#heard(event);
     });

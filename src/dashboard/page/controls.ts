@@ -35,6 +35,16 @@ export class Controls {
       button.addEventListener("click", () => this.send({ keep: value }));
       keep.append(button);
     }
+    // One stop of the tab key; arrows go from one to the next (WAI-ARIA radio group).
+    keep.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const at = this.#keeps.findIndex(({ button }) => button === document.activeElement);
+      if (step === undefined || at < 0) return;
+      event.preventDefault();
+      const next = this.#keeps[(at + step + this.#keeps.length) % this.#keeps.length]!;
+      next.button.focus();
+      this.send({ keep: next.keep });
+    });
     this.element.append(make("h3", "", "Keep"), keep, this.#strength.element, this.#limit.element, this.#fault);
     setHidden(this.#fault, true);
   }
@@ -52,6 +62,7 @@ export class Controls {
     for (const { keep, button } of this.#keeps) {
       button.disabled = !enabled;
       button.setAttribute("aria-checked", String(status?.keep === keep));
+      button.tabIndex = keep === (wish.keep ?? status?.keep ?? KEEPS[0]!.keep) ? 0 : -1;
       button.classList.toggle("pending", wish.keep === keep);
     }
     this.#strength.update(status?.strengthPercent ?? null, enabled, wish.strengthPercent);
@@ -59,11 +70,13 @@ export class Controls {
   }
 
   toggleBypass(): void {
-    if (this.#status && !this.bypass.disabled) this.send({ bypass: !this.#status.bypass });
+    if (!this.#status || this.bypass.disabled) return;
+    // Pressed again before the channel has confirmed: the first press is taken back.
+    this.send({ bypass: !(this.#wish?.patch.bypass ?? this.#status.bypass) });
   }
 
   send(patch: ChannelPatch): void {
-    this.#wish = { patch, untilMs: performance.now() + CONFIRM_MS };
+    this.#wish = { patch: { ...this.#wish?.patch, ...patch }, untilMs: performance.now() + CONFIRM_MS };
     void this.#request(patch);
   }
 
@@ -105,7 +118,7 @@ function describe(httpStatus: number, body: string): string {
 class Slider {
   readonly element: HTMLElement;
   #input = make("input");
-  #value = make("output");
+  #value = make("span", "value");
   #held = false;
 
   constructor(
@@ -124,12 +137,19 @@ class Slider {
     this.#input.addEventListener("input", () => {
       this.#held = true;
       setText(this.#value, `${this.#input.value} ${unit}`);
+      this.#input.setAttribute("aria-valuetext", `${this.#input.value} ${unit}`);
     });
     this.#input.addEventListener("change", () => {
       this.#held = false;
       send({ [key]: Number(this.#input.value) });
     });
-    this.element = make("label", "slider", make("span", "", label), this.#value, this.#input);
+    // Let go where it began, there is no `change`.
+    for (const end of ["pointerup", "pointercancel", "blur"] as const)
+      this.#input.addEventListener(end, () => {
+        this.#held = false;
+      });
+    this.#input.setAttribute("aria-label", label);
+    this.element = make("div", "slider", make("span", "", label), this.#value, this.#input);
   }
 
   update(value: number | null, enabled: boolean, wish: number | undefined): void {
@@ -138,6 +158,8 @@ class Slider {
     if (this.#held) return;
     const shown = wish ?? value;
     if (shown !== null) this.#input.value = String(shown);
-    setText(this.#value, shown === null ? "–" : `${Math.round(shown)} ${this.unit}`);
+    const text = shown === null ? "–" : `${Math.round(shown)} ${this.unit}`;
+    setText(this.#value, text);
+    this.#input.setAttribute("aria-valuetext", text);
   }
 }

@@ -53,6 +53,7 @@ function state(value: unknown): DashboardState {
     channels: list(f.channels, channel),
     processes: list(f.processes, process),
     configError: optional(f.configError, string),
+    restartNeeded: optional(f.restartNeeded, (v) => list(v, string)) ?? [],
   };
 }
 

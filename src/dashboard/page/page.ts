@@ -1,3 +1,4 @@
+import type { DashboardState } from "../api.js";
 import { ChannelView } from "./channel-view.js";
 import { Connection } from "./connection.js";
 import { byId, setHidden, setText } from "./dom.js";
@@ -10,23 +11,40 @@ import { age } from "./words.js";
  * and old values turn grey even when nothing arrives any more.
  */
 const store = new Store();
-let selected: string | null = decodeURIComponent(location.hash.slice(1)) || null;
+/** What the operator asked for, by the address or a click; it stays when that channel is away for a while. */
+let wanted = nameInAddress();
 let view: ChannelView | null = null;
 let viewBase: string | null = null;
 
 const main = byId("channel");
 const side = new Side((name) => {
-  selected = name;
+  wanted = name;
   history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   draw();
 });
 const connection = new Connection((event) => store.take(event, performance.now()));
+
+function nameInAddress(): string | null {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || null;
+  } catch {
+    return null; // not an address of ours
+  }
+}
 
 function mediaBase(): string | null {
   const port = store.server?.mediaPort ?? null;
   if (port === null) return null;
   const host = store.server?.mediaHost ?? location.hostname;
   return `${location.protocol}//${host}:${port}`;
+}
+
+function noticeText(server: DashboardState | null): string | null {
+  if (server === null) return null;
+  if (server.configError !== null)
+    return `The new configuration was refused, the old one is in force: ${server.configError}`;
+  const keys = server.restartNeeded ?? [];
+  return keys.length === 0 ? null : `Not in force before the service is started anew: ${keys.join(", ")}.`;
 }
 
 function draw(): void {
@@ -43,18 +61,21 @@ function draw(): void {
         ? `refused: ${connection.refusal}`
         : store.server === null
           ? "connecting to the server"
-          : `connection to the server lost ${age(nowMs - sinceMs)} ago`,
+          : "connection to the server lost",
+  );
+  // Beside the live region: a screen reader would say every second of it.
+  setText(
+    byId("link-age"),
+    up || store.server === null || connection.refusal !== null ? "" : `${age(nowMs - sinceMs)} ago`,
   );
   setText(byId("version"), store.server?.version ?? "");
-  const notice = store.server?.configError ?? null;
+  const notice = noticeText(store.server);
   setHidden(byId("notice"), notice === null);
-  setText(
-    byId("notice"),
-    notice === null ? "" : `The new configuration was refused, the old one is in force: ${notice}`,
-  );
+  setText(byId("notice"), notice ?? "");
 
-  if (selected === null || !store.channels.has(selected)) selected = store.channels.keys().next().value ?? null;
-  const record = selected === null ? undefined : store.channels.get(selected);
+  // Until the list has come nothing is shown: not another channel in place of the one that is wanted.
+  const shown = wanted !== null && store.channels.has(wanted) ? wanted : (store.channels.keys().next().value ?? null);
+  const record = shown === null ? undefined : store.channels.get(shown);
   const base = mediaBase();
   if (view !== null && (view.name !== record?.name || viewBase !== base)) {
     view.close();
@@ -65,7 +86,7 @@ function draw(): void {
     viewBase = base;
     main.append(view.element);
   }
-  side.update(store, selected, up, nowMs);
+  side.update(store, shown, up, nowMs);
   if (record !== undefined) view?.update(record, up, nowMs);
 }
 
@@ -74,5 +95,18 @@ document.addEventListener("keydown", (event) => {
   view?.controls.toggleBypass();
 });
 
-setInterval(() => requestAnimationFrame(draw), 100);
+addEventListener("hashchange", () => {
+  wanted = nameInAddress();
+});
+
+/** One frame at most is asked for: a page in the background gets none, and would be given all of them at once when it is shown. */
+let drawIsDue = false;
+setInterval(() => {
+  if (drawIsDue) return;
+  drawIsDue = true;
+  requestAnimationFrame(() => {
+    drawIsDue = false;
+    draw();
+  });
+}, 100);
 draw();

@@ -1,5 +1,5 @@
 import { byId, make, setText } from "./dom.js";
-import { type ChannelRecord, STALE_MS, type Store } from "./store.js";
+import { type ChannelRecord, isStale, type Store } from "./store.js";
 import { age, MODE_WORD, sentenceOf, sourceWord } from "./words.js";
 
 type Entry = { button: HTMLButtonElement; name: HTMLElement; mode: HTMLElement; source: HTMLElement };
@@ -41,11 +41,11 @@ export class Side {
       this.#channels.append(entry.button);
     }
     const { status } = record;
-    const stale = !linked || status === null || nowMs - record.atMs > STALE_MS;
+    const stale = isStale(record, linked, nowMs);
     entry.button.setAttribute("aria-current", String(selected));
-    entry.button.dataset.mode = stale ? "unknown" : status.mode;
+    entry.button.dataset.mode = stale || status === null ? "unknown" : status.mode;
     setText(entry.name, record.name);
-    setText(entry.mode, stale ? "Unknown" : MODE_WORD[status.mode]);
+    setText(entry.mode, stale || status === null ? "Unknown" : MODE_WORD[status.mode]);
     setText(
       entry.source,
       status === null ? record.process : stale ? `${age(nowMs - record.atMs)} old` : sourceWord(status),

@@ -2,7 +2,7 @@ import type { ChannelStatus } from "../../transport/ipc/messages.js";
 import type { DashboardEvent, DashboardProcess, DashboardState } from "../api.js";
 
 /** Values older than this are shown as old. */
-export const STALE_MS = 2000;
+const STALE_MS = 2000;
 /** 60 s at four values a second. */
 export const HISTORY = 240;
 
@@ -13,6 +13,12 @@ export type History = {
   readonly p95: (number | null)[];
   readonly declared: number[];
 };
+
+/** Whether nothing current is known of a channel: its process is down, or its newest word is old. */
+export function isStale(record: ChannelRecord, linked: boolean, nowMs: number): boolean {
+  const isDown = record.process !== "running" && record.process !== "";
+  return !linked || isDown || record.status === null || nowMs - record.atMs > STALE_MS;
+}
 
 export type ChannelRecord = {
   readonly name: string;

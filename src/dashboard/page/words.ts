@@ -17,6 +17,8 @@ const KEEP_SENTENCE = {
 /** What the mode means right now, in a sentence for people. */
 export function explain(status: ChannelStatus): string {
   if (status.reason !== null) return sentenceOf(status.reason) ?? "The reason has no description in this page.";
+  if (status.mode === "separated" && (status.strengthPercent === 0 || status.attenuationLimitDb === 0))
+    return "Nothing is turned down: the strength or the limit is at zero.";
   if (status.mode === "separated") return KEEP_SENTENCE[status.keep];
   if (status.mode === "muted") return "No sound leaves.";
   return status.mode === "late"

@@ -28,6 +28,13 @@ export async function metricsText(state: ServerState, events: { clients: number;
     {},
     state.configError ? 1 : 0,
   );
+  for (const key of state.restartNeeded)
+    m.gauge(
+      "sightline_config_restart_needed",
+      "1 for a setting of the newest configuration that waits for the service to be started anew.",
+      { key },
+      1,
+    );
   m.gauge("sightline_event_clients", "Open listeners of /api/events.", {}, events.clients);
   m.counter(
     "sightline_event_clients_dropped_total",
