@@ -154,7 +154,7 @@ export class Channel {
     this.#intake.start();
   }
 
-  /** The sentence. */
+  /** The programme as one RxJS graph: what comes in, what is separated, what leaves when. */
   #programme(): Observable<Leaving> {
     const separation = this.#separation;
     const changes$ = merge(
@@ -252,7 +252,8 @@ export class Channel {
       measuredLatencyMs: source === "live" ? this.#latency.summary() : null,
       stageMs: this.#stages.summary(),
       levels: (this.#clock.has("sound", nowMs) ? separation.levels : null) ?? SILENT,
-      faces: this.#clock.has("video", nowMs) ? separation.faces : [],
+      // Steps are cut from sound: without it the faces of the last one would stand there for ever.
+      faces: this.#clock.has("video", nowMs) && this.#clock.has("sound", nowMs) ? separation.faces : [],
       video: this.#intake.videoInfo(nowMs),
       audio: this.#intake.soundInfo(nowMs),
       driftPpm: separation.driftPpm,

@@ -1,3 +1,4 @@
+import { SoundConverter } from "../pipeline/sound-at-48k.js";
 import { type GdpPacket, gdpBuffer } from "../transport/gdp/gdp.js";
 import { type Caps, capsInt, isFullRange, parseCaps } from "../transport/gst/caps.js";
 import { pictureDecoder, type SoundCodec, soundDecoder } from "../transport/gst/launch.js";
@@ -58,13 +59,21 @@ export class SoundDecoder {
   }
 }
 
-/** GDP packets of F32LE sound to planes. */
+/** GDP packets of F32LE sound (48 kHz, or one of `SOUND_RATES`) to planes of 48 kHz. */
 export function soundReader(onSound: (sound: DecodedSound) => void): (packet: GdpPacket) => void {
+  const to48k = new SoundConverter();
   let channels = 0;
+  let rate = 0;
   return (packet) => {
-    if (packet.kind === "caps") channels = capsInt(parseCaps(packet.caps), "channels") ?? 0;
-    if (packet.kind !== "buffer" || packet.ptsMs === null || channels < 1 || channels > 2) return;
-    onSound({ ptsMs: packet.ptsMs, channels: deinterleave(packet.payload, channels) });
+    if (packet.kind === "caps") {
+      const caps = parseCaps(packet.caps);
+      channels = capsInt(caps, "channels") ?? 0;
+      rate = capsInt(caps, "rate") ?? 0;
+    }
+    if (packet.kind !== "buffer" || packet.ptsMs === null || channels < 1 || channels > 2 || rate < 1) return;
+    const planes = deinterleave(packet.payload, channels);
+    const sound = to48k.take({ ptsMs: packet.ptsMs, channels: planes, sampleRate: rate });
+    if (sound.channels[0]!.length > 0) onSound(sound);
   };
 }
 

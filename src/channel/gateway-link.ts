@@ -3,6 +3,7 @@ import { BackOff, RETRY } from "../backoff.js";
 import type { FlvTag, TagType } from "../transport/flv/tag.js";
 import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel, LineReport, ViewerStem } from "../transport/ipc/messages.js";
+import { faultText, type Log } from "./log.js";
 
 /** What the publishing source wants to know. */
 export type GatewaySourceEvents = {
@@ -25,6 +26,9 @@ export class GatewayLink {
   lost = 0;
   readonly #path: string;
   readonly #channel: string;
+  readonly #log: Log;
+  /** The fault that was logged last: what a tag does once, the publisher's next ones may do for hours. */
+  #told = "";
   readonly #backOff = new BackOff(RETRY);
   #socket: Socket | null = null;
   #connected = false;
@@ -35,9 +39,11 @@ export class GatewayLink {
   #onTimeline: (leavingMs: number) => void = () => {};
   #closed = false;
 
-  constructor(path: string, channel: string) {
+  /** @param path of the gateway's Unix socket; @param log is told why a connection was given up */
+  constructor(path: string, channel: string, log: Log = () => {}) {
     this.#path = path;
     this.#channel = channel;
+    this.#log = log;
   }
 
   get connected(): boolean {
@@ -83,8 +89,11 @@ export class GatewayLink {
     socket.on("data", (chunk) => {
       try {
         for (const frame of reader.push(chunk)) this.#receive(frame.header, frame.payload);
-      } catch {
-        // The position in the stream is lost (FrameError) or the peer speaks another language: begin anew.
+      } catch (error) {
+        // The position in the stream is lost (FrameError), the peer speaks another language, or a fault of ours: begin anew.
+        const fault = faultText(error);
+        if (fault !== this.#told) this.#log("error", "the connection to the gateway is given up", { fault });
+        this.#told = fault;
         socket.destroy();
       }
     });
@@ -110,11 +119,11 @@ export class GatewayLink {
     if (this.#connected && !this.full) this.#send({ t: "keyFrame" });
   }
 
+  /** Players stay: another process of this channel may follow, with other settings. Who removes the channel ends them. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
-    if (this.#connected) this.#send({ t: "outEnd" });
     this.#socket?.end();
     // A gateway that does not answer must not hold this process.
     const socket = this.#socket;

@@ -37,7 +37,7 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
   const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
   if (threads < UV_THREADS) log("warn", `UV_THREADPOOL_SIZE is ${threads}; ${UV_THREADS} are needed for many outputs`);
   const inference = await openInference(modelDir, inferenceSocket);
-  const gateway = new GatewayLink(gatewaySocket, name);
+  const gateway = new GatewayLink(gatewaySocket, name, log);
   const made: Channel = new Channel({ name, config, gateway, inference, log, onChange: () => report.changed() });
   const report = new StatusReport({ status: () => made.status(), send: (status) => say({ type: "status", status }) });
   channel = made;

@@ -10,6 +10,11 @@ export type StepCutterOptions = {
   readonly hasPictures: () => boolean;
   /** Pictures are waited for so long after the sound of a step is there. */
   readonly overdueMs: number;
+  /**
+   * When the sound up to a sample was there, on the clock that `next` is given. Default: when its step was first asked for, which is the
+   * same for who keeps up; one who asks for many steps at once would have each of them wait anew.
+   */
+  readonly soundThereMs?: (endSample: number) => number;
 };
 
 /** Gives the next step as soon as its sound is there and its pictures are there, or overdue. The clock comes with each question. */
@@ -29,7 +34,7 @@ export class StepCutter {
     const units = hopUnits - ((this.#next / unitSamples) % hopUnits);
     const end = this.#next + units * unitSamples;
     if (end > separator.pushedSamples) return null;
-    this.#soundThereMs ??= nowMs;
+    this.#soundThereMs ??= this.#o.soundThereMs?.(end) ?? nowMs;
     const waits = this.#o.hasPictures() && this.#o.decidedUnit() < end / unitSamples - 1;
     if (waits && nowMs - this.#soundThereMs < this.#o.overdueMs) return null;
     if (waits) this.overdue += 1;

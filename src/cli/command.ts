@@ -1,4 +1,5 @@
 import { type ArgsDef, type CommandDef, defineCommand } from "citty";
+import { StoppedError } from "./stop.js";
 
 /** The command line is wrong; the message says what is allowed. Exit code 2. */
 export class UsageError extends Error {
@@ -38,11 +39,21 @@ export function command<const T extends ArgsDef>(def: CommandDef<T> & { args: T 
   } as CommandDef<T>);
 }
 
+/** A command that only has others below it; options come behind the last name, citty would drop them in front of it. */
+export function group(def: Pick<CommandDef, "meta" | "subCommands">): CommandDef {
+  return defineCommand({
+    ...def,
+    setup({ rawArgs: [first] }) {
+      if (first?.startsWith("-")) throw new UsageError(`${first} stands before the command; options come after it`);
+    },
+  });
+}
+
 /** An error's own words: no stack for what an operator can mend (errors with a code), all of it for what is our fault. */
 export function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = (error as { code?: unknown }).code;
-  if (error instanceof UsageError || error.name === "CLIError") return error.message;
+  if (error instanceof UsageError || error instanceof StoppedError || error.name === "CLIError") return error.message;
   if (typeof code === "string" && code.startsWith("SL_")) return `${error.message} [${code}]`;
   if (typeof code === "string" && /^E[A-Z]+$/.test(code)) return error.message;
   return error.stack ?? error.message;

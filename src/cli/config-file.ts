@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 
 const USUAL = "sightline.yml";
 
-/** The configuration file in force: the option, else SIGHTLINE_CONFIG, else ./sightline.yml where there is one, else none (defaults). */
+/** The configuration file in force: the option, else SIGHTLINE_CONFIG (empty: not set), else ./sightline.yml where there is one, else none (defaults). */
 export function configFile(option: string | undefined): string | null {
-  return option ?? process.env.SIGHTLINE_CONFIG ?? (existsSync(USUAL) ? USUAL : null);
+  return option ?? (process.env.SIGHTLINE_CONFIG || (existsSync(USUAL) ? USUAL : null));
 }

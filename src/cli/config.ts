@@ -1,10 +1,9 @@
-import { defineCommand } from "citty";
 import { exampleYaml, referenceMarkdown } from "../config/generate.js";
 import { type LoadedConfig, loadConfig } from "../config/loader.js";
 import { findModel, readStreamCard } from "../model/cards.js";
 import { InferenceError } from "../model/inference.js";
 import { BUILT_IN_MODELS, modelFolder } from "../paths.js";
-import { command } from "./command.js";
+import { command, group } from "./command.js";
 
 const check = command({
   meta: { name: "check", description: "Names every fault of a configuration file; exit code 1 when there is one" },
@@ -66,7 +65,7 @@ const reference = command({
   run: () => void process.stdout.write(referenceMarkdown()),
 });
 
-export const configCommand = defineCommand({
+export const configCommand = group({
   meta: { name: "config", description: "Checks and explains the configuration" },
   subCommands: { check, example, reference },
 });

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 import "./colour.js";
-import { defineCommand, runCommand, runMain } from "citty";
+import { runCommand, runMain } from "citty";
 import { VERSION } from "../paths.js";
-import { errorText, UsageError } from "./command.js";
+import { errorText, group, UsageError } from "./command.js";
+import { STOPPED, StoppedError } from "./stop.js";
 
 // Each command is loaded when it is called: `sightline config check` need not load an inference engine.
-const main = defineCommand({
+const main = group({
   meta: { name: "sightline", version: VERSION, description: "Takes the off-screen voice out of a live broadcast" },
   subCommands: {
     serve: () => import("./serve.js").then((m) => m.serveCommand),
@@ -26,6 +27,6 @@ else {
     console.error(errorText(error));
     const usage = error instanceof UsageError || (error as Error).name === "CLIError";
     if (usage) console.error("See sightline --help, or sightline COMMAND --help.");
-    process.exitCode = usage ? 2 : 1;
+    process.exitCode = error instanceof StoppedError ? STOPPED : usage ? 2 : 1;
   }
 }

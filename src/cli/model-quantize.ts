@@ -1,5 +1,6 @@
 import { command, UsageError } from "./command.js";
 import { differenceText, models } from "./model-info.js";
+import { stopOnSignals } from "./stop.js";
 
 /** Enough for ranges that one more clip hardly widens, and some minutes at the paper's size. */
 const WINDOWS = 32;
@@ -37,9 +38,7 @@ export const quantizeCommand = command({
     // Said before the long work.
     requireQuantisable(model);
     await clipsOf(args.calibrate);
-    const stop = new AbortController();
-    const onSignal = (): void => stop.abort(new UsageError("stopped; nothing was written"));
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
+    const { stop, done } = stopOnSignals();
     const skipped = new Set<string>();
     const onSkipped = (clip: string, why: string): void => {
       if (!skipped.has(clip)) console.error(`left out: ${why}`);
@@ -61,7 +60,7 @@ export const quantizeCommand = command({
     } catch (error) {
       throw stop.signal.aborted ? stop.signal.reason : error;
     } finally {
-      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+      done();
     }
   },
 });

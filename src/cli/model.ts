@@ -1,11 +1,12 @@
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { defineCommand } from "citty";
 import { filesOf, verifyModel } from "../model/cards.js";
 import { writeFolder } from "../model/folder.js";
-import { command, UsageError } from "./command.js";
-import { infoCommand, models } from "./model-info.js";
+import { BUILT_IN_MODELS } from "../paths.js";
+import { command, group, UsageError } from "./command.js";
+import { infoCommand } from "./model-info.js";
 import { quantizeCommand } from "./model-quantize.js";
+import { stopOnSignals } from "./stop.js";
 
 const importModel = command({
   meta: {
@@ -16,14 +17,15 @@ const importModel = command({
   args: {
     path: { type: "positional", description: "folder with card.json, or PREFIX of PREFIX.index", required: true },
     name: { type: "string", description: "name to give it (default: the folder's)", valueHint: "NAME" },
-    models,
+    // No default, so that one that was given beside --preset is seen.
+    models: { type: "string", description: `folder of models (default: ${BUILT_IN_MODELS})`, valueHint: "DIR" },
     preset: {
       type: "string",
       description: "network of the checkpoint: full, unet_pit, shift, cam ...",
       valueHint: "PRESET",
     },
     out: { type: "string", description: "with --preset: model folder to write", valueHint: "DIR" },
-    form: { type: "string", description: "with --preset: folded or unfolded", valueHint: "FORM", default: "unfolded" },
+    form: { type: "string", description: "with --preset: folded or unfolded (default)", valueHint: "FORM" },
     durationMult: {
       type: "string",
       description:
@@ -33,15 +35,18 @@ const importModel = command({
     ignoreUnknown: { type: "boolean", description: "with --preset: leave unknown variables out" },
   },
   async run({ args }) {
-    if (args.preset !== undefined) return importPaper({ ...args, preset: args.preset });
-    if (args.out !== undefined || args.ignoreUnknown || args.durationMult !== undefined)
-      throw new UsageError("--out, --duration-mult and --ignore-unknown go with --preset");
+    if (args.preset !== undefined) {
+      if (args.models !== undefined) throw new UsageError("--models does not go with --preset; --out says where to");
+      return importPaper({ ...args, preset: args.preset });
+    }
+    if ([args.out, args.form, args.durationMult].some((option) => option !== undefined) || args.ignoreUnknown)
+      throw new UsageError("--out, --form, --duration-mult and --ignore-unknown go with --preset");
     const folder = resolve(args.path);
     const { card } = await verifyModel(folder);
     const name = args.name ?? basename(folder);
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name))
       throw new UsageError(`${JSON.stringify(name)} is not usable as a model's name`);
-    const target = join(args.models, name);
+    const target = join(args.models ?? BUILT_IN_MODELS, name);
     await writeFolder(target, async (part) => {
       for (const file of ["card.json", ...filesOf(card)]) await cp(join(folder, file), join(part, file));
       await verifyModel(part); // what was copied is what was verified
@@ -55,7 +60,7 @@ type PaperArgs = {
   preset: string;
   out?: string | undefined;
   name?: string | undefined;
-  form: string;
+  form?: string | undefined;
   durationMult?: string | undefined;
   ignoreUnknown?: boolean | undefined;
 };
@@ -65,7 +70,7 @@ async function importPaper({
   preset: asked,
   out,
   name,
-  form,
+  form = "unfolded",
   durationMult,
   ignoreUnknown,
 }: PaperArgs): Promise<void> {
@@ -79,9 +84,7 @@ async function importPaper({
   if (durationMult !== undefined && !["1", "2", "4", "8"].includes(durationMult))
     throw new UsageError(`--duration-mult ${durationMult}: allowed are 1, 2, 4, 8`);
   const frames = durationMult === undefined ? {} : { frames: framesOfMultiple(Number(durationMult)) };
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort(new UsageError("stopped; nothing was written"));
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
+  const { stop, done } = stopOnSignals();
   try {
     const { card, match } = await importCheckpoint(path, preset, out, {
       form,
@@ -97,7 +100,7 @@ async function importPaper({
     console.log(`  left out    ${match.ignored.length} variables of training`);
     if (match.unknown.length > 0) console.log(`  unknown     ${match.unknown.join(", ")} (left out)`);
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+    done();
   }
 }
 
@@ -173,7 +176,7 @@ const graph = command({
   },
 });
 
-export const modelCommand = defineCommand({
+export const modelCommand = group({
   meta: { name: "model", description: "Shows, imports and builds models" },
   subCommands: { info: infoCommand, import: importModel, build, quantize: quantizeCommand, graph },
 });

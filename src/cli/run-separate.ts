@@ -4,16 +4,16 @@ import { reporter } from "../file/progress.js";
 import { type SeparateReport, separateFile } from "../file/separate-file.js";
 import { InferenceError } from "../model/inference.js";
 import type { SeparateArguments } from "./separate.js";
-
-const STOPPED = 130;
+import { STOPPED, stopOnSignals } from "./stop.js";
 
 /** `sightline separate`: runs separateFile, shows how it goes. Returns the exit code; throws what the command line shall print. */
 export async function runSeparate({ json, ...options }: SeparateArguments): Promise<number> {
   const report = reporter(json);
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  process.once("SIGINT", onSignal);
-  process.once("SIGTERM", onSignal);
+  const { stop, done } = stopOnSignals();
+  // Nobody reads what is said (`| head`, a closed terminal): without a listener that would end the process, with half files left behind. It stays
+  // to the end of the process, for the last lines. Without standard error the work goes on, its results are elsewhere.
+  process.stdout.on("error", () => stop.abort());
+  process.stderr.on("error", () => {});
   try {
     const result = await separateFile({
       ...options,
@@ -34,8 +34,7 @@ export async function runSeparate({ json, ...options }: SeparateArguments): Prom
     if (known && json) return 1;
     throw error;
   } finally {
-    process.removeListener("SIGINT", onSignal);
-    process.removeListener("SIGTERM", onSignal);
+    done();
   }
 }
 

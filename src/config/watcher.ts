@@ -6,12 +6,20 @@ export type WatchOptions = {
   readonly quietMs?: number;
   /** Least time between two calls of `onChange`. Milliseconds. */
   readonly leastIntervalMs?: number;
+  /** How often the file is read although nothing was said. Milliseconds. */
+  readonly lookMs?: number;
 };
+
+/** A change that the system does not tell of is seen within about this. */
+const LOOK_MS = 3000;
 
 /**
  * Watches a file through its folder, so that a rename over it (editors, `mv`) and a replaced symbolic link (mounted secrets) are seen.
  * `onChange` is called when the content differs from what it was, at most once in `leastIntervalMs`; a file that vanishes is not a change
  * (it is usually on its way back). The watcher does not keep the process alive.
+ *
+ * The file is also read every few seconds: of a folder that was swapped, of one on a network, and where the system has no watches left,
+ * nothing is told.
  */
 export class FileWatcher {
   readonly #file: string;
@@ -21,6 +29,7 @@ export class FileWatcher {
   #watchers: FSWatcher[] = [];
   #folders = "";
   #timer: NodeJS.Timeout | null = null;
+  readonly #look: NodeJS.Timeout;
   #content: string | null;
   #lastCall = Number.NEGATIVE_INFINITY;
   #closed = false;
@@ -32,10 +41,13 @@ export class FileWatcher {
     this.#leastIntervalMs = options.leastIntervalMs ?? 1000;
     this.#content = this.#read();
     this.#open();
+    this.#look = setInterval(() => this.#lookAtFile(), options.lookMs ?? LOOK_MS);
+    this.#look.unref();
   }
 
   close(): void {
     this.#closed = true;
+    clearInterval(this.#look);
     if (this.#timer) clearTimeout(this.#timer);
     for (const watcher of this.#watchers) watcher.close();
     this.#watchers = [];
@@ -79,6 +91,13 @@ export class FileWatcher {
     const wait = Math.max(this.#quietMs, this.#lastCall + this.#leastIntervalMs - performance.now());
     this.#timer = setTimeout(() => this.#check(), wait);
     this.#timer.unref();
+  }
+
+  /** What differs may be half written: it is read again after the quiet time. */
+  #lookAtFile(): void {
+    if (this.#timer !== null) return;
+    const content = this.#read();
+    if (content !== null && content !== this.#content) this.#schedule();
   }
 
   #check(): void {

@@ -46,9 +46,7 @@ export async function* calibrationWindows(
     const clip = files[Math.floor((i * files.length) / clips)]!;
     try {
       let given = 0;
-      // A signal for each clip: its readers leave their listeners on it.
-      const own = signal && AbortSignal.any([signal]);
-      for await (const tensors of windowsOf(card, join(folder, clip), own)) {
+      for await (const tensors of windowsOf(card, join(folder, clip), signal)) {
         yield { clip, tensors };
         if (++given === each) break;
       }

@@ -36,8 +36,7 @@ export type CamReport = {
   readonly engineMs: number;
 };
 
-/** Names of what the pass makes: the maps are dropped when the pictures are drawn. */
-export const CAM_MAPS = "cam.maps";
+/** Name of what the pass makes for the user; the maps (CAM_MAPS) are dropped when the pictures are drawn. */
 export const CAM_LINES = "cam.jsonl";
 
 /** As the release decodes whole frames: at most 600 lines. */

@@ -12,7 +12,7 @@ export type GstProcessOptions = {
   readonly launch: string;
   /** Folder that file names in the pipeline are relative to. */
   readonly folder?: string;
-  /** Ends the child at once. */
+  /** Ends the child at once; what it has written can still be read. */
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -24,6 +24,8 @@ export class GstProcess {
   readonly #ended: Promise<number | null>;
   /** The end, of whatever kind. */
   readonly #closed: Promise<void>;
+  /** Ends the watch for the signal. */
+  readonly #unwatch: () => void;
   #stderr = "";
   #declared: number | null = null;
 
@@ -57,7 +59,8 @@ export class GstProcess {
     });
     const kill = (): void => this.kill();
     signal?.addEventListener("abort", kill, { once: true });
-    void this.#closed.then(() => signal?.removeEventListener("abort", kill));
+    this.#unwatch = () => signal?.removeEventListener("abort", kill);
+    void this.#closed.then(this.#unwatch);
     if (signal?.aborted) kill();
   }
 
@@ -91,6 +94,13 @@ export class GstProcess {
 
   kill(): void {
     if (this.alive) this.#child.kill("SIGKILL");
+  }
+
+  /** Ends the child, and gives up what it wrote: a pipe that nobody reads to its end would stay open, and the child's end untold. Idempotent. */
+  close(): void {
+    this.kill();
+    this.#unwatch();
+    for (const pipe of this.#child.stdio) pipe?.destroy();
   }
 
   /** Waits until the child takes more; false when it is gone. */

@@ -74,7 +74,7 @@ export async function mux({ path, sound, pictures, feed, signal }: MuxOptions): 
       throw new FileError("SL_FILE_MUX", `${path}: ${error.message}`);
     });
   } finally {
-    process.kill();
+    process.close();
   }
 }
 

@@ -1,7 +1,11 @@
 import type { FaceFollower } from "../model/faces/follower.js";
 import type { AudioTimeline } from "../pipeline/timeline.js";
+import { SAMPLE_RATE } from "../pipeline/types.js";
 import { type Mask, maskPicture } from "./mask.js";
 import type { readPictures } from "./readers.js";
+
+/** As far as times may run apart without being a jump (AudioTimeline). */
+const MAX_AHEAD_SAMPLES = SAMPLE_RATE;
 
 /** Gives the follower the pictures that a step needs, no more. */
 export class PictureFeed {
@@ -38,13 +42,17 @@ export class PictureFeed {
     return this.seen;
   }
 
-  /** Until the picture of a unit is certain, or no more come. */
+  /**
+   * Until the picture of a unit is certain, or no more come. One far ahead of the sound waits: perhaps the sound is about to jump to its
+   * time, and then its place is another.
+   */
   async advanceTo(unit: number): Promise<void> {
     while (this.#next !== null && this.#follower.decidedUnit < unit) {
       const { ptsMs, data, width, height, fullRange } = this.#next;
+      const atSample = this.#timeline.toSample(BigInt(Math.round(ptsMs * 1e6)))!;
+      if (atSample - this.#timeline.nextSample > MAX_AHEAD_SAMPLES) return;
       this.#noteSize(`${width}x${height}`, ptsMs);
       if (this.#mask !== null) maskPicture(data, width, height, this.#mask);
-      const atSample = this.#timeline.toSample(BigInt(Math.round(ptsMs * 1e6)))!;
       this.#follower.push({ atSample, data, width, height, fullRange });
       // Detections are waited for, so that the same file gives the same result each time.
       await this.#follower.settle();

@@ -107,7 +107,12 @@ class GstTrack<T> implements Track<T> {
 
   async next(): Promise<T | null> {
     while (this.#ready.length === 0 && !this.#ended) {
-      const { done, value } = await this.#chunks.next();
+      const { done, value } = await this.#chunks.next().catch((error: unknown) => {
+        // Closed while somebody waited: that is an end.
+        if (!this.#ended) throw error;
+        return { done: true, value: undefined } as const;
+      });
+      if (this.#ended) break;
       if (done) await this.#finish();
       else for (const packet of this.#packets.push(value)) this.#read(this.#segment.apply(packet));
     }
@@ -119,7 +124,7 @@ class GstTrack<T> implements Track<T> {
   close(): void {
     this.#ended = true;
     this.#ready = [];
-    this.#process.kill();
+    this.#process.close();
   }
 
   async #finish(): Promise<void> {

@@ -10,12 +10,12 @@ import { BUILT_IN_MODELS, FACES_MODEL } from "../paths.js";
 import { type Heat, h264Encoder } from "./cam.js";
 import type { CamDetail } from "./cam-detail.js";
 import { ActivationHeat } from "./cam-map.js";
-import { CAM_LINES, CAM_MAPS, type CamReport, camPass, requireCam } from "./cam-pass.js";
+import { CAM_LINES, type CamReport, camPass, requireCam } from "./cam-pass.js";
 import { FileError, type FileWarning } from "./errors.js";
 import type { Evaluate } from "./evaluate.js";
 import type { JobLog } from "./job-log.js";
 import type { Mask } from "./mask.js";
-import { Results } from "./part-file.js";
+import { CAM_MAPS, Results } from "./part-file.js";
 import type { Progress } from "./progress.js";
 import { StreamJob } from "./stream-job.js";
 import { WindowJob } from "./window-job.js";
@@ -102,6 +102,7 @@ export async function separateFile(options: SeparateOptions): Promise<SeparateRe
     // Without pictures the second network has nothing to draw into.
     await job.writeVideos(second !== null && cam === null ? null : encoder, cam?.map ?? null);
     await results.drop(CAM_MAPS);
+    job.log.throwIfStopped();
     return { ...job.report(), ...(cam && { cam: cam.report }), files: await results.commit() };
   } catch (error) {
     await results.discard();

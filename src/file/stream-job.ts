@@ -117,7 +117,12 @@ export class StreamJob {
           ptsNs: BigInt(Math.round(piece.ptsMs * 1e6)),
           channels: piece.channels,
         });
-        jumps += events.filter((e) => e.type === "discontinuity").length;
+        for (const event of events) {
+          if (event.type !== "discontinuity") continue;
+          jumps += 1;
+          follower.reset();
+          runner.beginAnew(event.atSample);
+        }
         if (piece === first && !(await feed.begin())) {
           this.#log.warn("SL_FILE_NO_PICTURE", `${input} has no pictures: the sound is left as it is`);
           separator.bypassFrom(0, "SL_FILE_NO_PICTURE");
@@ -128,8 +133,10 @@ export class StreamJob {
         if (!feed.seen) await render(separator.soundUntil);
         const heard = separator.pushedSamples / SAMPLE_RATE;
         this.#log.progress("separate", heard, sound.declaredSeconds);
-        if (signal?.aborted) throw new FileError("SL_FILE_STOPPED", "stopped");
+        this.#log.throwIfStopped();
       }
+      // A reader that was stopped ends as at the end of a file.
+      this.#log.throwIfStopped();
       separator.finish();
       await runSteps();
       await render(separator.pushedSamples);

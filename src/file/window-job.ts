@@ -10,7 +10,7 @@ import { ActivationHeat, ActivationWriter, insetOf } from "./cam-map.js";
 import { FileError } from "./errors.js";
 import { JobLog } from "./job-log.js";
 import type { MuxSound } from "./mux.js";
-import type { Results } from "./part-file.js";
+import { OWN_MAPS, type Results } from "./part-file.js";
 import { readSound } from "./readers.js";
 import { RecentSound } from "./recent-sound.js";
 import type { SecondMap, SeparateOptions, SeparateReport } from "./separate-file.js";
@@ -19,8 +19,6 @@ import { WavWriter } from "./wav.js";
 import { GainOutput, PaperOutput, type WindowOutput } from "./window-output.js";
 import { WindowPictures } from "./window-pictures.js";
 import { type Place, WindowPlan } from "./window-plan.js";
-
-const MAPS = "own.maps";
 
 /** Separates a file with a model that is called with whole windows (Owens & Efros 2018); memory does not grow with the length. */
 export class WindowJob {
@@ -73,7 +71,7 @@ export class WindowJob {
     highlights.on("error", (error) => {
       highlightError = error;
     });
-    const maps = ownMaps ? await ActivationWriter.open(this.#results.part(MAPS)) : null;
+    const maps = ownMaps ? await ActivationWriter.open(this.#results.part(OWN_MAPS)) : null;
     const writers: WavWriter[] = [];
     try {
       const first = await sound.next();
@@ -126,6 +124,8 @@ export class WindowJob {
         this.#log.progress("separate", recent.end / SAMPLE_RATE, sound.declaredSeconds);
         this.#log.throwIfStopped();
       }
+      // A reader that was stopped ends as at the end of a file.
+      this.#log.throwIfStopped();
       const { end } = recent;
       if (!blind && end < this.#plan.covered) {
         const [has, needs] = [end, this.#plan.covered].map((n) => (n / SAMPLE_RATE).toFixed(2));
@@ -174,14 +174,14 @@ export class WindowJob {
         sound,
         encoder,
         heat: () =>
-          new ActivationHeat(this.#results.part(MAPS), {
+          new ActivationHeat(this.#results.part(OWN_MAPS), {
             inset: insetOf(side),
             frames: window.frames,
             limit: this.#o.camLimit ?? null,
           }),
         ...second,
       });
-    await this.#results.drop(MAPS);
+    await this.#results.drop(OWN_MAPS);
   }
 
   report(): Omit<SeparateReport, "files"> {

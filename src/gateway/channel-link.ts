@@ -119,10 +119,6 @@ export class ChannelLink implements ChannelPeer {
       return;
     }
     if (!this.#attachment) throw new FrameError(`${message.t} before attach`);
-    if (message.t === "outEnd") {
-      this.#attachment.outEnd();
-      return;
-    }
     if (message.t === "keyFrame") {
       this.#attachment.wantKeyFrame();
       return;
@@ -145,7 +141,7 @@ export class ChannelLink implements ChannelPeer {
 function parse(header: unknown): ChannelToGateway {
   const fields = header as Record<string, unknown>;
   if (fields.t === "attach" && typeof fields.channel === "string") return { t: "attach", channel: fields.channel };
-  if (fields.t === "outEnd" || fields.t === "keyFrame") return { t: fields.t };
+  if (fields.t === "keyFrame") return { t: fields.t };
   const { tagType, timestampMs, stem, timeMs } = fields;
   if (
     fields.t === "opus" &&

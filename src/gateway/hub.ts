@@ -257,9 +257,6 @@ export class Hub {
       wantKeyFrame: () => {
         if (isCurrent()) channel.publisher?.peer.wantKeyFrame?.();
       },
-      outEnd: () => {
-        if (isCurrent()) channel.out.stop();
-      },
       resume: () => subscription.resume(),
       detach: () => this.#detach(channel, peer),
     };

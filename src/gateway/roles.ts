@@ -55,8 +55,6 @@ export interface Attachment {
   opus(stem: ViewerStem, packet: Buffer, timeMs: number): void;
   /** It cannot decode before the publisher's next key frame. */
   wantKeyFrame(): void;
-  /** The cleaned programme is over. */
-  outEnd(): void;
   resume(): void;
   /** The connection is lost; players of the cleaned programme wait for the next one. Idempotent. */
   detach(): void;

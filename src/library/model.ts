@@ -13,18 +13,24 @@ export type OpenModelOptions = {
  * @throws MissingPackageError when onnxruntime-node cannot be loaded; InferenceError SL_MODEL_INVALID when the model is not sound
  */
 export async function openModel(model = "live", { threads = 1 }: OpenModelOptions = {}): Promise<Inference> {
-  const { findModel } = await import("../model/cards.js");
-  const { BUILT_IN_MODELS, FACES_MODEL } = await import("../paths.js");
+  const [{ findModel }, { EngineError }, { OnnxFaceDetector }, { LocalInference }, { BUILT_IN_MODELS, FACES_MODEL }] =
+    await Promise.all([
+      import("../model/cards.js"),
+      import("../model/engines/engine.js"),
+      import("../model/faces/detector.js"),
+      import("../model/inference/local.js"),
+      import("../paths.js"),
+    ]);
   const folder = await findModel(model, BUILT_IN_MODELS);
-  const [{ OnnxFaceDetector }, { LocalInference }] = await Promise.all([
-    import("../model/faces/detector.js"),
-    import("../model/inference/local.js"),
-  ]).catch((cause: unknown) => {
-    throw new MissingPackageError("onnxruntime-node", "running models", cause);
-  });
-  const faces = await OnnxFaceDetector.open(FACES_MODEL, { threads });
-  return LocalInference.open(folder, { threads, faces }).catch(async (error: unknown) => {
-    await faces.close();
-    throw error;
-  });
+  try {
+    // Strict: what else can run models is several times slower, and would hold the caller's event loop for as long.
+    const faces = await OnnxFaceDetector.open(FACES_MODEL, { threads, strict: true });
+    return await LocalInference.open(folder, { threads, faces, strict: true }).catch(async (error: unknown) => {
+      await faces.close();
+      throw error;
+    });
+  } catch (error) {
+    const lacking = error instanceof EngineError && ["not-installed", "does-not-load"].includes(error.reason);
+    throw lacking ? new MissingPackageError("onnxruntime-node", "running models", error) : error;
+  }
 }

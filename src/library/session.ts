@@ -6,12 +6,13 @@ import type { Inference } from "../model/inference.js";
 import { type Controls, checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { type AttributionPolicy, modeOf } from "../pipeline/face-policy.js";
 import { GainRenderer } from "../pipeline/gain-renderer.js";
+import { type SoundAt48k, SoundConverter } from "../pipeline/sound-at-48k.js";
+import { rateFault } from "../pipeline/stream-resampler.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
 import { type AudioBlock, SAMPLE_RATE } from "../pipeline/types.js";
 import { LibraryError } from "./errors.js";
 import { alignedI420 } from "./i420.js";
 import type { MediaIn, MediaOut, PictureIn, SoundIn } from "./media.js";
-import { StreamResampler } from "./stream-resampler.js";
 
 export type SessionOptions = {
   /** An open model with a face detector (`openModel`); stays open, and may serve several sessions. */
@@ -48,9 +49,9 @@ export class SeparationSession {
   readonly #follower: FaceFollower;
   readonly #early: PictureIn[] = [];
   readonly #failures = new Set<string>();
-  #resampler: StreamResampler | null = null;
-  #resampledFromMs = 0;
-  #resampledSamples = 0;
+  /** Samples pushed when each piece was there, oldest first; those of steps that are gone are left out. */
+  readonly #arrivals: number[] = [];
+  readonly #converter = new SoundConverter();
   #core: { readonly separator: GainRenderer; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
   #sawPicture = false;
   #closed = false;
@@ -103,9 +104,8 @@ export class SeparationSession {
     const out: MediaOut[] = [];
     if (this.#core !== null && !this.#closed) {
       const { separator } = this.#core;
-      const restPtsNs = this.#resampledUntil();
-      const rest = this.#resampler?.finish() ?? [];
-      if ((rest[0]?.length ?? 0) > 0) this.#push(restPtsNs, rest, out);
+      const rest = this.#converter.finish();
+      if (rest !== null) this.#push(rest, out);
       separator.finish();
       for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
       this.#render(separator.pushedSamples, out);
@@ -125,14 +125,12 @@ export class SeparationSession {
   async #sound(sound: SoundIn, out: MediaOut[]): Promise<void> {
     checkSound(sound);
     this.#counts.sounds += 1;
-    const { ptsNs, channels } = this.#at48k(sound);
-    this.#push(ptsNs, channels, out);
+    this.#push(this.#converter.take(sound), out);
     for (const picture of this.#early.splice(0)) await this.#picture(picture);
   }
 
-  /** Sound of 48 kHz. */
-  #push(ptsNs: bigint, channels: readonly Float32Array[], out: MediaOut[]): void {
-    const { blocks, events } = this.#timeline.push({ ptsNs, channels });
+  #push(sound: SoundAt48k, out: MediaOut[]): void {
+    const { blocks, events } = this.#timeline.push({ ptsNs: nanoseconds(sound.ptsMs), channels: sound.channels });
     for (const event of events) {
       if (event.type !== "discontinuity") continue;
       this.#follower.reset();
@@ -149,29 +147,8 @@ export class SeparationSession {
       }
       separator.pushAudio(block);
     }
-  }
-
-  /** Resampled where needed; a change of rate or channels begins a new stretch. */
-  #at48k({ ptsMs, channels, sampleRate = SAMPLE_RATE }: SoundIn): { ptsNs: bigint; channels: readonly Float32Array[] } {
-    if (sampleRate === SAMPLE_RATE) {
-      this.#resampler = null;
-      return { ptsNs: nanoseconds(ptsMs), channels };
-    }
-    const expectedMs = this.#resampledFromMs + (1000 * this.#resampledSamples) / sampleRate;
-    const continues = this.#resampler?.rate === sampleRate && Math.abs(ptsMs - expectedMs) < 20;
-    if (!continues || this.#resampler === null || this.#resampler.channels !== channels.length) {
-      this.#resampler = new StreamResampler(sampleRate, channels.length);
-      this.#resampledFromMs = ptsMs;
-      this.#resampledSamples = 0;
-    }
-    const ptsNs = this.#resampledUntil();
-    this.#resampledSamples += channels[0]!.length;
-    return { ptsNs, channels: this.#resampler.push(channels) };
-  }
-
-  /** Where the next sound of the resampler lies. */
-  #resampledUntil(): bigint {
-    return nanoseconds(this.#resampledFromMs + (1000 * (this.#resampler?.given ?? 0)) / SAMPLE_RATE);
+    const pushed = this.#core?.separator.pushedSamples ?? 0;
+    if (pushed > (this.#arrivals.at(-1) ?? 0)) this.#arrivals.push(pushed);
   }
 
   async #picture(picture: PictureIn): Promise<void> {
@@ -204,8 +181,15 @@ export class SeparationSession {
       decidedUnit: () => this.#follower.decidedUnit,
       hasPictures: () => true,
       overdueMs: pictureWaitMs,
+      soundThereMs: (endSample) => this.#thereMs(endSample),
     });
     return { separator, runner, cutter };
+  }
+
+  /** When the piece came that a step's sound ends in: pictures beside a long piece come after it. */
+  #thereMs(endSample: number): number {
+    while ((this.#arrivals[0] ?? endSample) < endSample) this.#arrivals.shift();
+    return (1000 * (this.#arrivals[0] ?? endSample)) / SAMPLE_RATE;
   }
 
   /** The cutter's clock is the sound that has come. */
@@ -281,7 +265,10 @@ function inSeconds({ atSample, channels }: AudioBlock): AudioBlock[] {
   }));
 }
 
-function checkSound({ ptsMs, channels }: SoundIn): void {
+const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));
+
+/** @throws LibraryError */
+function checkSound({ ptsMs, channels, sampleRate = SAMPLE_RATE }: SoundIn): void {
   const no = (what: string): LibraryError => new LibraryError(`sound at ${ptsMs} ms: ${what}`);
   if (!Number.isFinite(ptsMs)) throw no("ptsMs must be a number of milliseconds");
   if (!Array.isArray(channels) || channels.length < 1 || channels.length > MAX_CHANNELS)
@@ -289,6 +276,6 @@ function checkSound({ ptsMs, channels }: SoundIn): void {
   for (const channel of channels as readonly unknown[])
     if (!(channel instanceof Float32Array) || channel.length !== channels[0]!.length)
       throw no("channels must be Float32Arrays of equal length (planar, -1..1)");
+  const fault = rateFault(sampleRate);
+  if (fault !== null) throw no(fault);
 }
-
-const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));

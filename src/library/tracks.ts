@@ -11,12 +11,12 @@ import type { Controls } from "../pipeline/controls.js";
 import type { Levels } from "../pipeline/gain-renderer.js";
 import { pace } from "../pipeline/operators/pace.js";
 import { seamCounter } from "../pipeline/operators/seam.js";
-import { type Box, type Face, type Highlight, type Mode, SAMPLE_RATE } from "../pipeline/types.js";
+import { SoundConverter } from "../pipeline/sound-at-48k.js";
+import { type Box, type Face, type Highlight, type Mode } from "../pipeline/types.js";
 import { LibraryError } from "./errors.js";
 import { alignedI420 } from "./i420.js";
 import { SinkClock } from "./sink-clock.js";
 import { MAX_SOUND_BEHIND_MS, SoundBehind, type StatsPeer } from "./sound-behind.js";
-import { StreamResampler } from "./stream-resampler.js";
 import { planarOf, TrackBlocks } from "./track-sound.js";
 import type { AudioData, VideoFrame, Wrtc } from "./wrtc.js";
 
@@ -125,7 +125,7 @@ export function separateTracks<Track extends object>(
   const counter: JoinCounter = { ...seamCounter(), joined: 0 };
   const notes = seamCounter();
   const counts = { sounds: 0, pictures: 0, faults: 0 };
-  let resampler: StreamResampler | null = null;
+  const converter = new SoundConverter();
   let lastFaultMs = Number.NEGATIVE_INFINITY;
 
   const fault = (error: unknown): void => {
@@ -162,16 +162,16 @@ export function separateTracks<Track extends object>(
   const takeSound = (data: AudioData): void => {
     counts.sounds += 1;
     const nowMs = performance.now();
-    let channels = planarOf(data);
+    const channels = planarOf(data);
     const durationMs = (1000 * channels[0]!.length) / data.sampleRate;
-    // Held back by the resampler's look-ahead: under 5 ms at 8 kHz, and the timeline takes such steps for jitter.
-    const ptsMs = times.sound(durationMs, nowMs);
-    if (data.sampleRate !== SAMPLE_RATE) {
-      if (resampler?.rate !== data.sampleRate || resampler.channels !== channels.length)
-        resampler = new StreamResampler(data.sampleRate, channels.length);
-      channels = resampler.push(channels);
-    } else resampler = null;
-    separation.takeSound({ ...clock.place({ kind: "sound", ptsMs }, nowMs - durationMs), channels });
+    const sound = converter.take({
+      ptsMs: times.sound(durationMs, nowMs),
+      channels,
+      sampleRate: data.sampleRate,
+    });
+    if (sound.channels[0]!.length === 0) return; // a first short piece, all of it held back by the filter
+    const { ptsMs } = sound;
+    separation.takeSound({ ...clock.place({ kind: "sound", ptsMs }, nowMs - durationMs), channels: sound.channels });
   };
   const takePicture = ({ frame }: { readonly frame: VideoFrame }): void => {
     counts.pictures += 1;

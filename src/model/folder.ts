@@ -5,7 +5,8 @@ import { InferenceError } from "./inference.js";
 /** `.NAME.part-PID`: hidden, beside its place, so that a rename puts it there. */
 const partName = (name: string, pid: number, what: "part" | "old"): string => `.${name}.${what}-${pid}`;
 
-function isRunning(pid: number): boolean {
+/** Whether a process is there (of whatever user), so that what it writes is not taken for left over. */
+export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -37,7 +37,7 @@ export function createLog(level: LogLevel, options: { pretty?: boolean } = {}): 
 
 const NAMES: Record<string, string> = { debug: "debug", info: "     ", warn: "WARN ", error: "ERROR", fatal: "FATAL" };
 
-/** `12:34:56.789 WARN  channel studio: message field=value` */
+/** `12:34:56.789Z WARN  channel studio: message field=value`; the time is UTC, as in the JSON lines. */
 export function prettyLine(line: string): string {
   let record: Record<string, unknown>;
   try {
@@ -46,7 +46,7 @@ export function prettyLine(line: string): string {
     return line;
   }
   const { level, time, message, process: name, ...fields } = record;
-  const clock = typeof time === "string" ? time.slice(11, 23) : "";
+  const clock = typeof time === "string" ? time.slice(11) : "";
   const rest = Object.entries(fields)
     .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(" ");

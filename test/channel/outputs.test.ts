@@ -1,15 +1,18 @@
+import { readFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
-import type { GatewayLink } from "../../src/channel/gateway-link.js";
+import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { GatewayOutput } from "../../src/channel/output/gateway-output.js";
-import { rawAacCaps } from "../../src/channel/source/flv-units.js";
-import type { FlvTag } from "../../src/transport/flv/tag.js";
+import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
+import { AudioTimeline } from "../../src/pipeline/timeline.js";
+import { FlvReader, type FlvTag } from "../../src/transport/flv/tag.js";
 import { readVideo } from "../../src/transport/flv/video.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
-import { clipFolder, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
+import { encodeFrame } from "../../src/transport/ipc/frame.js";
+import { clipFolder, ffmpeg, flashAndBeep, lipSyncMs, videoHashes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { within } from "../gst/within.js";
 import { start } from "./started.js";
@@ -106,6 +109,32 @@ test("headers that did not fit are sent again with the next key frame", () => {
   assert.equal(sent, ["sequence", "frame", "frame"]);
 });
 
+test("a fault behind a tag ends the connection to the gateway, and is logged: once while it is the same", async () => {
+  const path = join(folder.path, "gateway.sock");
+  let connections = 0;
+  const gateway = createServer((socket) => {
+    connections += 1;
+    socket.on("error", () => {});
+    socket.write(encodeFrame({ t: "tag", tagType: 9, timestampMs: 0 }, Buffer.alloc(8)));
+  });
+  await new Promise<void>((resolve) => gateway.listen(path, resolve));
+  const logs: string[] = [];
+  const link = new GatewayLink(path, "main", (level, _, fields) => void logs.push(`${level} ${fields?.fault}`));
+  const nothing = () => {};
+  link.onSource({
+    onTag: () => {
+      throw new Error("ours");
+    },
+    ...{ onPublisher: nothing, onLine: nothing, onRefused: nothing, onLost: nothing, onBack: nothing },
+  });
+  link.open();
+  await until(() => connections === 2 && link.lost === 2, 5000, "two connections");
+  link.close();
+  gateway.close();
+  assert.is(logs.length, 1, logs.join("\n"));
+  assert.match(logs[0]!, /^error .*ours/);
+});
+
 test("a composition offset that leads before zero ends nothing: GStreamer's times have no sign", () => {
   const picture = new PictureDecoder(() => {}, { onFault: () => {} });
   const sound = new SoundDecoder(() => {}, { onFault: () => {} });
@@ -119,6 +148,38 @@ test("a composition offset that leads before zero ends nothing: GStreamer's time
     picture.close();
     sound.close();
   }
+});
+
+test("the drift of an encoder whose sound is not 48 kHz is seen and worked off like any other, never left to a hole", async () => {
+  const clip = join(folder.path, "44100.flv");
+  ffmpeg("-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*440*t)':s=44100", "-t", "80", "-c:a", "aac", clip);
+  const timeline = new AudioTimeline();
+  let samples = 0;
+  const decoder = new SoundDecoder(
+    ({ ptsMs, channels }) => {
+      samples += channels[0]!.length;
+      timeline.push({ ptsNs: BigInt(Math.round(ptsMs * 1e6)), channels });
+    },
+    { onFault: (fault) => assert.unreachable(fault.message) },
+  );
+  const units = new FlvUnits();
+  let count = 0;
+  for (const tag of new FlvReader().push(readFileSync(clip))) {
+    const unit = units.read(tag);
+    if (unit?.kind !== "sound") continue;
+    decoder.push({ ...unit, ptsMs: 1000 + ((count * 1024) / 44.1) * 1.0005 });
+    count += 1;
+    // Not quicker than the decoder.
+    if (count % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  const all = (count * 1024 * 48) / 44.1;
+  await until(() => samples > all - 100, 10_000, "all of the sound");
+  decoder.close();
+  const { gaps, overlaps, discontinuities, driftPieces } = timeline.counters;
+  assert.equal([gaps, overlaps, discontinuities, decoder.counters.sound_units_dropped], [0, 0, 0, 0]);
+  assert.ok(Math.abs(timeline.driftPpm + 500) < 10, `${timeline.driftPpm} ppm`);
+  // 40 ms less what is let be.
+  assert.ok(driftPieces! > 25, `${driftPieces} corrections of 1 ms`);
 });
 
 test("RTMP is pulled from another server; when that ends, the source is tried again and the outputs stay", async () => {

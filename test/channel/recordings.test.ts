@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -24,15 +25,14 @@ test.after(() => {
 
 test("a recording that fails goes on in a new file; what was written stays", async () => {
   const path = join(folder.path, "fails.ts");
-  const next = freePaths(path);
-  const launch = (tracks: MuxTracks): string =>
-    fileSink(next(), "ts", tracks).replace("filesink", "identity error-after=20 ! filesink");
+  const launch = (tracks: MuxTracks, file: string): string =>
+    fileSink(file, "ts", tracks).replace("filesink", "identity error-after=20 ! filesink");
   const states: string[] = [];
   const output = new MuxedOutput(
     "file://test",
     launch,
     { onState: ({ state }) => void states.push(state) },
-    { nextFile: next },
+    { isFile: true, target: freePaths(path) },
   );
   const config = Buffer.from("1190", "hex");
   let n = 0;
@@ -53,11 +53,11 @@ test("a recording that fails goes on in a new file; what was written stays", asy
   }
 });
 
-test("a disk that does not answer gives a path all the same: the writing tells", () => {
+test("a disk that says no gives a path all the same: the writing tells", async () => {
   const file = join(folder.path, "no-folder");
   writeFileSync(file, "x");
   const next = freePaths(join(file, "recording.ts"));
-  assert.is(next(), next());
+  assert.is(await next(), await next());
 });
 
 test("an FLV recording whose folder comes late, or whose disk fails, is opened again by itself", async () => {
@@ -112,15 +112,119 @@ test("a disk that is too slow is a state, and what it misses is left out up to t
   await output.close();
 });
 
+/** A pipe that is open and that nobody reads: a disk that hangs in the middle of a file. */
+const stuckFile = (name: string): { path: string; release: () => void } => {
+  const path = join(folder.path, name);
+  execFileSync("mkfifo", [path]);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return { path, release: () => closeSync(fd) };
+};
+
+test("a disk that is stuck takes up no memory: not even key frames wait for it without bound", async () => {
+  const states: string[] = [];
+  const { path, release } = stuckFile("stuck.flv");
+  const output = new FlvFileOutput("file://test", async () => path, {
+    onState: ({ state, reason }) => void states.push(`${state} ${reason}`),
+  });
+  await until(() => states.at(-1) === "live null", 5000, "the recording");
+  const config = Buffer.from("0142c00affe1", "hex");
+  const data = Buffer.alloc(1 << 20, 1);
+  for (let n = 0; n < 200; n++) output.write({ kind: "video", ptsMs: n, dtsMs: n, key: true, data, config });
+  const dropped = output.counters.output_units_dropped!;
+  const aac = {
+    kind: "aac",
+    ptsMs: 60_000,
+    data: Buffer.alloc(200, 0x21),
+    config: Buffer.from("1190", "hex"),
+  } as const;
+  output.write(aac);
+  release();
+  await output.close();
+  assert.is(states[1], "stalled SL_OUTPUT_SLOW");
+  assert.ok(dropped >= 200 - 17, `only ${dropped} of 200 MB were left out`);
+  assert.is(output.counters.output_units_dropped, dropped + 1, "sound alone neither");
+});
+
+test("a muxed recording says stalled while its disk takes nothing, and live when it takes again", async () => {
+  const states: string[] = [];
+  const { path, release } = stuckFile("stuck.ts");
+  const output = new MuxedOutput(
+    "file://test",
+    (tracks, file) => fileSink(file, "ts", tracks),
+    { onState: ({ state, reason }) => void states.push(`${state} ${reason}`) },
+    { isFile: true, target: async () => path, knowsGaps: true },
+  );
+  const config = Buffer.from("1190", "hex");
+  const data = Buffer.alloc(32 * 1024, 0x21);
+  let n = 0;
+  // A little at a time; together more than the queues in the pipeline hold.
+  const timer = setInterval(() => {
+    for (let i = 0; i < 8; i++) output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data, config });
+  }, 5);
+  let reader: ChildProcess | null = null;
+  try {
+    await until(() => states.at(-1) === "live null", 5000, "the recording");
+    await until(() => states.at(-1) === "stalled SL_OUTPUT_SLOW", 10_000, "the stop");
+    reader = spawn("cat", [path], { stdio: "ignore" });
+    await until(() => states.at(-1) === "live null", 10_000, "the disk to go on");
+  } finally {
+    clearInterval(timer);
+    // Without a reader, what waits fails at once, and nothing hangs.
+    release();
+    await output.close();
+    reader?.kill("SIGKILL");
+  }
+});
+
+test("a disk that does not answer when it is asked for a path holds up nothing, and nothing else", async () => {
+  const never = (): Promise<string> => new Promise(() => {});
+  const path = join(folder.path, "beside.flv");
+  const events = { onState: () => {} };
+  const hung = [
+    new FlvFileOutput("file://hung.flv", never, events),
+    new MuxedOutput("file://hung.ts", (tracks, file) => fileSink(file, "ts", tracks), events, {
+      isFile: true,
+      target: never,
+    }),
+  ];
+  const beside = new FlvFileOutput("file://beside", freePaths(path), events);
+  const config = Buffer.from("1190", "hex");
+  let slowestMs = 0;
+  // Longer than a muxer looks for its tracks.
+  for (let n = 0; n < 180; n++) {
+    const begun = performance.now();
+    for (const output of [...hung, beside])
+      output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n, data: Buffer.alloc(200, 0x21), config });
+    slowestMs = Math.max(slowestMs, performance.now() - begun);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.equal(
+    hung.map((output) => output.status.state),
+    ["connecting", "connecting"],
+  );
+  assert.is(beside.status.state, "live");
+  assert.ok(slowestMs < 200, `${slowestMs} ms for one unit`);
+  await Promise.all([...hung, beside].map((output) => output.close()));
+  assert.ok(statSync(path).size > 20_000, `${statSync(path).size} bytes`);
+});
+
+test("a path that does not come in time is a failure that says so", async () => {
+  // After this the timers come first: the disk's answer cannot be taken in before the time is over.
+  await new Promise((resolve) => setImmediate(resolve));
+  const answer = freePaths("/nowhere/talk.flv", 1)().catch((error: Error) => error.message);
+  const begun = performance.now();
+  while (performance.now() - begun < 50);
+  assert.match(await answer, "did not answer");
+});
+
 test("a camera that comes after the sound gets into the recording: it goes on in a new file with both", async () => {
   const clip = flashAndBeep(folder.path, "late.flv", { seconds: 3 });
   const path = join(folder.path, "late-camera.mkv");
-  const next = freePaths(path);
   const output = new MuxedOutput(
     "file://test",
-    (tracks) => fileSink(next(), "mkv", tracks),
+    (tracks, file) => fileSink(file, "mkv", tracks),
     { onState: () => {} },
-    { nextFile: next },
+    { isFile: true, target: freePaths(path) },
   );
   const sound = (ptsMs: number) =>
     output.write({ kind: "aac", ptsMs, data: Buffer.alloc(200, 0x21), config: Buffer.from("1190", "hex") });

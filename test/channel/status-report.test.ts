@@ -2,16 +2,24 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
+import { Separation } from "../../src/channel/separation.js";
 import { StatusReport } from "../../src/channel/status-report.js";
 import { channelConfig } from "../../src/config/schema.js";
+import type { Face } from "../../src/pipeline/types.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import type { ChannelStatus } from "../../src/transport/ipc/messages.js";
+import { clipFolder, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
+import { start } from "./started.js";
 import { openGateway, until } from "./support.js";
 
 withThreads();
 const test = suite("channel status reports");
-test.after(() => stopAllPipelines());
+const folder = clipFolder();
+test.after(() => {
+  stopAllPipelines();
+  folder.remove();
+});
 
 const NO_STATUS = {} as ChannelStatus;
 const HOUR_MS = 3_600_000;
@@ -77,6 +85,28 @@ test("a channel tells each change of its source and reason once", async () => {
     await channel.close();
     link.close();
     await gateway.close();
+  }
+});
+
+test("faces are those of a step, and without sound there are no steps: none are told", async () => {
+  const face: Face = { id: 1, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 }, score: 0.9, speaking: 0.5 };
+  const newest = Object.getOwnPropertyDescriptor(Separation.prototype, "faces")!;
+  // As if the last step before the sound was lost had seen somebody.
+  Object.defineProperty(Separation.prototype, "faces", { ...newest, get: () => [face] });
+  try {
+    for (const [name, sound, faces] of [
+      ["heard.flv", true, [face]],
+      ["unheard.flv", false, []],
+    ] as const) {
+      const started = await start(`file://${flashAndBeep(folder.path, name, { sound, seconds: 3 })}`, []);
+      const count = (of: string): number => started.channel.status().counters[of]!;
+      await until(() => count("video_units_in") > 0 && (!sound || count("sound_units_in") > 0), 10_000, "the feed");
+      const shown = started.channel.status().faces;
+      await started.close();
+      assert.equal(shown, faces, name);
+    }
+  } finally {
+    Object.defineProperty(Separation.prototype, "faces", newest);
   }
 });
 

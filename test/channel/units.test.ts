@@ -113,12 +113,12 @@ test("after a loss nothing passes until a key frame; sound alone passes at once"
   assert.is(gate.dropped, 3);
 });
 
-test("addresses are shown without keys and queries; recordings are never written over", () => {
+test("addresses are shown without keys and queries; recordings are never written over", async () => {
   assert.is(publicUri("rtmp://user:pw@a.example/app/secret?x=1"), "rtmp://a.example/app/***");
   assert.is(publicUri("srt://h:9000?passphrase=secret"), "srt://h:9000");
   const folder = mkdtempSync(join(tmpdir(), "sightline-path-"));
   writeFileSync(join(folder, "a.flv"), "");
-  assert.is(freePath(join(folder, "a.flv")), join(folder, "a-1.flv"));
+  assert.is(await freePath(join(folder, "a.flv")), join(folder, "a-1.flv"));
   rmSync(folder, { recursive: true });
 });
 

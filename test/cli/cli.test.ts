@@ -1,16 +1,17 @@
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { configFile } from "../../src/cli/config-file.js";
 import { parseMask, parseStrength } from "../../src/cli/separate.js";
 import { exampleYaml, referenceMarkdown } from "../../src/config/generate.js";
 import { apt } from "../../src/doctor/check.js";
 import { exitCode, reportText } from "../../src/doctor/report.js";
-import { sourceFile } from "../../src/paths.js";
+import { PACKAGE_ROOT, sourceFile } from "../../src/paths.js";
 import { alive, until } from "../supervisor/support.js";
 
 const test = suite("cli");
@@ -87,6 +88,30 @@ test("unknown commands, options and arguments are refused with exit code 2", asy
     const { code, err } = await run(args);
     assert.is(code, 2, args.join(" "));
     assert.not.match(err, "    at ");
+  }
+});
+
+test("options in front of the command are refused, not dropped", async () => {
+  for (const args of [
+    ["--json", "separate", "x", "--out", "y"],
+    ["model", "--json", "info"],
+  ]) {
+    const { code, err } = await run(args);
+    assert.equal([code, /^--json stands before the command/.test(err)], [2, true], err);
+  }
+});
+
+test("an empty SIGHTLINE_CONFIG is none", () => {
+  const before = process.env.SIGHTLINE_CONFIG;
+  process.env.SIGHTLINE_CONFIG = "";
+  try {
+    assert.is(configFile(undefined), existsSync("sightline.yml") ? "sightline.yml" : null);
+    process.env.SIGHTLINE_CONFIG = "a.yml";
+    assert.is(configFile(undefined), "a.yml");
+    assert.is(configFile("b.yml"), "b.yml");
+  } finally {
+    if (before === undefined) delete process.env.SIGHTLINE_CONFIG;
+    else process.env.SIGHTLINE_CONFIG = before;
   }
 });
 
@@ -205,6 +230,28 @@ test("separate: masks and strengths are checked", () => {
     assert.throws(() => parseMask(bad), /--mask/);
   assert.is(parseStrength("50%"), 50);
   for (const bad of ["", "101", "-1", "x", "NaN"]) assert.throws(() => parseStrength(bad), /--strength/);
+});
+
+test("separate leaves no file behind when the terminal is closed, or when nobody reads its lines any more", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sightline-cli-"));
+  try {
+    for (const end of [
+      (child: ChildProcess) => child.kill("SIGHUP"),
+      (child: ChildProcess) => child.stdout!.destroy(),
+    ]) {
+      const out = join(folder, "out");
+      const talk = join(PACKAGE_ROOT, "demo", "talk.flv");
+      const { child, seen, done } = start(["separate", talk, "--out", out, "--json", "--engine", "cpu"]);
+      await until("the first line", () => seen.out.includes("progress"));
+      end(child);
+      const { code, err } = await done;
+      assert.is(code, 130, err);
+      assert.not.match(err, "    at ");
+      assert.not(existsSync(out), String(existsSync(out) && readdirSync(out)));
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test.run();

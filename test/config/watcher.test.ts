@@ -18,8 +18,8 @@ test.after.each((c) => {
   rmSync(c.folder, { recursive: true, force: true });
 });
 
-const open = (c: Context, leastIntervalMs = 20): void => {
-  c.watcher = new FileWatcher(c.file, () => void c.calls++, { quietMs: 30, leastIntervalMs });
+const open = (c: Context, leastIntervalMs = 20, file = c.file): void => {
+  c.watcher = new FileWatcher(file, () => void c.calls++, { quietMs: 30, leastIntervalMs, lookMs: 300 });
 };
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -58,6 +58,21 @@ test("a replaced symbolic link to another folder is seen, and then changes there
   await calls(c, 1);
   writeFileSync(join(c.folder, "v2", "real.yml"), "newer");
   await calls(c, 2);
+});
+
+test("a folder that is swapped, of which the system tells nothing more", async (c) => {
+  const folder = join(c.folder, "etc");
+  const file = join(folder, "sightline.yml");
+  mkdirSync(folder);
+  writeFileSync(file, "a");
+  open(c, 20, file);
+  renameSync(folder, join(c.folder, "old"));
+  mkdirSync(folder);
+  await sleep(100);
+  writeFileSync(file, "b");
+  await calls(c, 1);
+  await sleep(500);
+  assert.is(c.calls, 1, "told once");
 });
 
 test("the same content again, and other files of the folder, are no change", async (c) => {

@@ -14,15 +14,17 @@ test.before(async (t) => {
 test.after.each((t) => t.stage.clear());
 test.after((t) => t.stage.close());
 
-test("restarts only the changed channel; live settings restart none; a faulty file changes nothing", async ({
+test("restarts only the changed channel, whose players stay; live settings restart none; a faulty file changes nothing", async ({
   stage,
 }) => {
   const product = await stage.product({ channels: { a: { key: "key-a" }, b: { key: "key-b" } } });
   const input = stage.add(await Taker.open(product.inFlv("a")), (x) => x.close());
   const output = stage.add(await Taker.open(product.outFlv("a")), (x) => x.close());
+  const restarted = stage.add(await Taker.open(product.outFlv("b")), (x) => x.close());
   for (const name of ["a", "b"]) stage.add(publish(stage.clip, product.publishUrl(`key-${name}`), 55), (x) => x.stop());
   const newest = (name: string) => product.statuses.findLast((s) => s.status.name === name)?.status;
   await until("both separated", () => newest("a")?.mode === "separated" && newest("b")?.mode === "separated");
+  await until("pictures of b", () => restarted.pictures.length > 60);
   const before = await product.pids();
   const declared = newest("b")!.declaredLatencyMs;
 
@@ -31,7 +33,16 @@ test("restarts only the changed channel; live settings restart none; a faulty fi
   });
   await until("a's new strength", () => newest("a")?.strengthPercent === 40);
   await until("b's new latency", () => (newest("b")?.declaredLatencyMs ?? declared) < declared);
+  const seen = restarted.pictures.length;
   await until("b on air again", () => newest("b")?.source === "live" && newest("b")?.mode === "separated");
+  await until("pictures of b again", () => restarted.pictures.length > seen + 60);
+  assert.equal(restarted.ends, [], "b's player stayed");
+  const times = restarted.pictures.map((picture) => picture.dtsMs);
+  assert.equal(
+    times.filter((ms, i) => i > 0 && ms <= times[i - 1]!),
+    [],
+    "b's times go on",
+  );
   const after = await product.pids();
   for (const [name, pid] of before) assert.is(after.get(name) === pid, name !== "channel:b", name);
 

@@ -1,4 +1,6 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { getEventListeners } from "node:events";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -6,13 +8,19 @@ import * as assert from "uvu/assert";
 import { random, siSdr, speechRms } from "../../bench/val/metrics.js";
 import { drawHeat } from "../../src/file/cam.js";
 import { trimmedMoov } from "../../src/file/edit-list.js";
+import { FileError } from "../../src/file/errors.js";
 import { fileUri } from "../../src/file/gst-process.js";
 import { maskPicture } from "../../src/file/mask.js";
+import { Results } from "../../src/file/part-file.js";
 import { type Progress, reporter } from "../../src/file/progress.js";
+import { readSound } from "../../src/file/readers.js";
 import { WAV_HEADER_BYTES, WavWriter, wavHeader } from "../../src/file/wav.js";
 import { planesOf } from "../../src/model/faces/i420.js";
+import { PACKAGE_ROOT } from "../../src/paths.js";
+import { fakeGst } from "./fake-gst.js";
 
 const test = suite("file mode, its parts");
+const talk = join(PACKAGE_ROOT, "demo", "talk.flv");
 
 test("a WAV file holds the samples to the bit, with sizes that fit", async () => {
   const folder = await mkdtemp(join(tmpdir(), "sightline-wav-"));
@@ -154,6 +162,101 @@ test("a file's name can hold anything without becoming a part of the pipeline", 
   assert.match(uri, /^file:\/\/\/[A-Za-z0-9%/._~-]+$/);
   assert.is(decodeURIComponent(uri.slice("file://".length)), "/a b/x'\"!; (1)$,ü.mp4");
 });
+
+async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "sightline-results-"));
+  try {
+    await use(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+const outputError = (what: RegExp) => (error: unknown) =>
+  assert.ok(
+    error instanceof FileError && error.code === "SL_FILE_OUTPUT" && what.test(error.message),
+    `${error}, not ${what}`,
+  );
+
+test("what a process left that is gone is cleared up; a running one's and other people's files stay", () =>
+  inFolder(async (folder) => {
+    const gone = spawnSync("true").pid;
+    const left = [`.onscreen.wav.${gone}.part`, `.cam.maps.${gone}.part`, `.cam.mp4.${gone}.old`];
+    const kept = [`.onscreen.wav.${process.ppid}.part`, `.notes.txt.${gone}.part`, `x.onscreen.wav.${gone}.part`];
+    // Set aside from where nothing stands now: it comes back.
+    for (const name of [...left, ...kept, `.crop.mp4.${gone}.old`, "cam.mp4"])
+      await writeFile(join(folder, name), name);
+    await Results.open(folder);
+    assert.equal((await readdir(folder)).sort(), [...kept, "cam.mp4", "crop.mp4"].sort());
+    assert.is(await readFile(join(folder, "cam.mp4"), "utf8"), "cam.mp4");
+  }));
+
+test("a result whose name is taken by a folder, or by somebody else's file, is refused before the work", () =>
+  inFolder(async (folder) => {
+    await mkdir(join(folder, "onscreen.mp4"));
+    await Results.open(folder).then(() => assert.unreachable(), outputError(/onscreen\.mp4.*folder/));
+    await rmdir(join(folder, "onscreen.mp4"));
+    if (process.getuid?.() !== 0) return;
+    await chmod(folder, 0o1777);
+    await writeFile(join(folder, "cam.mp4"), "theirs");
+    process.seteuid!(65_534);
+    try {
+      await Results.open(folder).then(() => assert.unreachable(), outputError(/cam\.mp4.*another user/));
+    } finally {
+      process.seteuid!(0);
+    }
+  }));
+
+test("results come all or not at all: when one cannot be put in its place, the earlier ones are back", () =>
+  inFolder(async (folder) => {
+    const at = (name: string): string => join(folder, name);
+    await writeFile(at("onscreen.wav"), "before");
+    const results = await Results.open(folder);
+    for (const name of ["onscreen.wav", "offscreen.wav", "highlight.jsonl"]) await writeFile(results.part(name), "new");
+    await mkdir(at("highlight.jsonl")); // meanwhile
+    await results.commit().then(() => assert.unreachable(), outputError(/highlight\.jsonl/));
+    await results.discard();
+    assert.equal((await readdir(folder)).sort(), ["highlight.jsonl", "onscreen.wav"]);
+    assert.is(await readFile(at("onscreen.wav"), "utf8"), "before");
+    await rmdir(at("highlight.jsonl"));
+    for (const name of ["onscreen.wav", "offscreen.wav"]) await writeFile(results.part(name), "new");
+    assert.equal(await results.commit(), {
+      "onscreen.wav": at("onscreen.wav"),
+      "offscreen.wav": at("offscreen.wav"),
+    });
+    assert.equal((await readdir(folder)).sort(), ["offscreen.wav", "onscreen.wav"]);
+    assert.is(await readFile(at("onscreen.wav"), "utf8"), "new");
+  }));
+
+test("a reader that is closed before its end leaves no pipe open and no listener behind", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "sightline-readers-"));
+  const back = fakeGst(folder, { seconds: 20, hangs: true });
+  const { signal } = new AbortController();
+  const open = async (): Promise<number> => (await readdir("/proc/self/fd")).length;
+  try {
+    let before = 0;
+    for (let i = 0; i < 21; i++) {
+      const track = readSound(talk, signal);
+      assert.ok((await track.next()) !== null);
+      track.close();
+      assert.is(await track.next(), null);
+      assert.is(getEventListeners(signal, "abort").length, 0);
+      // The first one also opens what the process keeps.
+      if (i === 0) before = await settled(open);
+    }
+    assert.ok((await settled(open)) <= before, `${before} descriptors, then ${await open()}`);
+  } finally {
+    back();
+    await rm(folder, { recursive: true });
+  }
+});
+
+/** A number once it stands still. */
+async function settled(look: () => Promise<number>): Promise<number> {
+  for (let last = -1, now = await look(); ; last = now, now = await look()) {
+    if (now === last) return now;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
 
 function captured() {
   const texts = { out: "", err: "" };

@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -14,6 +14,8 @@ import { sourceFile } from "../../src/paths.js";
 import { clipFolder, flashAndBeep } from "../gst/clip.js";
 import { paperBundle } from "../model/checkpoint/paper-bundle.js";
 import { saveBundle, writeBundle } from "../model/checkpoint/write-bundle.js";
+import { until } from "../supervisor/support.js";
+import { fakeGst } from "./fake-gst.js";
 
 /** Random weights of width 1/32, pictures of 32 pixels. */
 const folder = clipFolder();
@@ -97,6 +99,23 @@ test("what is wrong is said, and nothing is written", () => {
     assert.is(result.code, code, result.err);
     assert.match(result.err, words);
   }
+  assert.not(existsSync(out));
+});
+
+test("stopped it says so, without help for what was no mistake, and leaves nothing", async () => {
+  const back = fakeGst(folder.path, { seconds: 1, hangs: true });
+  const out = at("never");
+  const args = ["model", "quantize", at("float-full"), "--calibrate", clips, "--out", out];
+  const child = spawn(process.execPath, [...process.execArgv, sourceFile("cli/main"), ...args], { stdio: "pipe" });
+  back();
+  let err = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    err += text;
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+  await until("a clip is read", () => existsSync(at("gst-launch-1.0.used")));
+  child.kill("SIGINT");
+  assert.equal([await ended, err], [130, "stopped; nothing was written\n"]);
   assert.not(existsSync(out));
 });
 

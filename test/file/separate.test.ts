@@ -17,6 +17,7 @@ import { buildFaceModels } from "../../src/tools/assets.js";
 import { FlvReader, type FlvTag, flvHeader, flvTag, SCRIPT } from "../../src/transport/flv/tag.js";
 import { clipFolder, ffmpeg, flashAndBeep, packetTimes, videoHashes } from "../gst/clip.js";
 import { noiseLive } from "../model/noise.js";
+import { fakeGst } from "./fake-gst.js";
 
 /** A model of random weights: what it separates means nothing, but every step of the way is the real one. */
 const folder = clipFolder();
@@ -297,6 +298,25 @@ test("stopped half-way nothing new is left, and earlier results stay", async () 
   assert.ok(readFileSync(first.files["onscreen.wav"]!).equals(before));
 });
 
+test("stopped while a file without pictures is waited for, or when it was read: nothing is left", async () => {
+  const out = at("stopped");
+  for (const hangs of [true, false]) {
+    const back = fakeGst(folder.path, { seconds: 1, hangs });
+    try {
+      const stop = new AbortController();
+      // What was read is used first: the reader waits for more when the signal comes.
+      const onProgress = ({ done }: { done: boolean }): void => {
+        if (hangs) setTimeout(() => stop.abort(), 300);
+        else if (done) stop.abort();
+      };
+      await refused(separate(talk, { out, signal: stop.signal, onProgress }), "SL_FILE_STOPPED", /nothing was/);
+      assert.not(existsSync(out), `${hangs}`);
+    } finally {
+      back();
+    }
+  }
+});
+
 test("with a frozen picture every step is separated, otherwise than with the living one", async () => {
   const frozen = await separate(at("head.mp4"), { evaluate: { picture: "frozen", policy: "off" } });
   assert.is(frozen.modes.separated, frozen.steps);
@@ -327,6 +347,44 @@ test("a hole in the sound while the picture goes on: silence there, and the pict
     r.warnings.filter((w) => w.code === "SL_FILE_JUMP"),
     [],
   );
+});
+
+test("over a jump of the times in both tracks (a recording behind another) the pictures stay beside their sound", async () => {
+  // The picture ends before the sound; what follows does 11 minutes later, which is no hole any more that is filled.
+  ffmpeg(
+    "-t",
+    "3.2",
+    "-i",
+    at("head.mp4"),
+    "-i",
+    at("head.mp4"),
+    "-map",
+    "0:v",
+    "-map",
+    "1:a",
+    "-c",
+    "copy",
+    at("first.mp4"),
+  );
+  writeFileSync(at("jump.txt"), "file first.mp4\nduration 664\nfile head.mp4\n");
+  ffmpeg("-f", "concat", "-i", at("jump.txt"), "-c", "copy", at("jump.mkv"));
+  const r = await separate(at("jump.mkv"));
+  assert.ok(Math.abs(r.seconds - 8) < 0.3, `${r.seconds} s`);
+  assert.ok(
+    r.warnings.some((w) => w.code === "SL_FILE_JUMP"),
+    JSON.stringify(r.warnings),
+  );
+  const lines = highlights(r);
+  const part = (from: number, to: number) =>
+    lines.filter((h) => h.atSample >= from * 48_000 && h.atSample < to * 48_000);
+  for (const [from, to] of [
+    [0.5, 3],
+    [4.7, 7.5],
+  ] as const) {
+    const seen = part(from, to);
+    const separated = seen.filter((h) => h.mode === "separated" && h.faces.length === 1).length;
+    assert.ok(separated > 0.8 * seen.length, `${from} to ${to} s: ${seen.map((h) => h.reason ?? h.mode).join(" ")}`);
+  }
 });
 
 test("a result never takes the place of its input", async () => {

@@ -18,6 +18,7 @@ import { Resampler } from "../../src/pipeline/resample.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";
 import { paperBundle } from "../model/checkpoint/paper-bundle.js";
 import { saveBundle, writeBundle } from "../model/checkpoint/write-bundle.js";
+import { fakeGst } from "./fake-gst.js";
 
 /** Random weights: what is separated means nothing, but every step of the way is the real one. Pictures of 32 pixels, width 1/32. */
 const SIDE = 32;
@@ -360,6 +361,19 @@ test("what cannot be done is said, and nothing is left", async () => {
       .some((v) => Math.abs(v) > 0.1),
   );
   await refused(separate({ input: at("blind.mkv"), paper: true }), "SL_FILE_MODEL", /no pictures/);
+});
+
+test("stopped while a file without pictures is waited for: nothing is left", async () => {
+  const back = fakeGst(folder.path, { seconds: 1, hangs: true });
+  const stop = new AbortController();
+  const onProgress = (): void => void setTimeout(() => stop.abort(), 300);
+  try {
+    const error: unknown = await separate({ out: at("stopped"), signal: stop.signal, onProgress }).catch((e) => e);
+    assert.is((error as { code?: string }).code, "SL_FILE_STOPPED", String(error));
+    assert.not(existsSync(at("stopped")));
+  } finally {
+    back();
+  }
 });
 
 test.run();

@@ -239,13 +239,18 @@ test("a channel that sends back what it gets: an ffmpeg player of /out has equal
     let sent = 0;
     link.socket.on("data", () => {
       for (; sent < link.tags.length; sent++) link.out(link.tags[sent]!);
-      if (link.story.at(-1) === "gone" && sent > 0) link.send({ t: "outEnd" });
     });
     const file = join(running.dir, "out.flv");
     const url = `http://127.0.0.1:${running.mediaPort}/out/one.flv`;
     const player = start(scope, "ffmpeg", [...QUIET, "-y", "-i", url, "-c", "copy", "-f", "flv", file]);
     await until("the player", () => running.gateway.status().players === 1);
     await within(publishByFfmpeg(scope, running, clip).done, "the publisher");
+    await until(
+      "all tags at the player",
+      () => link.story.at(-1) === "gone" && running.counter("tags_out_total") === sent,
+    );
+    // The channel is removed: its player is ended.
+    running.gateway.configure({}, []);
     const played = await within(player.done, "the player");
     assert.is(played.code, 0, played.text);
     assert.equal(hashes(file, "v"), hashes(clip, "v"));

@@ -38,7 +38,7 @@ test("a player that comes after the end of a programme waits for the next one", 
     assert.not(stays.state.ended);
   }));
 
-test("what a channel sends reaches players over HTTP and RTMP, bytes equal, and its end ends them", () =>
+test("what a channel sends reaches players over HTTP and RTMP, bytes equal, and the end of the channel or of the service ends them", () =>
   inScope(async (scope) => {
     const running = await openGateway(scope);
     const link = await attach(scope, running);
@@ -62,13 +62,23 @@ test("what a channel sends reaches players over HTTP and RTMP, bytes equal, and 
     const joiner = await playHttp(scope, `http://127.0.0.1:${running.mediaPort}/out/one.flv`);
     await until("the joiner's start", () => joiner.tags.length === 7);
     assert.is(names(joiner.tags), "M V A K1 s x p2");
+    const other = await attach(scope, running, "two");
+    const stays = await playHttp(scope, `http://127.0.0.1:${running.mediaPort}/out/two.flv`);
+    for (const tag of [...HEADERS, picture(1, true)]) other.out(tag);
     link.out(picture(3, false, 500_000));
-    link.send({ t: "outEnd" });
+    await until("the last tag at all", () => [http, rtmp, joiner].every((p) => names(p.tags).endsWith("p3")));
+    running.gateway.configure({}, ["two"]);
     await until("the end of all", () => http.state.ended && joiner.state.ended && rtmp.closed);
-    for (const player of [http, rtmp, joiner])
-      assert.ok(names(player.tags).endsWith("p3"), "the last tag comes before the end");
     assert.ok(commands(rtmp.answers).includes("onStatus NetStream.Play.UnpublishNotify"));
-    await until("no players", () => running.gateway.status().players === 0);
+    await until("no other players", () => running.gateway.status().players === 1);
+    const last = new RtmpClient(scope, running.rtmpPort);
+    last.send(opening("play", "out", "two"));
+    await until("both of the other channel", () => names(stays.tags).endsWith("K1") && names(last.tags).endsWith("K1"));
+    // As when the service ends: its channels' processes go first.
+    other.socket.destroy();
+    await running.gateway.close();
+    await until("their end", () => stays.state.ended && last.closed);
+    assert.ok(commands(last.answers).includes("onStatus NetStream.Play.UnpublishNotify"));
   }));
 
 test("players stay through a restart of the channel and go on at its next key frame", () =>

@@ -1,10 +1,14 @@
+import { spawnSync } from "node:child_process";
+import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { alignedI420, packedBytes } from "../../src/library/i420.js";
-import { StreamResampler } from "../../src/library/stream-resampler.js";
 import { planesOf } from "../../src/model/faces/i420.js";
 import { loadOptional, MissingPackageError } from "../../src/optional.js";
+import { sourceFile } from "../../src/paths.js";
+import { StreamResampler } from "../../src/pipeline/stream-resampler.js";
+import { withoutOnnxRuntime } from "../model/engines/support.js";
 
 const test = suite("library: parts");
 
@@ -81,6 +85,22 @@ test("a package that is not there is named, with the command that helps", () => 
     assert.is(code, "SL_NATIVE_MISSING");
     assert.match(message, /needed for this test .*npm install no-such-package-here/s);
   }
+});
+
+test("openModel without onnxruntime-node says which package is missing and how to get it", () => {
+  const script = `const { openModel } = await import(${JSON.stringify(pathToFileURL(sourceFile("index")).href)});
+    await openModel().catch((e) => console.log([e.name, e.code, e.message].join("; ")));`;
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [...process.execArgv, ...withoutOnnxRuntime, "--input-type=module", "-e", script],
+    { encoding: "utf8", timeout: 30_000 },
+  );
+  assert.match(
+    stdout,
+    /^MissingPackageError; SL_NATIVE_MISSING; onnxruntime-node is needed for running models/,
+    stderr,
+  );
+  assert.match(stdout, /install it: npm install onnxruntime-node$/m);
 });
 
 test.run();

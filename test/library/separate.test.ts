@@ -129,6 +129,21 @@ test("without pictures the sound stays as it is, to the last sample, and says wh
   assert.ok(Math.abs(results.filter(isSound)[0]!.ptsMs - 5000) < 0.001, "times are the input's");
 });
 
+test("who sends no pictures stays a second and a step behind, however long", async () => {
+  const session = new SeparationSession({ model });
+  const block = [Float32Array.from(noise("long", 960), (v) => v * 0.1)];
+  let given = 0;
+  let worst = 0;
+  for (let i = 0; i < 2000; i++) {
+    const out = await session.take({ kind: "sound", ptsMs: i * 20, channels: block });
+    for (const { atSample, kept } of out.filter(isSound)) given = atSample + kept[0]!.length;
+    worst = Math.max(worst, ((i + 1) * 960 - given) / 48);
+  }
+  assert.ok(worst > 1000 && worst <= 1400, `${worst} ms behind`);
+  assert.is(session.counters.sound_forced_out, 0);
+  session.close();
+});
+
 test("the longest blocks that are allowed are taken, one after the other", async () => {
   const samples = Float32Array.from(noise("long", 20 * 48_000), (v) => v * 0.1);
   const blocks = [0, 1].map(
@@ -159,6 +174,29 @@ test("16 kHz stereo comes out at 48 kHz, at its own time and to its end", async 
   assert.is(last.kept.length, 2);
   const endMs = last.ptsMs + last.kept[0]!.length / 48;
   assert.ok(Math.abs(endMs - 7000) < 0.03, `ends at ${endMs} ms`);
+});
+
+test("16 kHz by a clock that is slow is put right bit by bit, without holes", async () => {
+  const block = [Float32Array.from(noise("slow", 160), (v) => 0.1 * Math.sign(v) + 0.1 * v)];
+  const session = new SeparationSession({ model });
+  const longest = { samples: 0, now: 0 };
+  let end = { sample: 0, ptsMs: 0 };
+  const look = (out: readonly MediaOut[]): void => {
+    for (const { atSample, ptsMs, kept } of out.filter(isSound)) {
+      end = { sample: atSample + kept[0]!.length, ptsMs: ptsMs + kept[0]!.length / 48 };
+      for (const v of kept[0]!) {
+        longest.now = Math.abs(v) < 1e-3 ? longest.now + 1 : 0;
+        longest.samples = Math.max(longest.samples, longest.now);
+      }
+    }
+  };
+  const pieces = 15_000;
+  for (let i = 0; i < pieces; i++)
+    look(await session.take({ kind: "sound", ptsMs: i * 10.002, channels: block, sampleRate: 16_000 }));
+  look(await session.finish());
+  assert.ok(longest.samples < 240, `silent for ${longest.samples / 48} ms`);
+  // 30 ms slow: all but what the timeline allows was made up for.
+  assert.ok(Math.abs(end.sample / 48 - pieces * 10.002) < 6, `${end.sample / 48} ms of sound`);
 });
 
 test("a model that fails is a state with its code: the sound passes, and is separated again afterwards", async () => {

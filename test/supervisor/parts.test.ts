@@ -73,7 +73,7 @@ test("pretty lines hold time, level, process, message and fields", () => {
     message: "said",
     n: 1,
   });
-  assert.is(prettyLine(line), "03:04:05.678 WARN  gateway: said  n=1\n");
+  assert.is(prettyLine(line), "03:04:05.678Z WARN  gateway: said  n=1\n");
   assert.is(prettyLine("no json"), "no json");
 });
 

@@ -8,7 +8,7 @@ const test = suite("ipc frame");
 const frames: Frame<object>[] = [
   { header: { t: "attach", channel: "one" }, payload: Buffer.alloc(0) },
   { header: { t: "out", tagType: 9, timestampMs: 40 }, payload: Buffer.from("1701000000", "hex") },
-  { header: { t: "outEnd" }, payload: Buffer.alloc(0) },
+  { header: { t: "keyFrame" }, payload: Buffer.alloc(0) },
 ];
 const bytes = Buffer.concat(frames.map((frame) => encodeFrame(frame.header, frame.payload)));
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips import Clip, Clips
+from contrast import Contrast
 from onnx_net import OnnxNet
 from spectra import MIXTURE_RMS, levelled, samples_of
 
@@ -61,6 +62,12 @@ class Align:
         weight = np.array([min(c.frames, 600) for c in self.rows], float)
         self.weight = weight / weight.sum()
         self.seconds = 2 * self.batch_size * self.frames / 29.97
+        self.contrast = a.contrast
+        self.aid: Contrast | None = None
+        if a.contrast > 0:
+            self.outputs = ("logit", *net.fusion())
+            v, s = (int(net.get(k).shape[0]) for k in ("im/conv2_2_2/weights", "sf/conv5_1/weights"))
+            self.aid = Contrast(v, s).to(next(net.parameters()).device)
 
     def batch(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         rows = [self.rows[i] for i in rng.choice(len(self.rows), self.batch_size, p=self.weight)]
@@ -71,10 +78,15 @@ class Align:
         return dict(video=video, samples=np.stack(true + shifted))
 
     def loss(self, net: OnnxNet, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        logit = net(dict(video=batch["video"], samples=levelled(batch["samples"], MIXTURE_RMS)), self.outputs)["logit"][:, 0].float()
+        y = net(dict(video=batch["video"], samples=levelled(batch["samples"], MIXTURE_RMS)), self.outputs)
+        logit = y["logit"][:, 0].float()
         label = (torch.arange(len(logit), device=logit.device) < len(logit) // 2).float()
         loss = F.binary_cross_entropy_with_logits(logit, label)
-        return loss, dict(accuracy=((logit > 0) == (label > 0.5)).float().mean())
+        parts = dict(accuracy=((logit > 0) == (label > 0.5)).float().mean())
+        if self.aid is not None:
+            more, right = self.aid(*(y[k] for k in self.outputs[1:]))
+            loss, parts = loss + self.contrast * more, parts | dict(contrast=more.detach(), contrast_right=right)
+        return loss, parts
 
     def judge(self, net: OnnxNet, items: int, seed: int = 7) -> dict[str, float]:
         return {k: v for k, v in scores(net, self.val or self.clips, items, seed).items() if "/" not in k}

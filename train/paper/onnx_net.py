@@ -95,7 +95,7 @@ class OnnxNet(nn.Module):
     def plan(self, outputs: tuple[str, ...]) -> list[tuple[onnx.NodeProto, list[str]]]:
         """Nodes that these outputs need, in order, each with the values that nobody needs after it."""
         if outputs not in self.plans:
-            unknown = [o for o in outputs if o not in self.outputs]
+            unknown = [o for o in outputs if o not in self.maker]
             if unknown:
                 raise GraphError(f"no output {', '.join(unknown)}; there are {', '.join(self.outputs)}")
             needed, left = set(outputs), []
@@ -105,6 +105,14 @@ class OnnxNet(nn.Module):
                     needed |= set(n.input)
             self.plans[outputs] = [(n, [v for v in last if v in self.maker and v not in outputs]) for n, last in reversed(left)]
         return self.plans[outputs]
+
+    def fusion(self) -> tuple[str, str]:
+        """Names of what meets where the sound joins the pictures: their features (B, C, T, H, W) and its (S, D, T, 1)."""
+        for n in self.nodes:
+            for pictures, sound in (n.input, n.input[::-1]) if n.op_type == "Concat" and len(n.input) == 2 else ():
+                if sound in self.maker and self.maker[sound].op_type == "Expand":
+                    return pictures, self.maker[self.maker[sound].input[0]].input[0]
+        raise GraphError("sound and pictures do not meet in this graph")
 
     def trained(self, outputs: tuple[str, ...]) -> dict[str, nn.Parameter]:
         """The parameters that these outputs depend on."""

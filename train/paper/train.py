@@ -60,9 +60,11 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--amp", action="store_true", help="bfloat16 on the device (cuda)")
     p.add_argument("--batch", type=int, default=0, help="default the paper's a GPU: align 5 pairs, separate 6 (unet_pit 24), action 8")
     p.add_argument("--lr", type=float, default=0, help="default the paper's: align and action 0.01, separate 1e-4")
+    p.add_argument("--optimiser", choices=["momentum", "adam"], help="default the paper's: align and action momentum, separate adam")
     p.add_argument("--cosine", action="store_true", help="the rate falls to a hundredth over this piece; default as published: constant, separate a tenth every 120 000 steps")
     p.add_argument("--decay", type=float, default=0.9997, help="of the norms' moving statistics")
     p.add_argument("--no-renorm", action="store_true", help="ordinary batch norm where the paper renormalises")
+    p.add_argument("--contrast", type=float, default=0, help="align: weight of the comparison before the fusion (contrast.py); 0, as published: none")
     p.add_argument("--loss", choices=["fgbg", "pit", "both"], help="separate: default fgbg, unet_pit pit")
     p.add_argument("--phase-weight", type=float, default=-1, help="separate: default 0.01, large 0.2")
     p.add_argument("--ambience", type=float, default=-1, help="separate: share of mixtures with noise or music; default 0, large 0.08")
@@ -139,8 +141,10 @@ def optimiser_of(a: argparse.Namespace, task: Align | Separate | Action, net: On
     named = net.trained(task.outputs)
     decayed = [k for k in named if k.endswith("/weights") and (a.task != "separate" or k.startswith("gen/"))]
     groups = [dict(params=[named[k] for k in decayed], weight_decay=task.l2), dict(params=[p for k, p in named.items() if k not in set(decayed)], weight_decay=0.0)]
+    aid = getattr(task, "aid", None)
+    groups += [dict(params=list(aid.parameters()), weight_decay=0.0)] if aid is not None else []
     groups = [g for g in groups if g["params"]]
-    return torch.optim.Adam(groups, a.lr) if task.optimiser == "adam" else torch.optim.SGD(groups, a.lr, momentum=0.9)
+    return torch.optim.Adam(groups, a.lr) if (a.optimiser or task.optimiser) == "adam" else torch.optim.SGD(groups, a.lr, momentum=0.9)
 
 
 def rate(a: argparse.Namespace, step: int, share: float) -> float:
@@ -178,7 +182,7 @@ def main() -> None:
     opt = optimiser_of(a, task, net)
     about = dict(steps=0, minutes=0.0, hours=0.0)
     if a.resume and checkpoint.exists():
-        about |= weights.resumed(checkpoint, net, opt)
+        about |= weights.resumed(checkpoint, net, opt, getattr(task, "aid", None))
         print(f"going on from step {about['steps']}, {about['minutes']:.1f} min, {about['hours']:.2f} h", flush=True)
     about |= dict(task=a.task, preset=a.preset, size=a.size, width=a.width, frames=int(net.notes["frames"]), seed=a.seed, lr=a.lr, batch=task.batch_size, device=a.device,
                   init=str(a.init.name) if a.init else about.get("init"), classes=names, torch=str(torch.__version__), command=command_line())
@@ -211,7 +215,7 @@ def run(a: argparse.Namespace, net: OnnxNet, task: Align | Separate | Action, op
             f.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}) + "\n")
         print(f"{about['minutes']:.1f} min step {about['steps']} ({speed:.2f}/s, {speed * task.seconds:.1f} s of clips a second) " + " ".join(f"{k} {v:.3f}" for k, v in {**means, **{f'val {k}': v for k, v in scores.items()}}.items()), flush=True)
         about["scores"] = scores
-        weights.save(checkpoint, net, about, opt)
+        weights.save(checkpoint, net, about, opt, getattr(task, "aid", None))
         if last:
             weights.export(checkpoint.with_suffix(".safetensors"), net, about)
         shown = time.time()

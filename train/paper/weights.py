@@ -53,11 +53,13 @@ def initialise(net: OnnxNet, seed: int) -> None:
                 b.fill_(1)
 
 
-def save(path: Path, net: OnnxNet, about: dict[str, object], optimiser: torch.optim.Optimizer | None = None) -> None:
+def save(path: Path, net: OnnxNet, about: dict[str, object], optimiser: torch.optim.Optimizer | None = None, aid: nn.Module | None = None) -> None:
     """Atomically: a run that is killed leaves the checkpoint before."""
     state = dict(weights={k: v.detach().cpu() for k, v in net.state_dict().items()}, norm_steps=net.norms.steps, about=about)
     if optimiser:
         state["optimiser"] = optimiser.state_dict()
+    if aid:
+        state["aid"] = aid.state_dict()
     part = path.with_name(path.name + ".part")
     torch.save(state, part)
     part.replace(path)
@@ -78,12 +80,14 @@ def start_from(path: Path, net: OnnxNet) -> str:
     return f"{len(fits)} of {len(own)} tensors from {path}; anew: {', '.join(left) or 'nothing'} (where not there or of another shape)"
 
 
-def resumed(path: Path, net: OnnxNet, optimiser: torch.optim.Optimizer | None = None) -> dict[str, object]:
+def resumed(path: Path, net: OnnxNet, optimiser: torch.optim.Optimizer | None = None, aid: nn.Module | None = None) -> dict[str, object]:
     state = load(path)
     net.load_state_dict(state["weights"])
     net.norms.steps = int(state["norm_steps"])
     if optimiser and "optimiser" in state:
         optimiser.load_state_dict(state["optimiser"])
+    if aid:
+        aid.load_state_dict(state["aid"])
     return state["about"]
 
 

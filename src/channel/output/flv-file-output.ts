@@ -14,7 +14,7 @@ const WORKS_BYTES = 1024 * 1024;
 /** Writes our own FLV tags to a file: byte for byte what players get. */
 export class FlvFileOutput implements Output {
   readonly #uri: string;
-  readonly #nextFile: () => string;
+  readonly #nextFile: () => Promise<string>;
   readonly #events: OutputEvents;
   readonly #backOff = new BackOff(RETRY);
   #stream: WriteStream | null = null;
@@ -26,7 +26,7 @@ export class FlvFileOutput implements Output {
   #retry: NodeJS.Timeout | null = null;
 
   /** @param uri what is shown; @param nextFile path of the next attempt: what was recorded until a failure is not written over (`freePaths`) */
-  constructor(uri: string, nextFile: () => string, events: OutputEvents) {
+  constructor(uri: string, nextFile: () => Promise<string>, events: OutputEvents) {
     this.#uri = uri;
     this.#nextFile = nextFile;
     this.#events = events;
@@ -48,8 +48,12 @@ export class FlvFileOutput implements Output {
     if (isSlow && this.#state === "live") this.#set("stalled", "SL_OUTPUT_SLOW");
     else if (this.#state === "stalled" && stream !== null && stream.writableLength < MAX_BACKLOG_BYTES / 2)
       this.#set("live", null);
-    if (stream === null || isSlow) this.#gate.shut();
-    if (!this.#gate.passes(unit) || stream === null) return;
+    if (stream === null || isSlow) {
+      // Not even a key frame, or sound without pictures: a disk that is stuck takes nothing at all.
+      this.#gate.refuse(unit);
+      return;
+    }
+    if (!this.#gate.passes(unit)) return;
     if (stream.bytesWritten > WORKS_BYTES) this.#backOff.reset();
     for (const tag of this.#muxer.tags(unit)) for (const part of flvTagParts(tag)) stream.write(part);
   }
@@ -73,8 +77,17 @@ export class FlvFileOutput implements Output {
   }
 
   #open(): void {
+    this.#nextFile().then(
+      (path) => {
+        if (this.#state !== "ended") this.#begin(path);
+      },
+      (error: Error) => this.#fail(null, error.message),
+    );
+  }
+
+  #begin(path: string): void {
     // An empty file of an attempt that came to nothing is gone on with.
-    const stream = createWriteStream(this.#nextFile(), { flags: "a" });
+    const stream = createWriteStream(path, { flags: "a" });
     this.#stream = stream;
     this.#muxer = new FlvMuxer();
     this.#gate.shut();
@@ -85,7 +98,8 @@ export class FlvFileOutput implements Output {
     stream.write(flvHeader());
   }
 
-  #fail(stream: WriteStream, detail: string): void {
+  /** @param stream the one that failed; null: there was no path for one */
+  #fail(stream: WriteStream | null, detail: string): void {
     if (this.#stream !== stream || this.#state === "ended") return;
     this.#stream = null;
     this.#failures += 1;

@@ -20,22 +20,22 @@ const END_MS = 1000;
 const GONE_MS = 6000;
 
 export type MuxedOptions = {
-  /** Path of the next attempt, for the element `file`: what was recorded until a failure must not be written over. */
-  readonly nextFile?: () => string;
+  /** Asked for before each attempt: a path (what was recorded until a failure must not be written over) or an address. */
+  readonly target: () => Promise<string>;
+  /** The target is a path, for the element `file`; else an address, for `net`. */
+  readonly isFile: boolean;
   /** The muxer goes on with one track when the other one is said to have a gap. */
   readonly knowsGaps?: boolean;
-  /** Where to (the element `net`), asked for before each attempt. */
-  readonly address?: () => Promise<string>;
 };
 
 /** Through a GStreamer muxer: SRT (transport stream) or a file (.mkv, .mp4, .ts). */
 export class MuxedOutput implements Output {
   readonly #uri: string;
-  readonly #launch: (tracks: MuxTracks, address: string | null) => string;
+  readonly #launch: (tracks: MuxTracks, target: string) => string;
   readonly #events: OutputEvents;
   readonly #o: MuxedOptions;
-  /** Where to, once it is known. */
-  #address: string | null = null;
+  /** Where the next attempt goes, once it is known. */
+  #target: string | null = null;
   #isAsking = false;
   /** Null: a file. */
   #receivers: SrtReceivers | null = null;
@@ -58,12 +58,12 @@ export class MuxedOutput implements Output {
   /** The pipeline of before writes its end. */
   #isEnding = false;
 
-  /** @param uri what is shown; @param launch the pipeline for the tracks there are, to the address where there is one */
+  /** @param uri what is shown; @param launch the pipeline for the tracks there are, to the target */
   constructor(
     uri: string,
-    launch: (tracks: MuxTracks, address: string | null) => string,
+    launch: (tracks: MuxTracks, target: string) => string,
     events: OutputEvents,
-    options: MuxedOptions = {},
+    options: MuxedOptions,
   ) {
     this.#uri = uri;
     this.#launch = launch;
@@ -116,6 +116,8 @@ export class MuxedOutput implements Output {
     if (!this.#gate.passes(unit)) return;
     if (!track.push(unit)) {
       this.#gate.shut();
+      // Until nothing waits any more (`#look`).
+      if (this.#state === "live") this.#set("stalled", "SL_OUTPUT_SLOW");
       return;
     }
     if (this.#o.knowsGaps && aloneMs > PAUSED_MS) second?.gapUntil(decodedAtMs(unit));
@@ -164,12 +166,14 @@ export class MuxedOutput implements Output {
     const now = performance.now();
     this.#firstMs ??= now;
     if (!(this.#seen.video && this.#seen.audio) && now - this.#firstMs < LOOK_MS) return false;
-    if (this.#o.address !== undefined && this.#address === null) {
-      this.#ask(this.#o.address, () => {});
+    const target = this.#target;
+    if (target === null) {
+      this.#ask(() => {});
       return false;
     }
+    this.#targetIsUsed();
     try {
-      const made: GstPipeline = new GstPipeline(this.#launch(this.#seen, this.#address), {
+      const made: GstPipeline = new GstPipeline(this.#launch(this.#seen, target), {
         onFault: (fault) => {
           if (made === this.#pipeline) this.#fail("SL_OUTPUT_FAILED", `${fault.element}: ${fault.message}`);
         },
@@ -179,7 +183,7 @@ export class MuxedOutput implements Output {
         onEnd: () => this.#onEnd(),
       });
       this.#pipeline = made;
-      if (this.#o.address !== undefined) this.#receivers = new SrtReceivers(() => made.text("net", "stats"));
+      if (!this.#o.isFile) this.#receivers = new SrtReceivers(() => made.text("net", "stats"));
     } catch (error) {
       this.#fail("SL_OUTPUT_FAILED", error instanceof Error ? error.message : String(error));
       return false;
@@ -199,7 +203,7 @@ export class MuxedOutput implements Output {
     this.#audio = null;
     this.#firstMs = null;
     this.#set("connecting", null);
-    if (this.#o.nextFile === undefined) before.close();
+    if (!this.#o.isFile) before.close();
     else {
       // A file must be whole, and seen to be there, before the next one gets its name.
       this.#isEnding = true;
@@ -214,13 +218,14 @@ export class MuxedOutput implements Output {
     this.#take(unit);
   }
 
-  #ask(address: () => Promise<string>, then: () => void): void {
+  /** Finds the next target without holding anything up: a name server or a disk may take its time, or never answer. */
+  #ask(then: () => void): void {
     if (this.#isAsking) return;
     this.#isAsking = true;
-    address().then(
+    this.#o.target().then(
       (found) => {
         this.#isAsking = false;
-        this.#address = found;
+        this.#target = found;
         if (this.#state === "connecting") then();
       },
       (error: Error) => {
@@ -243,14 +248,22 @@ export class MuxedOutput implements Output {
       this.#video?.restart();
       this.#audio?.restart();
       this.#gate.shut();
-      if (this.#o.nextFile !== undefined) this.#pipeline?.set("file", "location", this.#o.nextFile());
-      if (this.#o.address === undefined || this.#pipeline === null) this.#pipeline?.play();
-      else
-        this.#ask(this.#o.address, () => {
-          this.#pipeline?.set("net", "uri", this.#address!);
-          this.#pipeline?.play();
-        });
+      if (this.#pipeline !== null) this.#ask(() => this.#playAgain());
     }, this.#backOff.next());
+  }
+
+  #playAgain(): void {
+    // Other tracks may have come meanwhile: then the target is for the pipeline that is to be made for them.
+    if (this.#pipeline === null || this.#target === null) return;
+    if (this.#o.isFile) this.#pipeline.set("file", "location", this.#target);
+    else this.#pipeline.set("net", "uri", this.#target);
+    this.#targetIsUsed();
+    this.#pipeline.play();
+  }
+
+  /** A path is good for one file, an address for as long as it works. */
+  #targetIsUsed(): void {
+    if (this.#o.isFile) this.#target = null;
   }
 
   #set(state: SourceState, reason: string | null, detail?: string): void {

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { access, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fileSink, isMuxedFormat, srtSink } from "../../transport/gst/launch.js";
@@ -8,14 +8,18 @@ import { MuxedOutput } from "./muxed-output.js";
 import { type Output, type OutputEvents, type OutputStatus, publicUri } from "./output.js";
 import { RtmpOutput } from "./rtmp-output.js";
 
+/** For the path of a recording; longer than any disk that works is busy. */
+const DISK_ANSWERS_MS = 3000;
+
 /** Makes the output for an address. Never throws: an address that cannot be used is an output that has ended, with its reason. */
 export function openOutput(uri: string, events: OutputEvents): Output {
   try {
     if (uri.startsWith("rtmp:")) return new RtmpOutput(uri, events);
     if (uri.startsWith("srt:"))
-      return new MuxedOutput(publicUri(uri), (tracks, address) => srtSink(address ?? uri, tracks), events, {
+      return new MuxedOutput(publicUri(uri), (tracks, address) => srtSink(address, tracks), events, {
+        isFile: false,
+        target: () => resolvedSrt(uri),
         knowsGaps: true,
-        address: () => resolvedSrt(uri),
       });
     if (uri.startsWith("file:")) return openFile(fileURLToPath(uri), events);
     return new UselessOutput(publicUri(uri), events, "rtmp://, srt:// and file:// can be written to");
@@ -28,9 +32,9 @@ function openFile(path: string, events: OutputEvents): Output {
   const format = extname(path).slice(1).toLowerCase();
   if (format === "flv") return new FlvFileOutput(`file://${path}`, freePaths(path), events);
   if (isMuxedFormat(format)) {
-    const next = freePaths(path);
-    return new MuxedOutput(`file://${path}`, (tracks) => fileSink(next(), format, tracks), events, {
-      nextFile: next,
+    return new MuxedOutput(`file://${path}`, (tracks, file) => fileSink(file, format, tracks), events, {
+      isFile: true,
+      target: freePaths(path),
       knowsGaps: format === "ts",
     });
   }
@@ -38,30 +42,58 @@ function openFile(path: string, events: OutputEvents): Output {
 }
 
 /** A recording is never written over: `name.flv`, `name-1.flv`, ... */
-export function freePath(path: string): string {
+export async function freePath(path: string): Promise<string> {
   const end = extname(path);
   const stem = path.slice(0, path.length - end.length);
   for (let n = 1, candidate = path; ; n++) {
-    if (!existsSync(candidate)) return candidate;
+    if (!(await exists(candidate))) return candidate;
     candidate = `${stem}-${n}${end}`;
   }
 }
 
-/** A free path at each call; one that was given before and came to nothing (a full disk, again and again) is given again. */
-export function freePaths(path: string): () => string {
+/**
+ * A free path at each call; one that was given before and came to nothing (a full disk, again and again) is given again.
+ * It rejects with an Error when the disk does not answer within `limitMs` (a network folder whose server is gone).
+ */
+export function freePaths(path: string, limitMs = DISK_ANSWERS_MS): () => Promise<string> {
   let last: string | null = null;
-  return () => {
-    if (last === null || sizeOf(last) > 0) last = freePath(path);
+  let asked: Promise<string> | null = null;
+  const find = async (): Promise<string> => {
+    if (last === null || (await sizeOf(last)) > 0) last = await freePath(path);
     return last;
+  };
+  return () => {
+    // A question that is not answered holds a thread of the few there are: until then no other is asked.
+    asked ??= find().finally(() => {
+      asked = null;
+    });
+    return inTime(asked, limitMs);
   };
 }
 
-/** 0 where there is no such file, and where the disk does not answer: writing will tell. */
-function sizeOf(path: string): number {
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** 0 where there is no such file, and where the disk says no: writing will tell. */
+const sizeOf = (path: string): Promise<number> =>
+  stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
+
+async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the disk did not answer within ${limitMs} ms`)), limitMs);
+    timer.unref();
+  });
   try {
-    return statSync(path).size;
-  } catch {
-    return 0;
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -63,6 +63,14 @@ export class KeyGate {
   shut(): void {
     this.#shut = true;
   }
+
+  /** The unit cannot be taken, whatever it is: it is held back, and what follows up to the next key frame. */
+  refuse(unit: OutputUnit): void {
+    this.#shut = true;
+    this.dropped += 1;
+    // Else a long refusal would look like a programme without pictures, and its sound would go on alone.
+    if (unit.kind === "video") this.#videoMs = unit.ptsMs;
+  }
 }
 
 /** Scheme, host and the first part of the path; stream keys and query strings are secrets. */

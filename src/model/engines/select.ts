@@ -35,6 +35,7 @@ export type SelectOptions = {
 };
 
 const TRIAL_LIMIT_MS = 12_000;
+const SMALL_TRIAL_LIMIT_MS = 6000;
 /** Where the CPU's engine does not load, the quickest of these is taken, unchecked: there is nothing to check it by. */
 const LAST_RESORTS = ["tensorflow", "wasm"] as const satisfies readonly EngineName[];
 
@@ -162,6 +163,15 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
     return opened;
   }
 }
+
+/**
+ * The same for a small network beside a model, on the CPU. Trials, which only last resorts need, are shorter: with all three networks in them
+ * a service is still ready within its minute.
+ */
+export const openSmall = (
+  model: ModelSource,
+  options: Pick<SelectOptions, "threads" | "trial" | "strict" | "what">,
+): Promise<GuardedEngine> => openEngine(model, { ...options, limitMs: SMALL_TRIAL_LIMIT_MS });
 
 type Measured = Pick<Trial, "warmUpMs" | "runMs"> & { readonly error: number };
 class Refusal extends EngineError {

@@ -1,3 +1,4 @@
+import { SAMPLE_RATE } from "../../pipeline/types.js";
 import type { StreamCard, WindowCard } from "../card.js";
 import { type TensorMap, tensor } from "./engine.js";
 
@@ -33,6 +34,16 @@ export function stepTrial(card: StreamCard, units = UNITS): TensorMap {
     has_memory: one,
     ...Object.fromEntries(
       card.states.map((s) => [s.name, tensor(new Float32Array(sizeOf(s.shape)).fill(s.init), s.shape)]),
+    ),
+  };
+}
+
+/** A second of sound for a voice encoder. */
+export function voiceTrial(): TensorMap {
+  return {
+    samples: tensor(
+      noise(1, SAMPLE_RATE).map((v) => v * LEVEL),
+      [1, SAMPLE_RATE],
     ),
   };
 }

@@ -1,21 +1,28 @@
-import { OnnxEngine, tensor } from "../engines/onnxruntime.js";
+import { type Engine, tensor } from "../engines/engine.js";
+import { openSmall } from "../engines/select.js";
 import { type Detection, InferenceError } from "../inference.js";
 import { BLAZEFACE_BOXES, BLAZEFACE_INPUT, BLAZEFACE_SCORES, decodeBlazeFace, FACE_DETECTOR } from "./blazeface.js";
 
 /** BlazeFace in this process (fits `FaceDetector` of inference/local.ts). `side` is fixed by the file: 256 for back, 128 for front. */
 export class OnnxFaceDetector {
   private constructor(
-    private readonly engine: OnnxEngine,
+    private readonly engine: Engine,
     readonly side: number,
   ) {}
 
   /**
-   * Loads and tries the file that `src/tools/assets.ts` wrote.
-   * @throws InferenceError SL_MODEL_INVALID when it is missing or something else
+   * Loads and tries the file that `src/tools/assets.ts` wrote. It runs on the CPU; where onnxruntime-node does not load, in what stands in
+   * for it (openEngine), or with `strict` not at all.
+   * @throws InferenceError SL_MODEL_INVALID when it is missing or something else; EngineError when no engine loads
    */
-  static async open(path: string, options: { threads: number; side?: number }): Promise<OnnxFaceDetector> {
+  static async open(
+    path: string,
+    options: { threads: number; side?: number; strict?: boolean },
+  ): Promise<OnnxFaceDetector> {
+    const { threads, strict = false } = options;
     const side = options.side ?? (path.includes("front") ? 128 : FACE_DETECTOR.side);
-    const engine = await OnnxEngine.open(path, { threads: options.threads }, path);
+    const trial = { [BLAZEFACE_INPUT]: tensor(new Uint8Array(side * side * 3), [1, side, side, 3]) };
+    const engine = await openSmall(path, { threads, strict, trial, what: path });
     const detector = new OnnxFaceDetector(engine, side);
     try {
       await detector.detect(new Uint8Array(side * side * 3), side);

@@ -3,9 +3,8 @@ import { type LoadedStream, loadStream } from "../cards.js";
 import { type Engine, type EngineChoice, type TensorMap, tensor } from "../engines/engine.js";
 import type { GuardedEngine } from "../engines/guarded.js";
 import type { EngineReport } from "../engines/names.js";
-import { OnnxEngine } from "../engines/onnxruntime.js";
-import { openEngine } from "../engines/select.js";
-import { stepTrial } from "../engines/trial-inputs.js";
+import { openEngine, openSmall } from "../engines/select.js";
+import { stepTrial, voiceTrial } from "../engines/trial-inputs.js";
 import {
   type Detection,
   type Inference,
@@ -26,7 +25,7 @@ export type LocalOptions = {
   readonly threads: number;
   /** Closed together with this object. Without one, detectFaces fails. */
   readonly faces?: FaceDetector;
-  /** For the step network; the voice encoder, run once in a while, stays on the CPU. Default `cpu`. */
+  /** For the step network; the voice encoder, run once in a while, stays on the CPU where that can be used. Default `cpu`. */
   readonly engine?: EngineChoice;
   /** As in `openEngine`: a named engine that cannot be used is an error. */
   readonly strict?: boolean;
@@ -93,7 +92,10 @@ export class LocalInference implements Inference {
         ...outputs.filter((n) => !engine.outputNames.includes(n)),
       ];
       if (odd.length > 0) throw no(`network and card differ in ${odd.join(", ")}`);
-      if (loaded.voice) voice = await OnnxEngine.open(loaded.voice, options, `${folder}/${card.files.voice}`);
+      if (loaded.voice) {
+        const named = { threads: options.threads, trial: voiceTrial(), what: `${folder}/${card.files.voice}` };
+        voice = await openSmall(loaded.voice, named);
+      }
       const self = new LocalInference(loaded, engine, voice, options.faces ?? null);
       const begin = performance.now();
       await self.tryOut().catch((e: unknown) => {

@@ -17,10 +17,16 @@ export const quote = (value: string): string => `"${value.replace(/(["\\])/g, "\
 export type SoundCodec = "AAC" | "Opus";
 const SOUND_DECODER: Record<SoundCodec, string> = { AAC: "aacparse ! avdec_aac", Opus: "opusdec" };
 
-/** Encoded sound (GDP, source `in`) to F32LE at 48 kHz, 1 or 2 channels as they come; more are mixed down to 2 (sink `out`). */
+/** Rates that are handed out as they are, Hz: audioresample would hide how their times run. It takes care of odd ones. */
+export const SOUND_RATES: readonly number[] = [
+  8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
+];
+const RATES: Record<SoundCodec, string> = { AAC: `{${SOUND_RATES.join(",")}}`, Opus: "48000" };
+
+/** Encoded sound (GDP, source `in`) to F32LE, 1 or 2 channels as they come; more are mixed down to 2 (sink `out`). */
 export const soundDecoder = (codec: SoundCodec): string =>
   `${GDP_SOURCE("in")} ! ${SOUND_DECODER[codec]} ! audioconvert ! audioresample ! ` +
-  `audio/x-raw,format=F32LE,rate=48000,layout=interleaved,channels=[1,2] ! ${GDP_SINK("out")}`;
+  `audio/x-raw,format=F32LE,rate=${RATES[codec]},layout=interleaved,channels=[1,2] ! ${GDP_SINK("out")}`;
 
 /**
  * H.264 access units (GDP, source `in`) to I420 within 1920x1080 (sink `out`). Nothing may be lost before the decoder; after it the

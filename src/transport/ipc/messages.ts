@@ -124,8 +124,7 @@ export type ChannelToGateway =
   /** One Opus packet for WHEP viewers; payload = packet. timeMs: on the timeline of `out`, 0 to 2^32, may have a fraction. */
   | { t: "opus"; stem: ViewerStem; timeMs: number }
   /** Nothing can be decoded before the publisher's next key frame. */
-  | { t: "keyFrame" }
-  | { t: "outEnd" };
+  | { t: "keyFrame" };
 
 /** One track of a WHIP publisher's line. Milliseconds. */
 export type LineTrack = {

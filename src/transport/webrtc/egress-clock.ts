@@ -1,4 +1,4 @@
-import { difference32 } from "./sequence.js";
+import { difference32, Unwrapper32 } from "./sequence.js";
 
 /** A step of the programme's times away from the clock on the wall by more than this is another programme. */
 const LEAP_MS = 3000;
@@ -15,6 +15,8 @@ export class EgressClock {
   #offsetMs = 0;
   /** Wall clock less the programme's, set by the first time. */
   #wallMs: number | null = null;
+  /** Whole milliseconds of that line, which goes on where the programme's wrap. */
+  readonly #line = new Unwrapper32();
   #last: { readonly timeMs: number; readonly nowMs: number } | null = null;
 
   /** @param timeMs 0 to 2^32, may have a fraction @param ticksPerMs 48 for sound, 90 for pictures @returns unsigned 32 bits */
@@ -35,7 +37,9 @@ export class EgressClock {
    * @param wallMs Unix time; counts at the first call only, then the programme's time goes on from there
    */
   ntp(timeMs: number, wallMs: number): bigint {
-    const atMs = timeMs + this.#offsetMs;
+    const lineMs = timeMs + this.#offsetMs;
+    const whole = Math.floor(lineMs);
+    const atMs = this.#line.next(whole) + (lineMs - whole);
     this.#wallMs ??= wallMs - atMs;
     const ms = UNIX_TO_NTP_MS + this.#wallMs + atMs;
     return (BigInt(Math.floor(ms / 1000)) << 32n) | BigInt(Math.floor((ms % 1000) * (2 ** 32 / 1000)));

@@ -6,6 +6,9 @@ import { Unwrapper32 } from "./sequence.js";
  * Each track counts from a random number; sender reports say which wall-clock time (the publisher's) a number stands for (RFC 3550,
  * 6.4.1). Until both tracks have reported, a track is placed by its first packet's arrival. Then the picture is moved so that both agree:
  * never the sound, which is the clock of everything behind this; at once when it is far off, else in small steps.
+ *
+ * The publisher's wall clock may be set while it runs (NTP). Each track tells of it with its own next report, seconds apart; until both
+ * have, one against the other means nothing, and the picture stays where it is.
  */
 export type TrackKind = "sound" | "picture";
 
@@ -20,6 +23,12 @@ const REPORTS = 9;
 const STEP_MS = 0.5;
 /** Reports that put the tracks further apart than this are wrong (clocks of two machines, a wild NTP). */
 const MAX_SKEW_MS = 10_000;
+/** A range of so many reports is known well enough to say that another one lies outside of it. */
+const RANGE_REPORTS = 3;
+/** Of both tracks together, until they are no longer taken for late ones. */
+const SURE_REPORTS = 3;
+/** How long the other track is waited for when one tells of another wall clock. Reports come every 5 s at least, but for lost ones. */
+const ALIKE_WITHIN_MS = 10_000;
 /** Timestamps further from the arrival than this have begun anew. */
 const MAX_LEAP_MS = 10_000;
 
@@ -32,16 +41,21 @@ type Track = {
   offsetMs: number | null;
   /** Sender's wall clock - ticks / rate, of the newest reports. */
   wallMs: number[];
+  /** The same since a report of either track lay outside of what its track had told until then; empty else. */
+  sinceMs: number[];
   /** Where the newest packet was put, and when it came. */
   last: { readonly atMs: number; readonly arrivalMs: number } | null;
 };
 
-const fresh = (): Track => ({ unwrap: new Unwrapper32(), offsetMs: null, wallMs: [], last: null });
+const fresh = (): Track => ({ unwrap: new Unwrapper32(), offsetMs: null, wallMs: [], sinceMs: [], last: null });
 
 export class TrackClock {
   readonly counters = { clock_jumps: 0, clock_leaps: 0, reports: 0, reports_ignored: 0 };
   readonly #tracks: Record<TrackKind, Track> = { sound: fresh(), picture: fresh() };
   #originMs: number | null = null;
+  #nowMs = 0;
+  /** When a report first lay outside; null: the wall clock is that of all reports. */
+  #suspectedMs: number | null = null;
 
   /**
    * Time of a packet, milliseconds from the first packet of all; may be a little negative for what was captured before it.
@@ -50,6 +64,7 @@ export class TrackClock {
   place(kind: TrackKind, ticks: number, arrivalMs: number): number {
     const track = this.#tracks[kind];
     this.#originMs ??= arrivalMs;
+    this.#nowMs = arrivalMs;
     const ms = track.unwrap.next(ticks) / RATE[kind];
     track.offsetMs ??= arrivalMs - this.#originMs - ms;
     if (track.last !== null) {
@@ -59,6 +74,7 @@ export class TrackClock {
         this.counters.clock_leaps += 1;
         track.offsetMs = expectedMs - ms;
         track.wallMs = [];
+        track.sinceMs = [];
       }
     }
     if (kind === "picture") this.#follow(track);
@@ -74,8 +90,33 @@ export class TrackClock {
     // Before the first packet there is nothing to unwrap against.
     if (track.last === null) return;
     const seconds = Number(ntp >> 32n) + Number(ntp & 0xffff_ffffn) / NTP_FRACTION;
-    track.wallMs.push(seconds * 1000 - this.#unwrapped(track, kind, ticks));
-    if (track.wallMs.length > REPORTS) track.wallMs.shift();
+    const wallMs = seconds * 1000 - this.#unwrapped(track, kind, ticks);
+    if (this.#suspectedMs === null && !isOutside(wallMs, track)) track.wallMs = newest([...track.wallMs, wallMs]);
+    else {
+      this.#suspectedMs ??= this.#nowMs;
+      track.sinceMs = newest([...track.sinceMs, wallMs]);
+      this.#compare(this.#tracks.sound, this.#tracks.picture);
+    }
+  }
+
+  /** A report lay outside: both tracks have moved alike, or neither has any more (it was a late report), or more must come. */
+  #compare(sound: Track, picture: Track): void {
+    const [soundMs, pictureMs] = [movedMs(sound), movedMs(picture)];
+    if (soundMs === null && pictureMs === null) {
+      for (const track of [sound, picture]) this.#goOnWith(track, [...track.wallMs, ...track.sinceMs]);
+    } else if (soundMs !== null && pictureMs !== null && Math.abs(soundMs - pictureMs) < JUMP_MS) {
+      const moved = [sound, picture].map((track) => track.sinceMs.filter((ms) => isOutside(ms, track)));
+      // A machine that stands still for a moment makes both late, once; none makes them early.
+      if (soundMs > 0 && moved[0]!.length + moved[1]!.length < SURE_REPORTS) return;
+      this.#goOnWith(sound, moved[0]!);
+      this.#goOnWith(picture, moved[1]!);
+    }
+  }
+
+  #goOnWith(track: Track, wallMs: readonly number[]): void {
+    track.wallMs = newest(wallMs);
+    track.sinceMs = [];
+    this.#suspectedMs = null;
   }
 
   #unwrapped(track: Track, kind: TrackKind, ticks: number): number {
@@ -85,6 +126,11 @@ export class TrackClock {
 
   #follow(picture: Track): void {
     const sound = this.#tracks.sound;
+    if (this.#suspectedMs !== null) {
+      if (this.#nowMs - this.#suspectedMs < ALIKE_WITHIN_MS) return;
+      // Only one has moved: what counts is what both tell now.
+      for (const track of [sound, picture]) this.#goOnWith(track, track.sinceMs);
+    }
     if (picture.wallMs.length === 0 || sound.wallMs.length === 0 || sound.offsetMs === null) return;
     const error = sound.offsetMs + (Math.min(...picture.wallMs) - Math.min(...sound.wallMs)) - picture.offsetMs!;
     if (Math.abs(error) > MAX_SKEW_MS) {
@@ -95,4 +141,20 @@ export class TrackClock {
       picture.offsetMs! += error;
     } else picture.offsetMs! += Math.max(-STEP_MS, Math.min(STEP_MS, error));
   }
+}
+
+const newest = (reports: readonly number[]): number[] => reports.slice(-REPORTS);
+
+/** Further away from all reports of the track than they are from each other: no late report, but another wall clock. */
+function isOutside(wallMs: number, { wallMs: known }: Track): boolean {
+  if (known.length < RANGE_REPORTS) return false;
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  const marginMs = Math.max(JUMP_MS, most - least);
+  return wallMs < least - marginMs || wallMs > most + marginMs;
+}
+
+/** How far the newest report lies outside of those before, from the earliest of them; null: it does not. */
+function movedMs(track: Track): number | null {
+  const wallMs = track.sinceMs.at(-1);
+  return wallMs === undefined || !isOutside(wallMs, track) ? null : wallMs - Math.min(...track.wallMs);
 }

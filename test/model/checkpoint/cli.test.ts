@@ -1,10 +1,11 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sourceFile } from "../../../src/paths.js";
+import { until } from "../../supervisor/support.js";
 import { paperBundle } from "./paper-bundle.js";
 import { saveBundle, writeBundle } from "./write-bundle.js";
 
@@ -65,6 +66,10 @@ test("what is wrong is said in one line, with the exit codes of all commands", (
   const odd = sightline("import", t.prefix, "--preset", "huge", "--out", join(models, "x"));
   assert.equal([odd.code, /--preset huge: allowed are full, large/.test(odd.err)], [2, true]);
   assert.is(sightline("import", t.out, "--out", join(models, "x")).code, 2);
+  const form = sightline("import", t.out, "--form", "folded");
+  assert.equal([form.code, /--form,.* go with --preset/.test(form.err)], [2, true], form.err);
+  const both = sightline("import", t.prefix, "--preset", "unet_pit", "--out", join(models, "x"), "--models", models);
+  assert.equal([both.code, /--models does not go with --preset/.test(both.err)], [2, true], both.err);
   const path = join(t.out, "model.onnx");
   const bytes = readFileSync(path);
   bytes[100]! ^= 1;
@@ -72,6 +77,25 @@ test("what is wrong is said in one line, with the exit codes of all commands", (
   const copy = sightline("import", t.out, "--name", "y", "--models", models);
   assert.equal([copy.code, /model\.onnx: its SHA-256 is/.test(copy.err)], [1, true]);
   assert.equal(readdirSync(models).sort(), before);
+});
+
+test("import that is stopped says so, without help for what was no mistake, and leaves nothing", async (t) => {
+  const out = join(t.dir, "models", "stopped");
+  const args = [...process.execArgv, sourceFile("cli/main"), "model", "import", t.prefix];
+  const child = spawn(process.execPath, [...args, "--preset", "unet_pit", "--out", out], { stdio: "pipe" });
+  let err = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    err += text;
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+  // It is at work when it listens; SIGHUP tells, because node catches SIGINT for itself.
+  await until("its listener", () => {
+    const caught = /^SigCgt:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1];
+    return (BigInt(`0x${caught ?? 0}`) & 1n) !== 0n;
+  });
+  child.kill("SIGINT");
+  assert.equal([await ended, err], [130, "stopped; nothing was written\n"]);
+  assert.not.ok(readdirSync(join(t.dir, "models")).some((name) => name.includes("stopped")));
 });
 
 test.run();

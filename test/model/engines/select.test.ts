@@ -1,4 +1,8 @@
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { TOLERANCE } from "../../../src/model/engines/compare.js";
@@ -16,10 +20,13 @@ import { cpu } from "../../../src/model/engines/onnxruntime.js";
 import { openEngine, type SelectOptions } from "../../../src/model/engines/select.js";
 import { tryEngine } from "../../../src/model/engines/trial.js";
 import { InferenceError } from "../../../src/model/inference.js";
+import { buildLive } from "../../../src/model/live/build.js";
 import { GraphBuilder } from "../../../src/model/onnx/graph-builder.js";
 import * as op from "../../../src/model/onnx/ops.js";
-import { noise } from "../noise.js";
-import { root } from "./support.js";
+import { sourceFile } from "../../../src/paths.js";
+import { buildFaceModels } from "../../../src/tools/assets.js";
+import { noise, noiseLive } from "../noise.js";
+import { root, withoutOnnxRuntime } from "./support.js";
 
 const test = suite("choice of the engine");
 const threads = 1;
@@ -293,6 +300,37 @@ if (existsSync(SWIFTSHADER) && existsSync("/usr/lib/x86_64-linux-gnu/libvulkan.s
     await engine.close();
   });
 else console.log("skipped: WebGPU on software Vulkan (no SwiftShader)");
+
+test("where onnxruntime-node is not installed a whole streaming model runs: steps, faces and voices", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sightline-last-resort-"));
+  try {
+    await buildLive(noiseLive(), { name: "tiny", version: "1" }, join(folder, "model"));
+    const [front] = await buildFaceModels(join(folder, "faces"));
+    const of = (name: string): string => JSON.stringify(pathToFileURL(sourceFile(name)).href);
+    // A file, because the processes of the trials take over our options.
+    writeFileSync(
+      join(folder, "run.mjs"),
+      `const { OnnxFaceDetector } = await import(${of("model/faces/detector")});
+      const { LocalInference } = await import(${of("model/inference/local")});
+      const faces = await OnnxFaceDetector.open(${JSON.stringify(front)}, { threads: 1 });
+      const model = await LocalInference.open(${JSON.stringify(join(folder, "model"))}, { threads: 1, faces, engine: "auto", strict: true });
+      const seen = await model.detectFaces(new Uint8Array(128 * 128 * 3), 128);
+      const memory = await model.remember("a", new Float32Array(48000).fill(0.1));
+      console.log(JSON.stringify({ running: model.engines.running, seen: seen.length, memory: memory.length }));
+      await model.close();`,
+    );
+    const child = spawnSync(process.execPath, [...process.execArgv, ...withoutOnnxRuntime, join(folder, "run.mjs")], {
+      encoding: "utf8",
+      timeout: 120_000,
+    });
+    assert.is(child.status, 0, child.stderr);
+    const { running, seen, memory } = JSON.parse(child.stdout) as Record<string, unknown>;
+    assert.ok(running === "wasm" || running === "tensorflow", String(running));
+    assert.equal([seen, Number(memory) > 0], [0, true]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test("every reason stands in the reference with its meaning, and no other", () => {
   const page = readFileSync(`${root}docs/reference/engines.md`, "utf8");

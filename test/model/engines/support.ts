@@ -37,3 +37,13 @@ export function paperNet(
   const graph = paperGraph(preset, randomVariables(preset, { width: size.width, seed: 7 }), { ...size, form });
   return { name: `${preset}, ${form}`, bytes: graph.write(), inputs: testInputs(graph) };
 }
+
+/** Options of node for a process in which onnxruntime-node is not installed. */
+export const withoutOnnxRuntime: readonly string[] = ((): string[] => {
+  const hook = `export async function resolve(specifier, context, next) {
+    if (specifier !== "onnxruntime-node") return next(specifier, context);
+    throw Object.assign(new Error("Cannot find package 'onnxruntime-node'"), { code: "ERR_MODULE_NOT_FOUND" });
+  }`;
+  const url = (source: string): string => `data:text/javascript,${encodeURIComponent(source)}`;
+  return ["--import", url(`import { register } from "node:module"; register(${JSON.stringify(url(hook))});`)];
+})();

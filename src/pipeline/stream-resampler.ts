@@ -1,10 +1,17 @@
-import { Resampler } from "../pipeline/resample.js";
-import { SAMPLE_RATE } from "../pipeline/types.js";
-import { LibraryError } from "./errors.js";
+import { Resampler } from "./resample.js";
+import { SAMPLE_RATE } from "./types.js";
 
-export const RATES = { min: 8000, max: 192_000 } as const;
+const RATES = { min: 8000, max: 192_000 } as const;
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
+/** Why sound of this rate (Hz) cannot be brought to 48 kHz, in words; null: it can. */
+export function rateFault(rate: number): string | null {
+  const common = Number.isInteger(rate) && rate > 0 ? gcd(rate, SAMPLE_RATE) : 1;
+  const isSimple = SAMPLE_RATE / common <= 1000 && rate / common <= 1000;
+  if (Number.isInteger(rate) && rate >= RATES.min && rate <= RATES.max && isSimple) return null;
+  return `sound of ${rate} Hz; allowed are ${RATES.min} to ${RATES.max} Hz in a simple ratio to 48000, such as 16000 or 44100`;
+}
 
 /**
  * Sound of any rate to 48 kHz, block by block: what comes out is the same to the bit however the input is cut. The filter looks
@@ -17,18 +24,15 @@ export class StreamResampler {
   #from = 0;
   #given = 0;
 
-  /** @throws LibraryError SL_MEDIA_INVALID */
+  /** @throws RangeError for a rate that `rateFault` names */
   constructor(
     readonly rate: number,
     readonly channels: number,
   ) {
-    const common = Number.isInteger(rate) ? gcd(rate, SAMPLE_RATE) : 1;
-    const [up, down] = [SAMPLE_RATE / common, rate / common];
-    if (!Number.isInteger(rate) || rate < RATES.min || rate > RATES.max || up > 1000 || down > 1000)
-      throw new LibraryError(
-        `sound of ${rate} Hz; allowed are ${RATES.min} to ${RATES.max} Hz in a simple ratio to 48000, such as 16000 or 44100`,
-      );
-    this.#filter = new Resampler(up, down);
+    const fault = rateFault(rate);
+    if (fault !== null) throw new RangeError(fault);
+    const common = gcd(rate, SAMPLE_RATE);
+    this.#filter = new Resampler(SAMPLE_RATE / common, rate / common);
     this.#held = Array.from({ length: channels }, () => new Float32Array(0));
   }
 

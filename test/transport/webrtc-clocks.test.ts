@@ -1,0 +1,68 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { EgressClock } from "../../src/transport/webrtc/egress-clock.js";
+import { TrackClock } from "../../src/transport/webrtc/track-clock.js";
+import { random } from "./fuzz.js";
+
+const test = suite("WebRTC: clocks");
+
+const ntp = (ms: number): bigint => BigInt(Math.round((3_900_000_000_000 + ms) * (2 ** 32 / 1000)));
+
+/** Picture and sound that are captured together, from 3 s on: how far they are put apart at each moment, at most and at the end. */
+function apart(everyMs: { sound: number; picture: number }, wallMs: (kind: "sound" | "picture", ms: number) => number) {
+  const clock = new TrackClock();
+  let worst = 0;
+  let last = 0;
+  for (let ms = 0; ms < 90_000; ms += 20) {
+    const soundAt = clock.place("sound", ms * 48, ms);
+    last = clock.place("picture", ms * 90, ms + 3) - soundAt;
+    if (ms > 7000) worst = Math.max(worst, Math.abs(last));
+    // Neither with the other: a report of the one kind comes up to 5 s before the other's.
+    if (ms % everyMs.sound === 500) clock.report("sound", ntp(wallMs("sound", ms)), ms * 48);
+    if (ms % everyMs.picture === 200) clock.report("picture", ntp(wallMs("picture", ms)), ms * 90);
+  }
+  return { worst, last };
+}
+
+test("a publisher's wall clock that is set moves nothing, however far apart the reports of the tracks come", () => {
+  const next = random(7);
+  for (const stepMs of [300, -300, 45, -45, 20_000])
+    for (const everyMs of [
+      { sound: 5000, picture: 1000 },
+      { sound: 1000, picture: 5000 },
+    ]) {
+      const { worst } = apart(everyMs, (_, ms) => ms + next(4) + (ms < 30_000 ? 0 : stepMs));
+      assert.ok(worst <= 40, `${stepMs} ms, ${JSON.stringify(everyMs)}: ${worst} ms apart`);
+    }
+});
+
+test("another wall clock of one track alone is believed after a while, reports that are late once never", () => {
+  const everyMs = { sound: 5000, picture: 1000 };
+  const moved = apart(everyMs, (kind, ms) => (kind === "picture" && ms > 30_000 ? ms + 300 : ms));
+  assert.ok(Math.abs(moved.last - 300) < 5, `${moved.last} ms instead of 300`);
+  // Of the picture alone, and of both at once.
+  for (const untilMs of [500, 600]) {
+    const late = apart(everyMs, (_, ms) => (ms % 30_000 < untilMs ? ms + 300 : ms));
+    assert.ok(late.worst < 5, `${late.worst} ms apart`);
+  }
+});
+
+test("egress: the NTP time of sender reports goes on when the programme's 32-bit milliseconds wrap", () => {
+  const clock = new EgressClock();
+  const wallMs = 1_700_000_000_000;
+  const atMs = (timeMs: number): number => {
+    const at = clock.ntp(timeMs, wallMs);
+    return (Number(at >> 32n) - 2_208_988_800) * 1000 + (Number(at & 0xffff_ffffn) * 1000) / 2 ** 32 - wallMs;
+  };
+  // Sound and picture by turns, each a little behind the other.
+  for (const [timeMs, expected] of [
+    [2 ** 32 - 40.5, 0],
+    [2 ** 32 - 60, -19.5],
+    [20.25, 60.75],
+    [2 ** 32 - 10, 30.5],
+    [1000, 1040.5],
+  ] as const)
+    assert.ok(Math.abs(atMs(timeMs) - expected) < 0.01, `${atMs(timeMs)} ms instead of ${expected}`);
+});
+
+test.run();
