@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips import Clip, Clips
-from contrast import Contrast
+from contrast import Contrast, begin_fusion
 from onnx_net import OnnxNet
 from spectra import MIXTURE_RMS, levelled, samples_of
 
@@ -87,6 +87,17 @@ class Align:
             more, right = self.aid(*(y[k] for k in self.outputs[1:]))
             loss, parts = loss + self.contrast * more, parts | dict(contrast=more.detach(), contrast_right=right)
         return loss, parts
+
+    @torch.no_grad()
+    def fuse(self, net: OnnxNet, aid: dict[str, Tensor]) -> str:
+        """`aid` is the comparison that --init was trained with: it goes on, and the fusion begins with it. In words."""
+        self.aid.load_state_dict(aid)
+        got = self.batch(np.random.default_rng([0, 0]))
+        device = next(net.parameters()).device
+        video, samples = (torch.from_numpy(np.ascontiguousarray(got[k])).to(device) for k in ("video", "samples"))
+        net.eval()
+        y = net(dict(video=video, samples=levelled(samples, MIXTURE_RMS)), self.outputs[1:])
+        return f"the fusion begins with {begin_fusion(net, self.aid, *(y[k] for k in self.outputs[1:]))} pairs of directions of the comparison"
 
     def judge(self, net: OnnxNet, items: int, seed: int = 7) -> dict[str, float]:
         return {k: v for k, v in scores(net, self.val or self.clips, items, seed).items() if "/" not in k}

@@ -36,3 +36,28 @@ class Contrast(nn.Module):
         own = torch.arange(len(s), device=s.device)
         loss = (F.cross_entropy(s, own) + F.cross_entropy(s[:, : len(s)].t(), own)) / 2
         return loss, (s.argmax(1) == own).float().mean()
+
+
+@torch.no_grad()
+def begin_fusion(net: nn.Module, aid: Contrast, pictures: Tensor, sounds: Tensor) -> int:
+    """Has the layers after the fusion begin with what the comparison found: its bilinear form, as |x + y| - |x - y| of its strongest pairs of
+    directions x of the picture and y of the sound, goes into the first channels of the merge block; everything else stays as it was.
+    `pictures`, `sounds`: features of some clips (see Contrast.scores), to bring x and y to one scale. Returns how many pairs there are.
+    """
+    first, second = net.get("im/merge1/weights"), net.get("im/merge2/weights")
+    cv = pictures.shape[1]
+    u, strength, w = torch.linalg.svd(aid.picture.weight.t() @ aid.sound.weight, full_matrices=False)  # cv x r, r, r x ca
+    pairs = min(len(strength), first.shape[0] // 4)
+    v = pictures.float().permute(0, 2, 3, 4, 1) @ u
+    a = sounds.float()[..., 0].permute(0, 2, 1) @ w.t()
+    x, y = (f - f.mean(1, keepdim=True) for f in (v, a))
+    spread_x, spread_y = x.flatten(0, -2).std(0), y.flatten(0, -2).std(0)
+    outputs = 4
+    second[:outputs].zero_()
+    for k in range(pairs):
+        px, py = u[:, k] / spread_x[k], w[k] / spread_y[k]
+        for row, (sx, sy) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+            at = 4 * k + row
+            first[at, :cv, 0, 0, 0], first[at, cv:, 0, 0, 0] = sx * px, sy * py
+            second[:outputs, at, 0, 0, 0] = (1 if row < 2 else -1) * strength[k] / strength[0] * torch.tensor([1.0, -1.0, 0.5, -0.5])
+    return pairs

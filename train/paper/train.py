@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--amp", action="store_true", help="bfloat16 on the device (cuda)")
     p.add_argument("--batch", type=int, default=0, help="default the paper's a GPU: align 5 pairs, separate 6 (unet_pit 24), action 8")
     p.add_argument("--lr", type=float, default=0, help="default the paper's: align and action 0.01, separate 1e-4")
+    p.add_argument("--fuse", action="store_true", help="align: with --init of a run that had --contrast: the layers after the fusion begin with what the comparison found")
     p.add_argument("--optimiser", choices=["momentum", "adam"], help="default the paper's: align and action momentum, separate adam")
     p.add_argument("--cosine", action="store_true", help="the rate falls to a hundredth over this piece; default as published: constant, separate a tenth every 120 000 steps")
     p.add_argument("--decay", type=float, default=0.9997, help="of the norms' moving statistics")
@@ -86,6 +87,8 @@ def arguments() -> argparse.Namespace:
         p.error("--device cuda: PyTorch finds no GPU here; use --device cpu")
     if a.amp and a.device != "cuda":
         p.error("--amp goes with --device cuda")
+    if a.fuse and not (a.task == "align" and a.init and a.contrast > 0):
+        p.error("--fuse goes with --task align, --contrast and --init")
     if (a.task == "action") != bool(a.classes):
         p.error("--classes belongs to --task action, which needs it")
     return a
@@ -178,6 +181,11 @@ def main() -> None:
         print(weights.start_from(a.init, net), flush=True)
     net.to(device)
     task = TASKS[a.task](a, net, clips, val)
+    if a.fuse and not a.resume:
+        before = weights.load(a.init)
+        if "aid" not in before:
+            raise SystemExit(f"--init {a.init}: it was trained without --contrast; there is nothing to --fuse")
+        print(task.fuse(net, before["aid"]), flush=True)
     a.lr = a.lr or task.lr
     opt = optimiser_of(a, task, net)
     about = dict(steps=0, minutes=0.0, hours=0.0)
