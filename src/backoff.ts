@@ -9,8 +9,10 @@ export type BackOffOptions = {
 
 /** Of processes. */
 export const BACK_OFF: BackOffOptions = { firstMs: 200, maxMs: 5000, resetAfterMs: 30_000 };
-/** Of connections, files and pipelines; their owners say with `reset` that it works again. */
+/** Of connections and files; their owners say with `reset` that it works again. */
 export const RETRY: BackOffOptions = { firstMs: 1000, maxMs: 10_000, resetAfterMs: Number.POSITIVE_INFINITY };
+/** Of what a live programme waits for on this machine: a second without sound would be a jump of its timeline. */
+export const RETRY_LOCAL: BackOffOptions = { ...RETRY, firstMs: 500 };
 
 /**
  * Waits before another try: doubled from `firstMs` up to `maxMs`, each shortened by a random part of up to one half, so that what

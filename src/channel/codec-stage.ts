@@ -1,8 +1,6 @@
-import { BackOff, RETRY } from "../backoff.js";
+import { BackOff, RETRY_LOCAL } from "../backoff.js";
 import { type GdpPacket, gdpCaps, gdpSegment, gdpStreamStart } from "../transport/gdp/gdp.js";
 import { type GstFault, GstPipeline, type GstSource } from "../transport/gst/pipeline.js";
-
-const FAULT_PAUSE_MS = 100;
 
 export type StageEvents = { readonly onFault: (fault: GstFault) => void };
 
@@ -12,7 +10,7 @@ export class CodecStage {
   readonly #pipeline: GstPipeline;
   readonly #source: GstSource;
   readonly #id: string;
-  readonly #backOff = new BackOff(RETRY);
+  readonly #backOff = new BackOff(RETRY_LOCAL);
   #caps: string | null = null;
   #retry: NodeJS.Timeout | null = null;
   #playing = false;
@@ -87,6 +85,6 @@ export class CodecStage {
   #restartLater(): void {
     this.#playing = false;
     this.#pipeline.stop();
-    this.#retry = setTimeout(() => this.#play(), Math.max(FAULT_PAUSE_MS, this.#backOff.next()));
+    this.#retry = setTimeout(() => this.#play(), this.#backOff.next());
   }
 }

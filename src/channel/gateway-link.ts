@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { BackOff, RETRY } from "../backoff.js";
+import { BackOff, RETRY_LOCAL } from "../backoff.js";
 import type { FlvTag, TagType } from "../transport/flv/tag.js";
 import { encodeFrame, FrameReader } from "../transport/ipc/frame.js";
 import type { ChannelToGateway, GatewayToChannel, LineReport, ViewerStem } from "../transport/ipc/messages.js";
@@ -29,7 +29,7 @@ export class GatewayLink {
   readonly #log: Log;
   /** The fault that was logged last: what a tag does once, the publisher's next ones may do for hours. */
   #told = "";
-  readonly #backOff = new BackOff(RETRY);
+  readonly #backOff = new BackOff(RETRY_LOCAL);
   #socket: Socket | null = null;
   #connected = false;
   #retry: NodeJS.Timeout | null = null;

@@ -1,4 +1,5 @@
 import { type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
 export type WatchOptions = {
@@ -33,6 +34,7 @@ export class FileWatcher {
   #content: string | null;
   #lastCall = Number.NEGATIVE_INFINITY;
   #closed = false;
+  #looking = false;
 
   constructor(file: string, onChange: () => void, options: WatchOptions = {}) {
     this.#file = file;
@@ -41,7 +43,7 @@ export class FileWatcher {
     this.#leastIntervalMs = options.leastIntervalMs ?? 1000;
     this.#content = this.#read();
     this.#open();
-    this.#look = setInterval(() => this.#lookAtFile(), options.lookMs ?? LOOK_MS);
+    this.#look = setInterval(() => void this.#lookAtFile(), options.lookMs ?? LOOK_MS);
     this.#look.unref();
   }
 
@@ -94,9 +96,12 @@ export class FileWatcher {
   }
 
   /** What differs may be half written: it is read again after the quiet time. */
-  #lookAtFile(): void {
-    if (this.#timer !== null) return;
-    const content = this.#read();
+  async #lookAtFile(): Promise<void> {
+    if (this.#timer !== null || this.#looking) return;
+    this.#looking = true;
+    // Not at once: a network disk that is away would hold up the whole process.
+    const content = await readFile(this.#file, "utf8").catch(() => null);
+    this.#looking = false;
     if (content !== null && content !== this.#content) this.#schedule();
   }
 

@@ -105,7 +105,7 @@ export class Results {
         throw error instanceof FileError ? error : outputError(target, error);
       }
     }
-    for (const { old } of moves) if (old !== null) await rm(old, { force: true });
+    for (const { old } of moves) if (old !== null) await rm(old, { force: true }).catch(() => undefined); // the next run clears it
     const names = [...this.#parts.keys()];
     this.#parts.clear();
     return Object.fromEntries(names.map((name) => [name, join(this.folder, name)]));
@@ -145,7 +145,7 @@ async function requireReplaceable(target: string): Promise<void> {
 /** Gives what stands at `target` a second name, and does not take the first as long as the file system allows. Null: nothing stands there. */
 async function setAside(target: string, old: string): Promise<string | null> {
   await requireReplaceable(target);
-  await rm(old, { force: true });
+  await rm(old, { force: true }).catch(() => undefined); // the next run clears it
   const error = await link(target, old).then(
     () => null,
     (e: NodeJS.ErrnoException) => e,
@@ -162,7 +162,7 @@ async function takeBack({ target, old, done }: Move): Promise<void> {
     if (old !== null) await rename(old, target);
     else if (done) await rm(target, { force: true });
     // Two names of one file: a rename between them leaves both.
-    if (old !== null) await rm(old, { force: true });
+    if (old !== null) await rm(old, { force: true }).catch(() => undefined); // the next run clears it
   } catch {
     // What is set aside comes back at the next run in this folder.
   }

@@ -178,6 +178,9 @@ export class LiveStream {
     if (!this.#live) return;
     this.#forget();
     this.#interrupted = true;
+    // What comes next may be another picture: whether that has B-frames is seen anew.
+    this.#reorderedInGop = false;
+    this.#lastShownMs = null;
     for (const taker of this.#takers) taker.next = null;
   }
 

@@ -12,7 +12,7 @@ import type { Levels } from "../pipeline/gain-renderer.js";
 import { pace } from "../pipeline/operators/pace.js";
 import { seamCounter } from "../pipeline/operators/seam.js";
 import { SoundConverter } from "../pipeline/sound-at-48k.js";
-import { type Box, type Face, type Highlight, type Mode } from "../pipeline/types.js";
+import type { Box, Face, Highlight, Mode } from "../pipeline/types.js";
 import { LibraryError } from "./errors.js";
 import { alignedI420 } from "./i420.js";
 import { SinkClock } from "./sink-clock.js";

@@ -6,8 +6,8 @@ export type SoundAt48k = { readonly ptsMs: number; readonly channels: readonly F
 /** Planar sound of a rate in Hz. */
 type SoundOfRate = SoundAt48k & { readonly sampleRate?: number };
 
-/** A piece that is so near to the end of the one before continues it. */
-const CONTINUES_MS = 20;
+/** A piece that is so near to the end of the one before continues it: as far as the timeline fills gaps. Its place is its own, whatever the filter held back. */
+const CONTINUES_MS = 1000;
 
 /**
  * Pieces of any rate to 48 kHz, by one filter as long as they follow each other; a jump, or a change of rate or channels, begins a new

@@ -1,6 +1,6 @@
 import * as assert from "uvu/assert";
 import { state, status } from "./fake-server.js";
-import { becomesTrue, fallSilent, LIMIT_MS, say, see, stageOf } from "./stage.js";
+import { becomesTrue, LIMIT_MS, say, see, stageOf } from "./stage.js";
 
 const { test, shown, run } = stageOf("dashboard page, an operator's hands");
 
@@ -18,6 +18,19 @@ test("the channel of the address is the one shown and switched, also when it was
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
       server.state = whole;
       server.send({ type: "state", state: server.state });
+      await page.locator('.channel-entry[aria-current="true"]', { hasText: "lobby" }).waitFor();
+      // Who works with the channel that stands in stays with it.
+      server.state = { ...whole, channels: whole.channels.filter(({ name }) => name !== "lobby") };
+      server.send({ type: "state", state: server.state });
+      await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
+      await page.keyboard.press("b");
+      await page.locator(".bypass.pending").waitFor();
+      server.state = whole;
+      server.send({ type: "state", state: server.state });
+      await page.locator(".channel-entry", { hasText: "lobby" }).waitFor();
+      await page.waitForTimeout(300);
+      await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
+      await page.evaluate(`location.hash = "#lobby"`);
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "lobby" }).waitFor();
       await page.evaluate(`location.hash = "#studio"`);
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
@@ -38,16 +51,14 @@ test("a page in the background asks for one frame at most", () =>
 test("a channel whose process is down is unknown at once, whatever it said last", () =>
   shown(["studio"], async ({ page, server }) => {
     await see(page, ".mode-word", "Separated");
-    fallSilent(server);
+    // Its words go on coming, so that their age cannot be the reason.
     server.state = {
       ...server.state,
       channels: server.state.channels.map((c) => ({ ...c, process: "back-off", status: null, ageMs: null })),
     };
     server.send({ type: "state", state: server.state });
-    const asked = Date.now();
     await see(page, ".mode-word", "Unknown");
     await see(page, ".channel-entry .badge", "Unknown");
-    assert.ok(Date.now() - asked < 1500, "not only when the last word is two seconds old");
     await see(page, ".sentence", "(back-off)");
   }));
 

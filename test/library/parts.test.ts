@@ -7,40 +7,9 @@ import { alignedI420, packedBytes } from "../../src/library/i420.js";
 import { planesOf } from "../../src/model/faces/i420.js";
 import { loadOptional, MissingPackageError } from "../../src/optional.js";
 import { sourceFile } from "../../src/paths.js";
-import { StreamResampler } from "../../src/pipeline/stream-resampler.js";
 import { withoutOnnxRuntime } from "../model/engines/support.js";
 
 const test = suite("library: parts");
-
-const tone = (rate: number, seconds: number): Float32Array =>
-  Float32Array.from({ length: rate * seconds }, (_, n) => Math.sin((2 * Math.PI * 440 * n) / rate));
-
-test("resampling does not depend on how the sound is cut, and does not move it", () => {
-  for (const rate of [8000, 16_000, 44_100, 96_000]) {
-    const input = tone(rate, 0.2);
-    const once = new StreamResampler(rate, 1).push([input])[0]!;
-    fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 700 }), { maxLength: 30 }), (cuts) => {
-        const pieces = new StreamResampler(rate, 1);
-        const out: number[] = [];
-        let at = 0;
-        for (const cut of [...cuts, input.length]) {
-          out.push(...pieces.push([input.subarray(at, at + cut)])[0]!);
-          at = Math.min(input.length, at + cut);
-        }
-        assert.equal(Float32Array.from(out), once);
-      }),
-      { numRuns: 20 },
-    );
-    // Away from the edges the tone is the same tone.
-    const ideal = tone(48_000, 0.2);
-    const margin = Math.ceil((40 * 48_000) / Math.min(rate, 48_000));
-    let worst = 0;
-    for (let n = margin; n < once.length - margin; n++) worst = Math.max(worst, Math.abs(once[n]! - ideal[n]!));
-    assert.ok(worst < 1e-3, `${rate} Hz: ${worst}`);
-    assert.ok(once.length > 9600 - 2 * margin, `${once.length} samples`);
-  }
-});
 
 test("pictures of any size keep every pixel; turning four times by 90 degrees is nothing", () => {
   fc.assert(

@@ -29,8 +29,9 @@ export class ChannelView {
   constructor(
     readonly name: string,
     mediaBase: string | null,
+    onUse: () => void,
   ) {
-    this.controls = new Controls(name);
+    this.controls = new Controls(name, onUse);
     this.#players = new Players(name, mediaBase);
     this.#banner.append(make("div", "mode", this.#mode, this.#sentence, this.#code), this.#feed, this.controls.bypass);
     this.#outputPanel.append(this.#outputs.table);

@@ -21,6 +21,8 @@ export class Connection {
   #waitMs = FIRST_WAIT_MS;
   #heardMs = 0;
   #askedMs = 0;
+  /** A channel runs, so that the server has something to send four times a second. */
+  #newsAreDue = false;
 
   constructor(private readonly onEvent: (event: DashboardEvent) => void) {
     this.#open();
@@ -35,6 +37,7 @@ export class Connection {
       const silentMs = performance.now() - this.#heardMs;
       if (this.link.up && silentMs > SILENCE_MS) this.#set(false);
       // Answers over HTTP with a socket that says nothing: it is half open (a sleeping laptop, a lost NAT entry).
+      if (!this.#newsAreDue) socketHeardMs = performance.now();
       if (socket.readyState === WebSocket.OPEN && performance.now() - socketHeardMs > SOCKET_SILENCE_MS) socket.close();
       // Without channels the server has nothing to send: ask whether it is there.
       const due = silentMs > ASK_AFTER_MS || performance.now() - this.#askedMs > ASK_EVERY_MS;
@@ -77,6 +80,8 @@ export class Connection {
   }
 
   #heard(event: DashboardEvent): void {
+    if (event.type === "state")
+      this.#newsAreDue = event.state.channels.some((channel) => channel.process === "running");
     this.#heardMs = performance.now();
     this.#set(true);
     this.onEvent(event);

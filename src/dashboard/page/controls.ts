@@ -20,9 +20,14 @@ export class Controls {
   #limit = new Slider("At most turned down by", "attenuationLimitDb", 0, 80, 1, "dB", (patch) => this.send(patch));
   #fault = make("p", "fault");
   #status: ChannelStatus | null = null;
+  #sending = Promise.resolve();
   #wish: { patch: ChannelPatch; untilMs: number } | null = null;
 
-  constructor(private readonly name: string) {
+  /** @param onUse the operator has changed something of this channel */
+  constructor(
+    private readonly name: string,
+    private readonly onUse: () => void,
+  ) {
     this.bypass.type = "button";
     this.bypass.setAttribute("role", "switch");
     this.bypass.addEventListener("click", () => this.toggleBypass());
@@ -77,7 +82,9 @@ export class Controls {
 
   send(patch: ChannelPatch): void {
     this.#wish = { patch: { ...this.#wish?.patch, ...patch }, untilMs: performance.now() + CONFIRM_MS };
-    void this.#request(patch);
+    this.onUse();
+    // One after another: what was asked for last must arrive last.
+    this.#sending = this.#sending.then(() => this.#request(patch));
   }
 
   async #request(patch: ChannelPatch): Promise<void> {

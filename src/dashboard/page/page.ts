@@ -18,11 +18,16 @@ let viewBase: string | null = null;
 
 const main = byId("channel");
 const side = new Side((name) => {
-  wanted = name;
-  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+  want(name);
   draw();
 });
 const connection = new Connection((event) => store.take(event, performance.now()));
+
+function want(name: string): void {
+  if (wanted === name) return;
+  wanted = name;
+  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+}
 
 function nameInAddress(): string | null {
   try {
@@ -82,7 +87,9 @@ function draw(): void {
     view = null;
   }
   if (view === null && record !== undefined) {
-    view = new ChannelView(record.name, base);
+    const { name } = record;
+    // Who works with the channel that stands in for another one wants that one from now on.
+    view = new ChannelView(name, base, () => want(name));
     viewBase = base;
     main.append(view.element);
   }

@@ -128,6 +128,12 @@ export class TrackClock {
     const sound = this.#tracks.sound;
     if (this.#suspectedMs !== null) {
       if (this.#nowMs - this.#suspectedMs < ALIKE_WITHIN_MS) return;
+      // A track that only ever tells a later time may be late (a full line): that is believed when the earliest of many says so.
+      for (const [track, other] of [
+        [sound, picture],
+        [picture, sound],
+      ] as const)
+        if ((movedMs(track) ?? 0) > 0 && movedMs(other) === null && track.sinceMs.length < REPORTS) return;
       // Only one has moved: what counts is what both tell now.
       for (const track of [sound, picture]) this.#goOnWith(track, track.sinceMs);
     }

@@ -9,7 +9,8 @@ import { writeManifest } from "./training-clips.js";
 import { runJobs, withoutTraining } from "./training-support.js";
 
 const test = suite("alignment is learnt");
-const aided = "with the comparison before the fusion and a fusion that begins with it, two thirds of the steps are enough";
+const aided =
+  "with the comparison before the fusion and a fusion that begins with it, two thirds of the steps are enough";
 const what = "of lamps never seen, true sound is told from shifted; a frozen picture does not help";
 const PAIRS = 32;
 
