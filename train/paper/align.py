@@ -89,9 +89,8 @@ class Align:
         return loss, parts
 
     @torch.no_grad()
-    def fuse(self, net: OnnxNet, aid: dict[str, Tensor]) -> str:
-        """`aid` is the comparison that --init was trained with: it goes on, and the fusion begins with it. In words."""
-        self.aid.load_state_dict(aid)
+    def fuse(self, net: OnnxNet) -> str:
+        """Has the layers after the fusion begin with the comparison as it is now. In words."""
         got = self.batch(np.random.default_rng([0, 0]))
         device = next(net.parameters()).device
         video, samples = (torch.from_numpy(np.ascontiguousarray(got[k])).to(device) for k in ("video", "samples"))

@@ -181,11 +181,14 @@ def main() -> None:
         print(weights.start_from(a.init, net), flush=True)
     net.to(device)
     task = TASKS[a.task](a, net, clips, val)
-    if a.fuse and not a.resume:
+    if getattr(task, "aid", None) is not None and a.init:
         before = weights.load(a.init)
-        if "aid" not in before:
+        if "aid" in before:
+            task.aid.load_state_dict(before["aid"])  # the comparison goes on
+        elif a.fuse:
             raise SystemExit(f"--init {a.init}: it was trained without --contrast; there is nothing to --fuse")
-        print(task.fuse(net, before["aid"]), flush=True)
+        if a.fuse:
+            print(task.fuse(net), flush=True)
     a.lr = a.lr or task.lr
     opt = optimiser_of(a, task, net)
     about = dict(steps=0, minutes=0.0, hours=0.0)
