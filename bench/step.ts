@@ -8,7 +8,7 @@ import { liveShapes, noiseWeight } from "../test/model/noise.js";
 /**
  * Cost of the live model on this machine: milliseconds of one step by its number of units (40 ms each), one thread.
  *
- *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 band:64:4:80
+ *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 band:64:6:80
  */
 function config(text: string): LiveConfig {
   const [kind, width, blocks, side = "64"] = text.split(":");
@@ -69,7 +69,7 @@ console.log(
 console.log(
   "model            | parameters  GMAC/s  file MB  load ms | units  sound ms  p50 ms  p95 ms  p99 ms  cpu ms  ms/unit  share of a core",
 );
-for (const model of models.length > 0 ? models : ["lite:320:2:80", "band:64:4:80"]) {
+for (const model of models.length > 0 ? models : ["lite:320:2:80", "band:64:6:80"]) {
   const c = config(model);
   const weights = new Map<string, WeightTensor>(
     Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]),
