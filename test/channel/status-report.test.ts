@@ -40,7 +40,8 @@ test("a change is told without waiting for the steady pace; many changes at once
     for (let i = 0; i < 100; i++) report.changed();
     await until(() => sent.length > 1, 5000, "the next report");
     assert.is(sent.length, 2);
-    assert.ok(sent[1]! - sent[0]! >= 50, `${sent[1]! - sent[0]!} ms`);
+    // A timer of 50 ms may be a fraction of one early by this clock.
+    assert.ok(sent[1]! - sent[0]! > 48, `${sent[1]! - sent[0]!} ms`);
   } finally {
     report.stop();
   }
