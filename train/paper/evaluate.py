@@ -43,6 +43,7 @@ def main() -> None:
     p.add_argument("--run", type=Path, required=True)
     p.add_argument("--task", required=True, choices=["align", "separate", "cam", "action"])
     p.add_argument("--checkpoint", help="name of the checkpoint in RUN without .pt; default the task's (cam: cam, else align)")
+    p.add_argument("--model", type=Path, help="align: judge this model folder of the product in place of RUN's checkpoint")
     p.add_argument("--data", type=Path)
     p.add_argument("--classes", type=Path)
     p.add_argument("--detector", help="cam: YuNet's ONNX file")
@@ -61,10 +62,19 @@ def main() -> None:
         p.error("action needs --classes, the other tasks --data")
     if a.task == "cam" and not a.detector:
         p.error("cam needs --detector: the ONNX file of YuNet")
+    if a.model and a.task != "align":
+        p.error("--model goes with --task align")
     name = a.checkpoint or (a.task if (a.run / f"{a.task}.pt").exists() else "align")
-    net = weights.from_checkpoint(a.run / f"{name}.pt", a.run / f"{name}.onnx").to(a.device)
-    about = weights.load(a.run / f"{name}.pt")["about"]
-    print(f"{name}: preset {about['preset']}, {about['size']} px, width {about['width']}, {about['frames']} frames, step {about['steps']}, {about['minutes']:.0f} minutes, {about['hours']:.1f} h seen, seed {about['seed']}")
+    if a.model:
+        from product import ProductModel
+
+        net: torch.nn.Module = ProductModel(a.model, a.threads or 1)
+        about: dict[str, object] = dict(model=net.about)
+        print(net.about)
+    else:
+        net = weights.from_checkpoint(a.run / f"{name}.pt", a.run / f"{name}.onnx").to(a.device)
+        about = weights.load(a.run / f"{name}.pt")["about"]
+        print(f"{name}: preset {about['preset']}, {about['size']} px, width {about['width']}, {about['frames']} frames, step {about['steps']}, {about['minutes']:.0f} minutes, {about['hours']:.1f} h seen, seed {about['seed']}")
     side = int(net.notes["image"])
     rows = action.class_rows(a.classes)[2] if a.classes else manifest_rows(a.data, a.split, set(a.skip.split(",")))
     rows = rows[:: max(1, len(rows) // a.limit)][: a.limit] if a.limit else rows
