@@ -99,7 +99,7 @@ export class TrackClock {
     }
   }
 
-  /** A report lay outside: both tracks have moved alike, or neither has any more (it was a late report), or more must come. */
+  /** After a report outside its track's range. Both tracks have moved alike: go on with that. Neither is outside now: it was late. Else wait for more. */
   #compare(sound: Track, picture: Track): void {
     const [soundMs, pictureMs] = [movedMs(sound), movedMs(picture)];
     if (soundMs === null && pictureMs === null) {
