@@ -145,9 +145,18 @@ test("a disk that is stuck takes up no memory: not even key frames wait for it w
   assert.is(output.counters.output_units_dropped, dropped + 1, "sound alone neither");
 });
 
-test("a muxed recording says stalled while its disk takes nothing, and live when it takes again", async () => {
+const BROADCAST = { units: 1, bytes: 200 };
+/** More than the queues in the pipeline hold, soon. */
+const FLOOD = { units: 8, bytes: 32 * 1024 };
+
+/** Writes a recording to a disk that takes nothing: `amount()` of sound every 5 ms. */
+async function recordToStuckDisk(
+  name: string,
+  amount: (states: readonly string[]) => typeof FLOOD,
+  watch: (states: readonly string[], path: string) => Promise<void>,
+): Promise<void> {
   const states: string[] = [];
-  const { path, release } = stuckFile("stuck.ts");
+  const { path, release } = stuckFile(name);
   const output = new MuxedOutput(
     "file://test",
     (tracks, file) => fileSink(file, "ts", tracks),
@@ -155,25 +164,42 @@ test("a muxed recording says stalled while its disk takes nothing, and live when
     { isFile: true, target: async () => path, knowsGaps: true },
   );
   const config = Buffer.from("1190", "hex");
-  const data = Buffer.alloc(32 * 1024, 0x21);
   let n = 0;
-  // A little at a time; together more than the queues in the pipeline hold.
   const timer = setInterval(() => {
-    for (let i = 0; i < 8; i++) output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data, config });
+    const { units, bytes } = amount(states);
+    const data = Buffer.alloc(bytes, 0x21);
+    for (let i = 0; i < units; i++) output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data, config });
   }, 5);
-  let reader: ChildProcess | null = null;
   try {
-    await until(() => states.at(-1) === "live null", 5000, "the recording");
-    await until(() => states.at(-1) === "stalled SL_OUTPUT_SLOW", 10_000, "the stop");
-    reader = spawn("cat", [path], { stdio: "ignore" });
-    await until(() => states.at(-1) === "live null", 10_000, "the disk to go on");
+    await watch(states, path);
   } finally {
     clearInterval(timer);
     // Without a reader, what waits fails at once, and nothing hangs.
     release();
     await output.close();
-    reader?.kill("SIGKILL");
   }
+}
+
+test("a muxed recording says stalled while its disk takes nothing, and live when it takes again", async () => {
+  let reader: ChildProcess | null = null;
+  const amount = (states: readonly string[]) => (states.includes("live null") ? FLOOD : BROADCAST);
+  await recordToStuckDisk("stuck.ts", amount, async (states, path) => {
+    await until(() => states.includes("live null"), 10_000, "the recording");
+    await until(() => states.at(-1) === "stalled SL_OUTPUT_SLOW", 10_000, "the stop");
+    reader = spawn("cat", [path], { stdio: "ignore" });
+    const before = states.length;
+    await until(() => states.slice(before).includes("live null"), 10_000, "the disk to go on");
+  }).finally(() => reader?.kill("SIGKILL"));
+});
+
+test("a disk that takes nothing from the beginning is stalled too, not for ever connecting", async () => {
+  await recordToStuckDisk(
+    "never.ts",
+    () => FLOOD,
+    async (states) => {
+      await until(() => states.at(-1) === "stalled SL_OUTPUT_SLOW", 10_000, "the stop");
+    },
+  );
 });
 
 test("a disk that does not answer when it is asked for a path holds up nothing, and nothing else", async () => {

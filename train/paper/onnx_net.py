@@ -6,6 +6,7 @@ an error here.
 """
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Callable
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 TRAINED = ("weights", "biases", "gamma", "beta")
 STATISTICS = ("moving_mean", "moving_variance")
 RENORM_DECAY = 0.99
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 TYPES = {1: torch.float32, 2: torch.uint8, 6: torch.int32, 7: torch.int64, 9: torch.bool}
 
 
@@ -53,6 +55,8 @@ class OnnxNet(nn.Module):
         if self.notes.get("form") != "training":
             raise GraphError(f"{path}: form is {self.notes.get('form')!r}; only the training form has trainable norms (sightline model graph)")
         self.norms = norms or Norms()
+        self.frozen: tuple[str, ...] = ()
+        self.halves: tuple[str, ...] = ()
         self.inputs = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
         self.outputs = [o.name for o in model.graph.output]
         self.constants: dict[str, np.ndarray] = {}
@@ -117,7 +121,18 @@ class OnnxNet(nn.Module):
     def trained(self, outputs: tuple[str, ...]) -> dict[str, nn.Parameter]:
         """The parameters that these outputs depend on."""
         used = {i for n, _ in self.plan(outputs) for i in n.input}
-        return {k: p for k, p in self.named_parameters() if k in used}
+        return {k: p for k, p in self.named_parameters() if k in used and p.requires_grad}
+
+    def freeze(self, *scopes: str) -> None:
+        """What these scopes hold is not trained any more; their norms use the statistics that they have."""
+        self.frozen = scopes
+        for name, p in self.named_parameters():
+            if name.startswith(scopes):
+                p.requires_grad_(False)
+
+    def halve(self, *scopes: str) -> None:
+        """On a CPU: the convolutions of these scopes are trained in bfloat16, where that is the quicker way; all else stays as it is."""
+        self.halves = scopes
 
     def forward(self, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> dict[str, Tensor]:
         values: dict[str, Tensor] = dict(inputs)
@@ -132,7 +147,8 @@ class OnnxNet(nn.Module):
 
         for node, done in self.plan(outputs):
             op = OPERATORS[node.op_type]
-            values[node.output[0]] = op(self, node, value)
+            with torch.autocast("cpu", torch.bfloat16) if self.training and node.name.startswith(self.halves or ("\0",)) and node.op_type in CONVOLUTIONS else nullcontext():
+                values[node.output[0]] = op(self, node, value)
             for name in done:
                 values.pop(name, None)
         if self.training:
@@ -161,7 +177,9 @@ def is_even(pads: list[int]) -> bool:
 
 def conv(net: OnnxNet, n: Node, value: Value) -> Tensor:
     a = net.attributes[n.name]
-    x, w = value(n.input[0]), value(n.input[1])
+    w = value(n.input[1])
+    x = value(n.input[0])
+    x = x if torch.is_autocast_enabled("cpu") else x.to(w.dtype)
     b = value(n.input[2]) if len(n.input) > 2 else None
     pads = list(a["pads"])
     even = is_even(pads)
@@ -177,7 +195,9 @@ def conv(net: OnnxNet, n: Node, value: Value) -> Tensor:
 
 def conv_transpose(net: OnnxNet, n: Node, value: Value) -> Tensor:
     a = net.attributes[n.name]
-    x, w = value(n.input[0]), value(n.input[1])
+    w = value(n.input[1])
+    x = value(n.input[0])
+    x = x if torch.is_autocast_enabled("cpu") else x.to(w.dtype)
     b = value(n.input[2]) if len(n.input) > 2 else None
     pads = list(a["pads"])
     axes = len(pads) // 2
@@ -190,10 +210,10 @@ def conv_transpose(net: OnnxNet, n: Node, value: Value) -> Tensor:
 def batch_norm(net: OnnxNet, n: Node, value: Value) -> Tensor:
     x, scale, shift, mean, variance = (value(i) for i in n.input)
     eps = float(net.attributes[n.name]["epsilon"])
-    if not net.training:
+    scope = net.scope(n)
+    if not net.training or scope.startswith(net.frozen or ("\0",)):
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, eps)
     momentum = net.norms.momentum()
-    scope = net.scope(n)
     with torch.no_grad():
         # The variance without Bessel's correction, as TensorFlow's norms over more than two axes take it.
         var, m = torch.var_mean(x.float(), [0, *range(2, x.dim())], correction=0)

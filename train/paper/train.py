@@ -53,11 +53,13 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--skip", default="", help="domains of the manifest to leave out, by comma")
     p.add_argument("--limit", type=int, default=0, help="only so many clips of each split")
     p.add_argument("--init", type=Path, help="checkpoint of another training to start from")
+    p.add_argument("--unet", type=Path, help="separate: checkpoint of `unet_pit` to begin the u-net with, so that all variants begin alike")
+    p.add_argument("--freeze", action="store_true", help="separate: the trunk stays as --init gave it")
     p.add_argument("--resume", action="store_true", help="go on from RUN/TASK.pt")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=0)
-    p.add_argument("--amp", action="store_true", help="bfloat16 on the device (cuda)")
+    p.add_argument("--amp", action="store_true", help="bfloat16: on a GPU throughout, on a CPU the inner convolutions of the u-net")
     p.add_argument("--batch", type=int, default=0, help="default the paper's a GPU: align 5 pairs, separate 6 (unet_pit 24), action 8")
     p.add_argument("--lr", type=float, default=0, help="default the paper's: align and action 0.01, separate 1e-4")
     p.add_argument("--fuse", action="store_true", help="align: with --init of a run that had --contrast: the layers after the fusion begin with what the comparison found")
@@ -85,8 +87,12 @@ def arguments() -> argparse.Namespace:
         p.error("--preset scratch starts from nothing: leave --init out")
     if a.device == "cuda" and not torch.cuda.is_available():
         p.error("--device cuda: PyTorch finds no GPU here; use --device cpu")
-    if a.amp and a.device != "cuda":
-        p.error("--amp goes with --device cuda")
+    if a.amp and a.device != "cuda" and a.task != "separate":
+        p.error("--amp on a CPU is for --task separate: it concerns the u-net (3-D convolutions are slower in bfloat16)")
+    if a.task != "separate" and (a.unet or a.freeze):
+        p.error("--unet and --freeze go with --task separate")
+    if a.freeze and not a.init:
+        p.error("--freeze keeps the trunk of --init, which is missing")
     if a.fuse and not (a.task == "align" and a.init and a.contrast > 0):
         p.error("--fuse goes with --task align, --contrast and --init")
     if (a.task == "action") != bool(a.classes):
@@ -179,6 +185,12 @@ def main() -> None:
     weights.initialise(net, a.seed)
     if a.init:
         print(weights.start_from(a.init, net), flush=True)
+    if a.unet:
+        print(weights.unet_from(a.unet, net), flush=True)
+    if a.freeze:
+        net.freeze("im/", "sf/")
+    if a.amp and a.device == "cpu":
+        net.halve("gen/conv", "gen/deconv")  # not the heads: their output is a level in dB
     net.to(device)
     task = TASKS[a.task](a, net, clips, val)
     if getattr(task, "aid", None) is not None and a.init:
@@ -235,7 +247,7 @@ def run(a: argparse.Namespace, net: OnnxNet, task: Align | Separate | Action, op
         step = int(about["steps"])
         for g in opt.param_groups:
             g["lr"] = rate(a, step - first if a.cosine else step, max(share, (step - first) / a.steps if a.steps else 0))
-        with torch.autocast(device.type, torch.bfloat16, enabled=a.amp):
+        with torch.autocast(device.type, torch.bfloat16, enabled=a.amp and device.type == "cuda"):
             loss, parts = task.loss(net, loader.get(device))
         opt.zero_grad(set_to_none=True)
         loss.backward()

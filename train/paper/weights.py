@@ -80,6 +80,31 @@ def start_from(path: Path, net: OnnxNet) -> str:
     return f"{len(fits)} of {len(own)} tensors from {path}; anew: {', '.join(left) or 'nothing'} (where not there or of another shape)"
 
 
+def unet_from(path: Path, net: OnnxNet) -> str:
+    """The u-net of a network that hears only (`unet_pit`): where a layer here also takes what the trunk says, that part of its weights is zero, so that
+    at first this u-net does what that one did, and the picture has to earn its say. In words."""
+    have, own = load(path)["weights"], net.state_dict()
+    taken, widened = {}, []
+    for k, v in own.items():
+        other = have.get(k)
+        if other is None or not k.startswith("gen/"):
+            continue
+        if other.shape == v.shape:
+            taken[k] = other
+        elif k.endswith("/weights") and other.dim() == v.dim():
+            # Inputs of a convolution lie on axis 1, of a transposed one on axis 0; the trunk's come after the u-net's own.
+            axis = 0 if "/deconv" in k else 1
+            if [s for i, s in enumerate(other.shape) if i != axis] != [s for i, s in enumerate(v.shape) if i != axis] or other.shape[axis] > v.shape[axis]:
+                continue
+            taken[k] = torch.zeros_like(v)
+            taken[k].narrow(axis, 0, other.shape[axis]).copy_(other)
+            widened.append(k)
+    if not taken:
+        raise SystemExit(f"--unet {path}: it holds no u-net of this width")
+    net.load_state_dict(own | taken)
+    return f"{len(taken)} tensors of the u-net from {path}; {len(widened)} of them with zeros for what the trunk says"
+
+
 def resumed(path: Path, net: OnnxNet, optimiser: torch.optim.Optimizer | None = None, aid: nn.Module | None = None) -> dict[str, object]:
     state = load(path)
     net.load_state_dict(state["weights"])

@@ -116,8 +116,9 @@ export class MuxedOutput implements Output {
     if (!this.#gate.passes(unit)) return;
     if (!track.push(unit)) {
       this.#gate.shut();
-      // Until nothing waits any more (`#look`).
-      if (this.#state === "live") this.#set("stalled", "SL_OUTPUT_SLOW");
+      // Until nothing waits any more (`#look`). Also from the first moment on: who only connects, it would seem, loses units.
+      if (this.#state === "live" || (this.#state === "connecting" && this.#reason === null))
+        this.#set("stalled", "SL_OUTPUT_SLOW");
       return;
     }
     if (this.#o.knowsGaps && aloneMs > PAUSED_MS) second?.gapUntil(decodedAtMs(unit));
