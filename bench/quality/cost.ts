@@ -34,7 +34,7 @@ export async function measureCost(inference: Inference): Promise<Cost> {
   const { card } = inference;
   const profiles: Partial<Record<Profile, ProfileCost>> = {};
   for (const profile of Object.keys(HOP_UNITS) as Profile[]) {
-    const units = HOP_UNITS[profile];
+    const units = HOP_UNITS.stream[profile];
     const hopMs = ms(units * card.unitSamples);
     const engineMs = median(await stepTimes(inference, card, units));
     profiles[profile] = {

@@ -11,7 +11,7 @@ import {
   throttleTime,
 } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
-import type { Inference } from "../model/inference.js";
+import type { AnyInference } from "../model/inference.js";
 import { pace } from "../pipeline/operators/pace.js";
 import { seamCounter } from "../pipeline/operators/seam.js";
 import type { AudioBlock, Mode } from "../pipeline/types.js";
@@ -23,10 +23,11 @@ import { Intake } from "./intake.js";
 import { type LatencyPlan, latencyPlan } from "./latency.js";
 import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
+import { geometryOf } from "./model-stage.js";
 import { highlightNote } from "./note.js";
 import { type JoinCounter, monotonic, through } from "./operators.js";
 import { Outputs } from "./output/outputs.js";
-import { NO_CARD, Separation, stepsOf } from "./separation.js";
+import { NO_MODEL, Separation, stepsOf } from "./separation.js";
 import { Rolling, StageTimes } from "./stats.js";
 import type { StepOutcome } from "./step-runner.js";
 import { type OutputUnit, releaseKeyMs } from "./units.js";
@@ -37,7 +38,7 @@ export type ChannelOptions = {
   readonly config: ChannelConfig;
   readonly gateway: GatewayLink;
   /** Null: the model cannot be used (`noModel` says why); the programme passes with its sound untouched. */
-  readonly inference: Inference | null;
+  readonly inference: AnyInference | null;
   readonly noModel?: string;
   readonly log: Log;
   /** Called when the source, the mode or the reason is another than before (up to 5 ms later). */
@@ -102,7 +103,7 @@ export class Channel {
   constructor(options: ChannelOptions) {
     this.#o = options;
     const { name, config, gateway, inference, noModel = "SL_MODEL_INVALID", log } = options;
-    const geometry = inference?.card ?? NO_CARD;
+    const geometry = inference === null ? NO_MODEL : geometryOf(inference);
     this.plan = latencyPlan(config.profile, geometry);
     this.#intake = new Intake({
       input: config.input,

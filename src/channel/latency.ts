@@ -3,20 +3,31 @@
  * D is the longest way a sample can go: it waits for the end of its step (H) and for the pictures, then for the model; the gains of
  * the newest G of a step come with the next one; the filter bank wants gains for half a frame beyond; the encoder has the last part.
  */
-import type { StreamCard } from "../model/card.js";
+import type { AnyCard, StreamCard } from "../model/card.js";
 import { BANK_SIZE } from "../pipeline/filter-bank.js";
 import { SAMPLE_RATE } from "../pipeline/types.js";
 import { AAC_ENCODERS } from "../transport/gst/launch.js";
 
 export type Profile = "low" | "balanced" | "quality";
 
-/** Model units a step: fewer answer sooner, more leave the engine more time a call. */
-export const HOP_UNITS: Record<Profile, number> = { low: 1, balanced: 4, quality: 10 };
+/** What is to be known of a model. `guardSamples`: its guard, and for windows what is cross-faded before it. */
+export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples"> & {
+  readonly kind: AnyCard["kind"];
+};
+
+/** Model units a step: fewer answer sooner, more leave the engine more time a call. A window model begins at its beginning every time. */
+export const HOP_UNITS: Record<AnyCard["kind"], Record<Profile, number>> = {
+  stream: { low: 1, balanced: 4, quality: 10 },
+  window: { low: 6, balanced: 10, quality: 15 },
+};
 
 /** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
 /** From the cut of a step to its gains, all faces. */
-const INFERENCE_MS: Record<Profile, number> = { low: 35, balanced: 190, quality: 450 };
+const INFERENCE_MS: Record<AnyCard["kind"], Record<Profile, number>> = {
+  stream: { low: 35, balanced: 190, quality: 450 },
+  window: { low: 180, balanced: 320, quality: 480 },
+};
 /** Network jitter that is absorbed, and pauses of this process. */
 const JITTER_MS: Record<Profile, number> = { low: 20, balanced: 80, quality: 250 };
 /** Gains must be known for half a frame beyond a sample; its sound, for a whole one, was there long before. */
@@ -41,18 +52,18 @@ const ms = (samples: number): number => Math.round((samples / SAMPLE_RATE) * 10_
 /** @param encoder `none`: the sound leaves as it is rendered (a track of a conference) */
 export function latencyPlan(
   profile: Profile,
-  card: Pick<StreamCard, "unitSamples" | "guardSamples">,
+  model: Omit<ModelGeometry, "lookBackSamples">,
   encoder: "aac" | "none" = "aac",
 ): LatencyPlan {
-  const hopUnits = HOP_UNITS[profile];
+  const hopUnits = HOP_UNITS[model.kind][profile];
   const aacSamples = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples)) + AAC_FRAME_SAMPLES;
   const encodeMs = (encoder === "aac" ? ms(aacSamples) : 0) + RENDER_BLOCK_MS;
   const parts = {
     captureDecode: CAPTURE_DECODE_MS[profile],
-    hop: ms(hopUnits * card.unitSamples),
-    guard: ms(card.guardSamples),
+    hop: ms(hopUnits * model.unitSamples),
+    guard: ms(model.guardSamples),
     bank: ms(BANK_SAMPLES),
-    inference: INFERENCE_MS[profile],
+    inference: INFERENCE_MS[model.kind][profile],
     jitter: JITTER_MS[profile],
     encode: encodeMs,
   };
@@ -63,6 +74,6 @@ export function latencyPlan(
     hopUnits,
     captureDecodeMs: parts.captureDecode,
     encodeMs,
-    inferenceMs: INFERENCE_MS[profile],
+    inferenceMs: INFERENCE_MS[model.kind][profile],
   };
 }

@@ -1,5 +1,6 @@
-import { readStreamCard } from "../model/cards.js";
+import { readLiveCard } from "../model/cards.js";
 import { RemoteInference } from "../model/inference/remote.js";
+import { RemoteWindows } from "../model/inference/remote-windows.js";
 import { InferenceError } from "../model/inference.js";
 import { stopAllPipelines, UV_THREADS } from "../transport/gst/pipeline.js";
 import type { ChannelPatch, FromChannel, ToChannel } from "../transport/ipc/messages.js";
@@ -56,10 +57,12 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
 }
 
 /** Null when the card cannot be read: the programme passes all the same. */
-async function openInference(modelDir: string, socket: string): Promise<RemoteInference | null> {
+async function openInference(modelDir: string, socket: string): Promise<RemoteInference | RemoteWindows | null> {
+  const onConnection = (up: boolean): void => channel?.inferenceConnected(up);
   try {
-    const card = await readStreamCard(modelDir);
-    return new RemoteInference({ socket, card, onConnection: (up) => channel?.inferenceConnected(up) });
+    const card = await readLiveCard(modelDir);
+    if (card.kind === "stream") return new RemoteInference({ socket, card, onConnection });
+    return new RemoteWindows({ socket, card, onConnection });
   } catch (error) {
     if (!(error instanceof InferenceError)) throw error;
     log("error", `the model cannot be used: ${error.message}`, { code: error.code });

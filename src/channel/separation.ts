@@ -1,8 +1,6 @@
 import { mergeMap, type OperatorFunction, pipe, tap } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
-import type { StreamCard } from "../model/card.js";
-import { FaceFollower } from "../model/faces/follower.js";
-import type { Inference } from "../model/inference.js";
+import type { AnyInference } from "../model/inference.js";
 import { checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { BANK_HOP } from "../pipeline/filter-bank.js";
 import { GainRenderer, type Levels, type Rendered, type StepSound } from "../pipeline/gain-renderer.js";
@@ -11,29 +9,32 @@ import { AudioTimeline } from "../pipeline/timeline.js";
 import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ChannelPatch } from "../transport/ipc/messages.js";
 import type { DecodedPicture, DecodedSound } from "./decode.js";
-import type { LatencyPlan } from "./latency.js";
+import type { LatencyPlan, ModelGeometry } from "./latency.js";
 import type { Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
+import { type ModelStage, modelStage, type Runner } from "./model-stage.js";
 import { type JoinCounter, latestJoined } from "./operators.js";
 import type { StageTimes } from "./stats.js";
 import { StepCutter } from "./step-cutter.js";
-import { type StepOutcome, StepRunner } from "./step-runner.js";
+import type { StepOutcome } from "./step-runner.js";
 import { joinSteps } from "./steps.js";
 
-/** What the latency plan and the separator must know of a model. */
-export type Geometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
-
 /** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
-export const NO_CARD: Geometry = { unitSamples: 1920, guardSamples: 4800, lookBackSamples: 99_840 };
+export const NO_MODEL: ModelGeometry = {
+  kind: "stream",
+  unitSamples: 1920,
+  guardSamples: 4800,
+  lookBackSamples: 99_840,
+};
 
 export type SeparationOptions = {
   readonly name: string;
   readonly config: ChannelConfig;
-  readonly geometry: Geometry;
+  readonly geometry: ModelGeometry;
   readonly plan: LatencyPlan;
   readonly clock: MediaClock;
   /** Null: the model cannot be used, for the reason `noModel`; the sound passes untouched. */
-  readonly inference: Inference | null;
+  readonly inference: AnyInference | null;
   readonly noModel: string;
   readonly stages: StageTimes;
   readonly log: Log;
@@ -47,7 +48,7 @@ export type SeparationOptions = {
 type Core = {
   readonly separator: GainRenderer;
   readonly cutter: StepCutter | null;
-  readonly runner: StepRunner | null;
+  readonly runner: Runner | null;
 };
 
 /** Sound is never held back for longer than this, whatever the timestamps say (the separator's ring is 8 s). */
@@ -66,7 +67,7 @@ const OVERDUE_MS = 80;
 export class Separation {
   readonly #o: SeparationOptions;
   readonly #timeline = new AudioTimeline();
-  readonly #follower: FaceFollower | null;
+  readonly #model: ModelStage | null;
   #core: Core | null = null;
   /** What an operator may change while it runs. */
   #settings: Required<ChannelPatch>;
@@ -88,20 +89,12 @@ export class Separation {
     const { inference, config } = options;
     const { bypass, keep, strengthPercent, attenuationLimitDb } = config;
     this.#settings = { bypass, keep, strengthPercent, attenuationLimitDb };
-    this.#follower =
-      inference === null
-        ? null
-        : new FaceFollower({ inference, side: inference.card.picture.side, unitSamples: inference.card.unitSamples });
+    const session = `${options.name}-${process.pid}`;
+    this.#model = inference === null ? null : modelStage(inference, session, config);
   }
 
-  /** Name under which the inference keeps the state of our faces. */
-  get #session(): string {
-    return `${this.#o.name}-${process.pid}`;
-  }
-
-  /** Lets the inference forget our faces; for who keeps it open. */
   close(): void {
-    this.#o.inference?.forget(this.#session);
+    this.#model?.close();
   }
 
   get settings(): Readonly<Required<ChannelPatch>> {
@@ -130,7 +123,7 @@ export class Separation {
   get counters(): Readonly<Record<string, number>> {
     return {
       ...this.#counts,
-      ...this.#follower?.counters,
+      ...this.#model?.pictures.counters,
       ...snake("timeline", this.#timeline.counters),
       ...snake("gains", this.#core?.separator.counters ?? {}),
       steps_pictures_overdue: this.#core?.cutter?.overdue ?? 0,
@@ -146,7 +139,7 @@ export class Separation {
 
   /** False: pictures are of no use here. */
   get wantsPictures(): boolean {
-    return this.#follower !== null;
+    return this.#model !== null;
   }
 
   /** Sound first: a picture costs this thread milliseconds, and each turn of the event loop takes over one piece of sound only. */
@@ -162,7 +155,7 @@ export class Separation {
     for (const event of events) {
       // Pictures that were placed by the old anchor may lie seconds ahead; those to come would count as late.
       if (event.type === "discontinuity") {
-        this.#follower?.reset();
+        this.#model?.pictures.reset();
         this.#core?.runner?.beginAnew(event.atSample);
       }
       if (event.type !== "anchor" && event.type !== "drift")
@@ -184,7 +177,7 @@ export class Separation {
     stages.add("picture_decode", clock.ageMs(ptsMs, nowMs));
     const atSample = this.#timeline.toSample(nanoseconds(ptsMs));
     if (atSample === null) return;
-    this.#follower?.push({ ...picture, atSample });
+    this.#model?.pictures.push({ ...picture, atSample });
     stages.add("faces", performance.now() - nowMs);
   }
 
@@ -197,13 +190,13 @@ export class Separation {
   }
 
   #begin(channels: number): Core {
-    const { inference, config, noModel, geometry, plan, clock } = this.#o;
+    const { noModel, geometry, plan, clock } = this.#o;
     const { bypass, ...controls } = this.#settings;
     const separator = new GainRenderer({ model: geometry, channels, controls });
     if (bypass) separator.bypassFrom(0, "SL_BYPASS_OPERATOR");
     for (const code of this.#failures) separator.bypassFrom(0, code);
-    const follower = this.#follower;
-    if (inference === null || follower === null) {
+    const model = this.#model;
+    if (model === null) {
       separator.bypassFrom(0, noModel);
       return { separator, cutter: null, runner: null };
     }
@@ -211,14 +204,11 @@ export class Separation {
       separator,
       unitSamples: geometry.unitSamples,
       hopUnits: plan.hopUnits,
-      decidedUnit: () => follower.decidedUnit,
+      decidedUnit: () => model.pictures.decidedUnit,
       hasPictures: () => clock.has("video", performance.now()),
       overdueMs: Math.min(OVERDUE_MS, plan.captureDecodeMs),
     });
-    const { region, whenNobodyVisible, whenVisibleSilent } = config;
-    const policy = { region: region ?? null, whenNobodyVisible, whenVisibleSilent };
-    const session = this.#session;
-    return { separator, cutter, runner: new StepRunner({ inference, session, faces: follower, separator, policy }) };
+    return { separator, cutter, runner: model.runner(separator) };
   }
 
   // ---- steps -------------------------------------------------------------------------------------------------------------

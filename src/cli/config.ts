@@ -1,6 +1,6 @@
 import { exampleYaml, referenceMarkdown } from "../config/generate.js";
 import { type LoadedConfig, loadConfig } from "../config/loader.js";
-import { findModel, readStreamCard } from "../model/cards.js";
+import { findModel, readLiveCard } from "../model/cards.js";
 import { InferenceError } from "../model/inference.js";
 import { BUILT_IN_MODELS, modelFolder } from "../paths.js";
 import { command, group } from "./command.js";
@@ -44,7 +44,7 @@ async function missingModels(config: LoadedConfig, file: string): Promise<string
   for (const [name, { model }] of Object.entries(config.channels)) {
     try {
       const folder = modelFolder(model, config.models, file);
-      await readStreamCard(await findModel(folder, config.models ?? BUILT_IN_MODELS));
+      await readLiveCard(await findModel(folder, config.models ?? BUILT_IN_MODELS));
     } catch (error) {
       if (!(error instanceof InferenceError)) throw error;
       warnings.push(`channels.${name}.model: ${error.message} [${error.code}]`);

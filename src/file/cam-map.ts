@@ -1,9 +1,9 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { planesOf } from "../model/faces/i420.js";
+import { FRAME_SAMPLES, squeezedSide } from "../model/paper/geometry.js";
 import type { ActivationMap } from "../model/paper/window.js";
 import type { Heat } from "./cam.js";
-import { squeezedSide } from "./window-pictures.js";
-import { FRAME_SAMPLES, type Place } from "./window-plan.js";
+import type { Place } from "./window-plan.js";
 
 /** A map's share of its largest values that is cut off, the least spread that is drawn, and how much of the picture it may hide. */
 const PERCENTILE = 0.97;

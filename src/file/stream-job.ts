@@ -21,7 +21,7 @@ import { writeVideos } from "./videos.js";
 import { WavWriter } from "./wav.js";
 
 /** Steps as long as those of a `balanced` channel: a file gets the very windows that a live programme gets. */
-const HOP = HOP_UNITS.balanced;
+const HOP = HOP_UNITS.stream.balanced;
 
 let sessions = 0;
 

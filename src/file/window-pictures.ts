@@ -1,11 +1,8 @@
 import type { DecodedPicture } from "../channel/decode.js";
 import { rgbSquare } from "../model/faces/i420.js";
+import { FRAME_SAMPLES, squeezedSide } from "../model/paper/geometry.js";
 import { type Mask, maskSquare } from "./mask.js";
 import { type PictureOptions, readPictures, type Track } from "./readers.js";
-import { FRAME_SAMPLES } from "./window-plan.js";
-
-/** A picture is squeezed to 8/7 of the network's side, of which it sees the middle (256 and 224 as published). */
-export const squeezedSide = (side: number): number => side + 2 * Math.round(side / 14);
 
 export type FramePicturesOptions<T> = {
   readonly input: string;

@@ -1,11 +1,7 @@
-import { FRAME_HOP, RATIO } from "../model/paper/gains.js";
-import { FRAME_RATE, SPECTRUM_UNIT, type WindowSizes } from "../model/paper/sizes.js";
-import { spectrumFrames, waveformSamples } from "../model/paper/spectrum.js";
+import { FRAME_HOP } from "../model/paper/gains.js";
+import { coveredSamples, FRAME_SAMPLES } from "../model/paper/geometry.js";
+import type { WindowSizes } from "../model/paper/sizes.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
-import { SAMPLE_RATE } from "../pipeline/types.js";
-
-/** A picture frame of the model in samples at 48 kHz. */
-export const FRAME_SAMPLES = SAMPLE_RATE / FRAME_RATE;
 
 /** Where a window lies: its first picture frame, its first sample, and from which sample on it is heard. */
 export type Place = { readonly frame: number; readonly atSample: number; readonly from: number };
@@ -23,14 +19,10 @@ export class WindowPlan {
   #last: Place | null = null;
 
   /**
-   * `halfFrames`: distance of two windows, by default half a window. A network without u-net has no spectrum; its windows lie where
-   * those of a separator with as many pictures do.
+   * `halfFrames`: distance of two windows, by default half a window.
    */
   constructor(sizes: Pick<WindowSizes, "frames" | "samples" | "spectrum">, halfFrames = sizes.frames / 2) {
-    const whole = Math.floor(spectrumFrames(sizes.samples) / SPECTRUM_UNIT) * SPECTRUM_UNIT;
-    const spectrum = sizes.spectrum > 0 ? sizes.spectrum : whole;
-    const samples = spectrum > 0 ? waveformSamples(spectrum) : sizes.samples;
-    this.covered = Math.ceil((samples * RATIO.down) / RATIO.up);
+    this.covered = coveredSamples(sizes);
     this.#halfFrames = halfFrames;
   }
 

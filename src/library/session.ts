@@ -58,7 +58,7 @@ export class SeparationSession {
   readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
 
   constructor(options: SessionOptions) {
-    const { hopUnits = HOP_UNITS.balanced, removed = false, pictureWaitMs = 1000 } = options;
+    const { hopUnits = HOP_UNITS.stream.balanced, removed = false, pictureWaitMs = 1000 } = options;
     if (!Number.isInteger(hopUnits) || hopUnits < 1 || hopUnits > 25)
       throw new RangeError(`hopUnits must be a whole number from 1 to 25, not ${hopUnits}`);
     if (!(pictureWaitMs >= 0 && pictureWaitMs <= 5000))

@@ -54,6 +54,9 @@ export const streamCard = z.strictObject({
 
 export type StreamCard = z.infer<typeof streamCard>;
 
+/** Of windows whose card does not say it: 0.3 s. */
+export const WINDOW_GUARD_SAMPLES = 14_400;
+
 const whole = z.int().positive();
 const port = z.strictObject({ name: z.string(), type: z.string(), shape: z.array(whole) });
 
@@ -85,6 +88,8 @@ export const windowCard = z.strictObject({
     side: whole,
     /** Pictures, samples and frames of spectrum in a window; a network without u-net has no spectrum: 0. */
     window: z.strictObject({ frames: whole, samples: whole, spectrum: z.int().nonnegative() }),
+    /** Live: the newest part of a window, in samples at 48 kHz, whose gains are not used, for what the network sees of it ends too soon. */
+    guardSamples: z.int().nonnegative().default(WINDOW_GUARD_SAMPLES),
     constants: z.strictObject({
       sampleRate: z.number().positive(),
       frameRate: z.number().positive(),

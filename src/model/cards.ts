@@ -150,6 +150,24 @@ export async function readStreamCard(folder: string): Promise<StreamCard> {
   return card;
 }
 
+/** Throws SL_MODEL_INVALID for a model that a channel could do nothing with. */
+export function checkLive(card: AnyCard): void {
+  if (card.kind === "stream") return;
+  const { window, preset, inputs } = card.paper;
+  const lacks = [
+    ...(window.spectrum === 0 ? ["separates nothing"] : []),
+    ...(inputs.some((p) => p.name === "video") ? [] : ["sees no pictures, so it cannot tell whose voice is whose"]),
+  ];
+  if (lacks.length > 0) throw invalid(`model ${card.name}`, `preset ${preset} ${lacks.join(" and ")}`);
+}
+
+/** As readCard, of a model that is to run in a channel. */
+export async function readLiveCard(folder: string): Promise<AnyCard> {
+  const card = await readCard(folder);
+  checkLive(card);
+  return card;
+}
+
 async function readChecked(folder: string, name: string, card: AnyCard): Promise<Uint8Array> {
   const path = join(folder, name);
   const bytes = await readBounded(path, MAX_FILE_BYTES);

@@ -1,5 +1,5 @@
 import type { GainGrid } from "../pipeline/types.js";
-import type { StreamCard } from "./card.js";
+import type { StreamCard, WindowCard } from "./card.js";
 
 /**
  * One step of a streaming model for one followed face. `samples` and `crops` hold `units` units; with `reset` the state starts
@@ -77,3 +77,42 @@ export interface Inference {
   forget(session: string, track?: number): void;
   close(): Promise<void>;
 }
+
+/** One window for a model that is called with whole ones. It keeps nothing between two of them. */
+export type WindowRequest = {
+  /** Whose window it is: of one session one may wait. */
+  readonly session: string;
+  /** Where it begins at 48 kHz. */
+  readonly atSample: number;
+  /** `frames` RGB squares (side, side, 3) one after another, as many as the card says. */
+  readonly pictures: Uint8Array;
+  /** Both channels at 21 kHz, as many samples as the card says; mono sound is given twice. */
+  readonly left: Float32Array;
+  readonly right: Float32Array;
+};
+
+/** Evidence that the sound comes from there, row by row over what the network sees of the picture; above 0: it does. */
+export type SourceMap = { readonly height: number; readonly width: number; readonly data: Float32Array };
+
+export type WindowAnswer = {
+  /** On-screen gains of the whole window. */
+  readonly gains: GainGrid;
+  /** Above 0: sound and pictures belong together. */
+  readonly logit: number;
+  /** Mean over the window. */
+  readonly map: SourceMap;
+  /** Milliseconds spent in the engine. */
+  readonly engineMs: number;
+};
+
+/** As `Inference`, of a model that is called with whole windows: in this process, and in the inference child. */
+export interface WindowInference {
+  readonly card: WindowCard;
+  /** Throws InferenceError; RangeError when the sizes are not the card's. */
+  window(request: WindowRequest): Promise<WindowAnswer>;
+  close(): Promise<void>;
+}
+
+export type AnyInference = Inference | WindowInference;
+
+export const isWindowed = (inference: AnyInference): inference is WindowInference => inference.card.kind === "window";

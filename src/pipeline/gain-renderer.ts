@@ -227,6 +227,20 @@ export class GainRenderer {
     return { atSample, units, samples: this.#copyMono(atSample, units * unit) };
   }
 
+  /** Planes of `count` samples from `from` on; 0 before the beginning. Throws PipelineError SL_SOUND_FORGOTTEN. */
+  sound(from: number, count: number): Float32Array[] {
+    const oldest = Math.max(0, this.#pushed - this.#ringSize);
+    if (Math.max(0, from) < oldest || from + count > this.#pushed) {
+      const asked = `${from} to ${from + count}`;
+      throw new PipelineError("SL_SOUND_FORGOTTEN", `${asked} is not in the ring (${oldest} to ${this.#pushed})`);
+    }
+    return this.#ring.map((ring) => {
+      const out = new Float32Array(count);
+      for (let n = Math.max(0, from); n < from + count; n++) out[n - from] = ring[n % this.#ringSize]!;
+      return out;
+    });
+  }
+
   /** Energy of the input in the cells of a grid, for FacePolicy. Cells whose sound is not in the ring are 0. */
   energies(layout: GridLayout): Float32Array {
     const oldest = Math.max(0, this.#pushed - this.#ringSize);

@@ -154,7 +154,7 @@ test("the slower track says when things leave; one that ended does not", () => {
 });
 
 test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
-  const card = { unitSamples: 1920, guardSamples: 4224 };
+  const card = { kind: "stream", unitSamples: 1920, guardSamples: 4224 } as const;
   for (const [profile, low, high] of [
     ["low", 250, 400],
     ["balanced", 600, 800],

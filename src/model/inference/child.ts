@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { encodeFrame, FrameReader } from "../../transport/ipc/frame.js";
-import { type Inference, InferenceError } from "../inference.js";
+import { type AnyInference, type Inference, InferenceError, isWindowed, type WindowInference } from "../inference.js";
 import {
   bytesOf,
   decodeFloats,
@@ -15,6 +15,7 @@ import {
   toChild,
 } from "./protocol.js";
 import { JobQueue, type Waiting } from "./queue.js";
+import { decodeWindow, encodeAnswer } from "./window-frames.js";
 
 type Job = Waiting & { readonly id: number; readonly connection: Connection; readonly run: () => Promise<void> };
 
@@ -22,7 +23,7 @@ type Job = Waiting & { readonly id: number; readonly connection: Connection; rea
 const MAX_CONNECTIONS = 64;
 const MAX_SESSIONS = 256;
 const MAX_UNREAD_BYTES = 16 * 1024 * 1024;
-/** Steps that the percentiles look back at. */
+/** Steps or windows that the percentiles look back at. */
 const TIMES = 512;
 
 export type ServerEvents = { readonly onFault?: (message: string) => void };
@@ -34,6 +35,7 @@ export type ServerEvents = { readonly onFault?: (message: string) => void };
 export class InferenceServer {
   readonly counters = {
     steps: 0,
+    windows: 0,
     detections: 0,
     memories: 0,
     jobs_late: 0,
@@ -50,7 +52,7 @@ export class InferenceServer {
   #nextClient = 1;
 
   constructor(
-    private readonly inference: Inference,
+    private readonly inference: AnyInference,
     private readonly events: ServerEvents = {},
   ) {
     this.#server = createServer((socket) => this.#accept(socket));
@@ -81,7 +83,7 @@ export class InferenceServer {
     return this.#queue.size;
   }
 
-  /** Milliseconds in the engine, of the last steps; null before the first. */
+  /** Milliseconds in the engine, of the last steps or windows; null before the first. */
   get stepMs(): { p50: number; p95: number } | null {
     if (this.#times.length === 0) return null;
     const sorted = [...this.#times].sort((a, b) => a - b);
@@ -122,7 +124,22 @@ export class InferenceServer {
   }
 
   #forgetAll(connection: Connection): void {
-    for (const session of connection.sessions) this.inference.forget(session);
+    for (const session of connection.sessions) this.#forget(session);
+  }
+
+  #forget(session: string, track?: number): void {
+    if (!isWindowed(this.inference)) this.inference.forget(session, track);
+  }
+
+  /** The model as what a request needs. @throws InferenceError when it is of the other kind */
+  get #stepped(): Inference {
+    if (!isWindowed(this.inference)) return this.inference;
+    throw new InferenceError("SL_INFERENCE_FAILED", `model ${this.inference.card.name} takes whole windows, no steps`);
+  }
+
+  get #windowed(): WindowInference {
+    if (isWindowed(this.inference)) return this.inference;
+    throw new InferenceError("SL_INFERENCE_FAILED", `model ${this.inference.card.name} takes steps, no whole windows`);
   }
 
   /** @throws ProtocolError */
@@ -134,7 +151,7 @@ export class InferenceServer {
         .forEach((job) => {
           send(connection, errorHeader(new InferenceError("SL_INFERENCE_LATE", "the track was forgotten"), job.id));
         });
-      this.inference.forget(session, header.track);
+      this.#forget(session, header.track);
       if (header.track === undefined) connection.sessions.delete(session);
       return;
     }
@@ -149,6 +166,22 @@ export class InferenceServer {
       return;
     }
     const session = scoped(connection, header.session);
+    if (header.t === "window") {
+      const { id } = header;
+      const request = { ...decodeWindow(header, payload), session };
+      this.#enqueue({
+        ...base,
+        subject: `window ${session}`,
+        run: async () => {
+          const answer = await this.#windowed.window(request);
+          this.counters.windows++;
+          this.#took(answer.engineMs);
+          const { header: first, payload: rest } = encodeAnswer(answer, id);
+          send(connection, first, rest);
+        },
+      });
+      return;
+    }
     if (header.t === "remember") {
       const { id } = header;
       const samples = decodeFloats(payload);
@@ -171,24 +204,28 @@ export class InferenceServer {
       ...base,
       subject: subjectOf(session, header.track),
       run: async () => {
-        const result = await this.inference.step(request);
+        const result = await this.#stepped.step(request);
         this.counters.steps++;
-        this.#times.push(result.engineMs);
-        if (this.#times.length > TIMES) this.#times.shift();
+        this.#took(result.engineMs);
         const { header: answer, payload: gains } = encodeGains(result, header.id);
         send(connection, answer, gains);
       },
     });
   }
 
+  #took(engineMs: number): void {
+    this.#times.push(engineMs);
+    if (this.#times.length > TIMES) this.#times.shift();
+  }
+
   async #detect(connection: Connection, id: number, rgb: Uint8Array, side: number): Promise<void> {
-    const faces = finiteFaces(await this.inference.detectFaces(rgb, side)).slice(0, 64);
+    const faces = finiteFaces(await this.#stepped.detectFaces(rgb, side)).slice(0, 64);
     this.counters.detections++;
     send(connection, { t: "faces", id, faces: faces.map((f) => ({ ...f, keypoints: [...f.keypoints] })) });
   }
 
   async #remember(connection: Connection, id: number, session: string, samples: Float32Array): Promise<void> {
-    const memory = await this.inference.remember(session, samples);
+    const memory = await this.#stepped.remember(session, samples);
     this.counters.memories++;
     send(connection, { t: "memory", id }, bytesOf(memory));
   }

@@ -1,8 +1,10 @@
 import type { FromInference, ToInference } from "../../transport/ipc/messages.js";
+import { readCard } from "../cards.js";
 import type { EngineReport } from "../engines/names.js";
 import { OnnxFaceDetector } from "../faces/detector.js";
 import { InferenceServer } from "./child.js";
-import { LocalInference } from "./local.js";
+import { LocalInference, type LocalOptions } from "./local.js";
+import { LocalWindows } from "./local-windows.js";
 
 /**
  * The inference process: forked by the supervisor, loads one model and the face detector, serves them to all channels over a Unix
@@ -29,13 +31,7 @@ async function configure(settings: Extract<ToInference, { type: "configure" }>):
     say({ type: "log", level: "error", message: "the engine failed; the CPU took over", fields });
     say({ type: "engines", engines });
   };
-  const faces = await OnnxFaceDetector.open(settings.facesModel, { threads });
-  const inference = await LocalInference.open(settings.modelDir, { threads, faces, engine, onFallback }).catch(
-    async (e: unknown) => {
-      await faces.close();
-      throw e;
-    },
-  );
+  const inference = await open(settings, { threads, engine, onFallback });
   const server = new InferenceServer(inference, {
     onFault: (message) => say({ type: "log", level: "warn", message }),
   });
@@ -56,6 +52,19 @@ async function configure(settings: Extract<ToInference, { type: "configure" }>):
   const warmUpMs = Math.round(performance.now() - begin);
   say({ type: "ready", engine: engines.label, warmUpMs, engines });
   say({ type: "log", level: engines.code === null ? "info" : "warn", message: "engine", fields });
+}
+
+/** A model that is called with windows looks for no faces. */
+async function open(
+  { modelDir, facesModel }: Extract<ToInference, { type: "configure" }>,
+  options: Omit<LocalOptions, "faces">,
+): Promise<LocalInference | LocalWindows> {
+  if ((await readCard(modelDir)).kind === "window") return LocalWindows.open(modelDir, options);
+  const faces = await OnnxFaceDetector.open(facesModel, { threads: options.threads });
+  return LocalInference.open(modelDir, { ...options, faces }).catch(async (e: unknown) => {
+    await faces.close();
+    throw e;
+  });
 }
 
 async function end(code: number): Promise<void> {

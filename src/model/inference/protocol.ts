@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { StreamCard } from "../card.js";
+import type { AnyCard } from "../card.js";
 import { type Detection, InferenceError, type StepRequest, type StepResult } from "../inference.js";
 
 /**
@@ -7,6 +7,7 @@ import { type Detection, InferenceError, type StepRequest, type StepResult } fro
  * that the client asks and each request gets one answer with its id, in any order. Numbers in payloads are little endian.
  *
  *   step    payload: samples (float32), memory (float32), crops (uint8)      -> gains payload: float32 | error
+ *   window  payload: left, right (float32), pictures (uint8)                 -> window payload: gains, map (float32) | error
  *   remember  payload: samples (float32)                                     -> memory payload: float32 | error
  *   detect  payload: RGB                                                     -> faces | error
  *   forget  no payload, no answer
@@ -37,12 +38,29 @@ const stepHeader = z.strictObject({
   crops: count,
   deadlineMs,
 });
+const windowHeader = z.strictObject({
+  t: z.literal("window"),
+  id,
+  session,
+  atSample: z.int(),
+  /** Of each channel. */
+  samples: count,
+  pictures: count,
+  deadlineMs,
+});
 const rememberHeader = z.strictObject({ t: z.literal("remember"), id, session, deadlineMs });
 const detectHeader = z.strictObject({ t: z.literal("detect"), id, side: z.int().min(1).max(1024), deadlineMs });
 const forgetHeader = z.strictObject({ t: z.literal("forget"), session, track: track.optional() });
-export const toChild = z.discriminatedUnion("t", [stepHeader, rememberHeader, detectHeader, forgetHeader]);
+export const toChild = z.discriminatedUnion("t", [
+  stepHeader,
+  windowHeader,
+  rememberHeader,
+  detectHeader,
+  forgetHeader,
+]);
 export type ToChild = z.infer<typeof toChild>;
 export type StepHeader = z.infer<typeof stepHeader>;
+export type WindowHeader = z.infer<typeof windowHeader>;
 
 const code = z.enum([
   "SL_INFERENCE_DOWN",
@@ -61,18 +79,29 @@ const detection = z.strictObject({
   score: unit,
   keypoints: z.array(unit).length(12),
 });
+const grid = {
+  atSample: z.int(),
+  hopSamples: z.int().positive(),
+  frames: z.int().positive(),
+  bins: z.int().positive(),
+  binHz: z.number().positive(),
+};
 export const fromChild = z.discriminatedUnion("t", [
   /** The model that runs there: name, version and SHA-256 of its step network, which must be those of the client's card. */
   z.strictObject({ t: z.literal("hello"), name: z.string(), version: z.string(), sha256: z.string() }),
   z.strictObject({
     t: z.literal("gains"),
     id,
-    atSample: z.int(),
-    hopSamples: z.int().positive(),
-    frames: z.int().positive(),
-    bins: z.int().positive(),
-    binHz: z.number().positive(),
+    ...grid,
     confidence: z.number().min(0).max(1).nullable(),
+    engineMs: z.number(),
+  }),
+  z.strictObject({
+    t: z.literal("window"),
+    id,
+    ...grid,
+    logit: z.number(),
+    map: z.strictObject({ height: z.int().positive(), width: z.int().positive() }),
     engineMs: z.number(),
   }),
   z.strictObject({ t: z.literal("memory"), id }),
@@ -81,7 +110,7 @@ export const fromChild = z.discriminatedUnion("t", [
 ]);
 export type FromChild = z.infer<typeof fromChild>;
 
-export function helloOf(card: StreamCard): Extract<FromChild, { t: "hello" }> {
+export function helloOf(card: AnyCard): Extract<FromChild, { t: "hello" }> {
   return { t: "hello", name: card.name, version: card.version, sha256: card.sha256[card.files.step] ?? "" };
 }
 
@@ -190,7 +219,7 @@ export const finiteFaces = (faces: readonly Detection[]): Detection[] =>
   faces.filter((f) => [f.x, f.y, f.width, f.height, f.score, ...f.keypoints].every(Number.isFinite));
 
 /** A copy: payloads are not aligned to four bytes. */
-function floatsOf(payload: Buffer, at: number, length: number): Float32Array {
+export function floatsOf(payload: Buffer, at: number, length: number): Float32Array {
   const out = new Float32Array(length);
   bytesOf(out).set(payload.subarray(at, at + 4 * length));
   return out;

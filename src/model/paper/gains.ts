@@ -1,3 +1,4 @@
+import type { GridLayout } from "../../pipeline/band-energy.js";
 import type { GainGrid } from "../../pipeline/types.js";
 import { PAPER_RATE } from "./sizes.js";
 import { BINS, FFT_SIZE, type Spectrum, STEP, WINDOW } from "./spectrum.js";
@@ -19,25 +20,34 @@ export function windowGains(on: Spectrum, off: Spectrum): Float32Array {
 }
 
 /**
- * The gains of a window as a grid on the 48 kHz timeline, those frames that are centred from `from` (as near before it as there are) to
- * `until`. Where the window ends before, its outermost frame holds on. `atSample`: where the window begins.
+ * Where the frames of a window lie on the 48 kHz timeline that are centred from `from` (as near before it as there are) to `until`, and which
+ * frame of the window the first of them is. `atSample`: where the window begins.
  */
-export function windowGrid(gains: Float32Array, atSample: number, from: number, until: number): GainGrid {
-  const frames = gains.length / BINS;
+export function windowLayout(
+  atSample: number,
+  from: number,
+  until: number,
+): { readonly layout: GridLayout; readonly first: number } {
   const index = (sample: number): number => (sample - atSample - FRAME_CENTRE) / FRAME_HOP;
   const first = Math.floor(index(from));
   const last = Math.max(first, Math.ceil(index(until)));
-  const data = new Float32Array((last - first + 1) * BINS);
-  for (let i = first; i <= last; i++) {
-    const row = Math.min(frames - 1, Math.max(0, i));
-    data.set(gains.subarray(row * BINS, (row + 1) * BINS), (i - first) * BINS);
-  }
-  return {
+  const layout = {
     atSample: atSample + FRAME_CENTRE + first * FRAME_HOP,
     hopSamples: FRAME_HOP,
     frames: last - first + 1,
     bins: BINS,
     binHz: PAPER_RATE / FFT_SIZE,
-    data,
   };
+  return { layout, first };
+}
+
+/** The gains of a window as a grid (`windowLayout`). Where the window ends before, its outermost frame holds on. */
+export function windowGrid(gains: Float32Array, atSample: number, from: number, until: number): GainGrid {
+  const { layout, first } = windowLayout(atSample, from, until);
+  const data = new Float32Array(layout.frames * BINS);
+  for (let i = 0; i < layout.frames; i++) {
+    const row = Math.min(gains.length / BINS - 1, Math.max(0, first + i));
+    data.set(gains.subarray(row * BINS, (row + 1) * BINS), i * BINS);
+  }
+  return { ...layout, data };
 }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { open, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import type { z } from "zod";
-import { type WindowCard, windowCard } from "../card.js";
+import { WINDOW_GUARD_SAMPLES, type WindowCard, windowCard } from "../card.js";
 import { verifyModel } from "../cards.js";
 import { writeFolder } from "../folder.js";
 import type { PaperGraph } from "./graph.js";
@@ -61,6 +61,7 @@ function cardOf(graph: PaperGraph, origin: PaperOrigin, out: string, sha256: str
       ...(origin.int8 && { int8: origin.int8 }),
       side: image,
       window: { frames, samples, spectrum },
+      guardSamples: WINDOW_GUARD_SAMPLES,
       constants: {
         sampleRate: PAPER_RATE,
         frameRate: FRAME_RATE,
