@@ -4,12 +4,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Evaluate } from "../src/file/evaluate.js";
 import { separateFile } from "../src/file/separate-file.js";
-import { findModel } from "../src/model/cards.js";
-import { OnnxFaceDetector } from "../src/model/faces/detector.js";
-import { LocalInference } from "../src/model/inference/local.js";
-import type { Inference } from "../src/model/inference.js";
-import { BUILT_IN_MODELS, FACES_MODEL } from "../src/paths.js";
 import { SAMPLE_RATE } from "../src/pipeline/types.js";
+import { openSeparator, type Separator } from "./support/separator.js";
 import { siSdr } from "./val/metrics.js";
 import { makeMixture, type Pair, renderedPairs, validationPairs } from "./val/mixtures.js";
 import { readMono } from "./val/read-mono.js";
@@ -49,7 +45,7 @@ type Result = {
   readonly separated: number;
 };
 
-async function evaluatePair(pair: Pair, inference: Inference, folder: string): Promise<Result> {
+async function evaluatePair(pair: Pair, separator: Separator, folder: string): Promise<Result> {
   const { file, on, off } = makeMixture(pair, join(folder, "mixture.mov"));
   const mix = Float32Array.from(on, (x, i) => x + off[i]!);
   const before = siSdr(mix, on);
@@ -65,7 +61,7 @@ async function evaluatePair(pair: Pair, inference: Inference, folder: string): P
   let separated = 0;
   for (const [way, evaluate] of Object.entries(WAYS) as [Way, Evaluate][]) {
     const out = join(folder, way);
-    const report = await separateFile({ input: file, out, inference, mp4: false, evaluate });
+    const report = await separateFile({ input: file, out, ...separator.options, mp4: false, evaluate });
     const kept = readMono(report.files["onscreen.wav"]!, report.channels);
     const removed = readMono(report.files["offscreen.wav"]!, report.channels);
     // Both together are the mixture, in its place: else the scores would measure a shift.
@@ -131,12 +127,12 @@ function limited(pairs: Pair[]): Pair[] {
   return Array.from({ length: limit }, (_, i) => pairs[Math.floor((i * pairs.length) / limit)]!);
 }
 
-async function run(title: string, pairs: Pair[], inference: Inference): Promise<string[]> {
+async function run(title: string, pairs: Pair[], separator: Separator): Promise<string[]> {
   const results: Result[] = [];
   for (const pair of limited(pairs)) {
     const folder = mkdtempSync(join(tmpdir(), "sightline-val-"));
     try {
-      const result = await evaluatePair(pair, inference, folder);
+      const result = await evaluatePair(pair, separator, folder);
       results.push(result);
       const { product, frozen } = result.scores;
       const cells = [pair.name, decibels(product.gain), product.kept ? "kept" : "lost", decibels(frozen.gain)];
@@ -155,17 +151,14 @@ if (values.data === undefined && values.rendered === undefined) {
   process.exit(2);
 }
 const begin = performance.now();
-const folder = await findModel(values.model, BUILT_IN_MODELS);
-const threads = 2;
-const faces = await OnnxFaceDetector.open(FACES_MODEL, { threads });
-const inference = await LocalInference.open(folder, { threads, faces });
+const separator = await openSeparator(values.model, 2);
 try {
-  const { card } = inference;
+  const { card } = separator;
   const lines: string[] = [];
   if (values.data !== undefined)
-    lines.push(...(await run("Validation people", validationPairs(values.data, Number(values.seed)), inference)));
+    lines.push(...(await run("Validation people", validationPairs(values.data, Number(values.seed)), separator)));
   if (values.rendered !== undefined)
-    lines.push(...(await run("Rendered heads", renderedPairs(values.rendered), inference)));
+    lines.push(...(await run("Rendered heads", renderedPairs(values.rendered), separator)));
   const options = [
     ...(values.data === undefined ? [] : ["--data DIR"]),
     ...(values.rendered === undefined ? [] : ["--rendered DIR"]),
@@ -183,5 +176,5 @@ try {
   process.stdout.write(text);
   if (values.out !== undefined) writeFileSync(values.out, text);
 } finally {
-  await inference.close();
+  await separator.close();
 }

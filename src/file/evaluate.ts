@@ -2,8 +2,8 @@ import type { Crops, FaceFollower, FollowedFace } from "../model/faces/follower.
 
 /**
  * Switches for measurements only (bench/val.ts, bench/quality); no command offers them.
- * `picture: "frozen"`: every step is given the first crop of the first face found, held still, and no policy steps in: what the same
- * network does without lips to look at. `policy: "off"`: a frozen picture is no reason to leave the sound alone.
+ * `picture: "frozen"`: every step is given the first crop of the first face found (every window the first picture), held still, and no policy steps
+ * in: what the same network does without lips to look at. `policy: "off"`: a frozen picture is no reason to leave the sound alone.
  */
 export type Evaluate = { readonly picture?: "live" | "frozen"; readonly policy?: "on" | "off" };
 

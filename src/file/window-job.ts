@@ -88,12 +88,17 @@ export class WindowJob {
       };
 
       let blind = false;
+      // For measurements: the first picture stands for all.
+      const isHeld = this.#o.evaluate?.picture === "frozen";
+      let held: Uint8Array | null = null;
       const runWindows = async (final: boolean): Promise<void> => {
         if (blind) return;
         const margin = final ? 0 : this.#margin;
         for (let p = this.#plan.next(recent.end - margin, final); p !== null; ) {
           const seen = (await pictures?.window(p.frame, paper.window.frames)) ?? null;
-          const result = await this.#run(p, recent, seen);
+          held ??= seen?.[0] ?? null;
+          const shown = isHeld && seen !== null ? seen.map(() => held!) : seen;
+          const result = await this.#run(p, recent, shown);
           output.accept(p, result.voices!, result.gain);
           if (result.cam !== null) await maps?.write(p, result.cam);
           highlights.write(`${JSON.stringify(lineOf(p, result.logit))}\n`);

@@ -6,16 +6,19 @@ many mixtures. The `large` recipe replaces the other voice by ambience (noise, m
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clips import Clip, Clips, read_sound
 from onnx_net import OnnxNet
 from spectra import MIXTURE_RMS, RATE, TRAINING_RMS, level_and_phase, levelled, samples_of, si_sdr, spectrum_frames, transform, wave
 
+COMPRESSION, NEPER = 0.3, math.log(10) / 20
 PARTS = ("fg_db", "fg_phase", "bg_db", "bg_phase")
 
 
@@ -28,11 +31,27 @@ def terms(got_db: Tensor, got_phase: Tensor, db: Tensor, phase: Tensor, weight: 
     return (normal_db(got_db) - normal_db(db)).abs().mean((1, 2)) + weight * ((got_phase - phase) / torch.pi).abs().mean((1, 2))
 
 
-def losses(y: dict[str, Tensor], fg: tuple[Tensor, Tensor], bg: tuple[Tensor, Tensor], weight: float) -> tuple[Tensor, Tensor]:
-    """Per example: with the given assignment, and with the better one (PIT)."""
+def compressed(db: Tensor) -> Tensor:
+    return (COMPRESSION * NEPER * db).exp()
+
+
+def misses(gain: Tensor, mixture: Tensor, db: Tensor) -> Tensor:
+    """Per example: |gain * mixture - what it should be|, all compressed magnitudes, over the mean of the mixture's."""
+    return (gain * mixture - compressed(db)).abs().mean((1, 2)) / mixture.mean((1, 2)).clamp_min(1e-6)
+
+
+def losses(y: dict[str, Tensor], fg: tuple[Tensor, Tensor], bg: tuple[Tensor, Tensor], weight: float, mixture_db: Tensor | None = None, gains: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Per example: with the given assignment, and with the better one (PIT). `gains`: weight of the aid that looks at what the product uses."""
     first, second = (y["fg_db"].float(), y["fg_phase"].float()), (y["bg_db"].float(), y["bg_phase"].float())
     given = terms(*first, *fg, weight) + terms(*second, *bg, weight)
     other = terms(*first, *bg, weight) + terms(*second, *fg, weight)
+    if gains > 0 and mixture_db is not None:
+        # on / (on + off) of the predicted magnitudes, and off / (on + off).
+        ahead = NEPER * (first[0] - second[0])
+        on, off = ((COMPRESSION * F.logsigmoid(x)).exp() for x in (ahead, -ahead))
+        mixture = compressed(mixture_db)
+        given = given + gains * (misses(on, mixture, fg[0]) + misses(off, mixture, bg[0]))
+        other = other + gains * (misses(on, mixture, bg[0]) + misses(off, mixture, fg[0]))
     return given, torch.minimum(given, other)
 
 
@@ -54,7 +73,7 @@ class Separate:
         pit = net.notes["preset"] == "unet_pit"
         self.kind = a.loss or ("pit" if pit else "fgbg")
         self.batch_size = (a.batch or (24 if pit else 6)) // 2 * 2
-        self.phase_weight = a.phase_weight
+        self.phase_weight, self.gains = a.phase_weight, a.gains
         self.clips, self.val = clips, val
         self.sees = "video" in net.inputs
         self.by_person: dict[str, list[Clip]] = {}
@@ -90,9 +109,10 @@ class Separate:
 
     def loss(self, net: OnnxNet, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         fg, bg = (levelled(batch[k], TRAINING_RMS) for k in ("fg", "bg"))
-        y = net(network_inputs(net, batch.get("video"), fg + bg), self.outputs)
+        inputs = network_inputs(net, batch.get("video"), fg + bg)
+        y = net(inputs, self.outputs)
         truth = [level_and_phase(transform(part.mean(2), self.spectrum)) for part in (fg, bg)]
-        given, best = losses(y, *truth, self.phase_weight)
+        given, best = losses(y, *truth, self.phase_weight, inputs["db"], self.gains)
         loss = {"fgbg": given, "pit": best, "both": given + best}[self.kind].mean()
         return loss, dict(on_off_db=((y["fg_db"] - truth[0][0]).abs() + (y["bg_db"] - truth[1][0]).abs()).mean().detach())
 

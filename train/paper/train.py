@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--contrast", type=float, default=0, help="align: weight of the comparison before the fusion (contrast.py); 0, as published: none")
     p.add_argument("--loss", choices=["fgbg", "pit", "both"], help="separate: default fgbg, unet_pit pit")
     p.add_argument("--phase-weight", type=float, default=-1, help="separate: default 0.01, large 0.2")
+    p.add_argument("--gains", type=float, default=0, help="separate: weight of the error of the gains that the product makes of the spectra; 0, as published: none")
     p.add_argument("--ambience", type=float, default=-1, help="separate: share of mixtures with noise or music; default 0, large 0.08")
     p.add_argument("--every", type=float, default=60, help="seconds between reports, each with a checkpoint")
     p.add_argument("--judge", type=int, default=32, help="items of val judged at a report; 0: none")

@@ -14,6 +14,7 @@ import {
   VOICE_SAMPLES,
 } from "../inference.js";
 import { allFinite, withoutTiny } from "../numbers.js";
+import { TrackStates } from "./track-states.js";
 
 /** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
 export interface FaceDetector {
@@ -33,11 +34,6 @@ export type LocalOptions = {
   readonly onFallback?: (report: EngineReport) => void;
 };
 
-/** The state of one track: tensors by name and the sample at which the next step must begin. */
-type Track = { readonly session: string; states: TensorMap; next: number };
-
-/** States beyond this many are dropped, least recently used first: that track answers SL_INFERENCE_STATE_LOST and starts anew. */
-const MAX_TRACKS = 256;
 /** Longest step, in units (10 s): bounds memory and the time for which the event loop stands. */
 const MAX_UNITS = 250;
 /** Steps that may wait at once; more is a caller that does not listen to its answers. */
@@ -57,7 +53,7 @@ export class LocalInference implements Inference {
   readonly card: StreamCard;
   /** Milliseconds of the trial steps made while opening. */
   warmUpMs = 0;
-  private readonly tracks = new Map<string, Track>();
+  private readonly tracks: TrackStates;
   private tail: Promise<unknown> = Promise.resolve();
   private waiting = 0;
   private closed = false;
@@ -69,6 +65,7 @@ export class LocalInference implements Inference {
     private readonly faces: FaceDetector | null,
   ) {
     this.card = model.card;
+    this.tracks = new TrackStates(model.card.states);
   }
 
   /** Loads, verifies and tries a model. Throws SL_MODEL_INVALID when card, files and network do not fit each other. */
@@ -140,8 +137,7 @@ export class LocalInference implements Inference {
   }
 
   forget(session: string, track?: number): void {
-    if (track !== undefined) this.tracks.delete(keyOf(session, track));
-    else for (const [key, t] of this.tracks) if (t.session === session) this.tracks.delete(key);
+    this.tracks.forget(session, track);
   }
 
   async close(): Promise<void> {
@@ -170,11 +166,7 @@ export class LocalInference implements Inference {
   private async runStep(r: StepRequest): Promise<StepResult> {
     const { card } = this;
     this.checkRequest(r);
-    const key = keyOf(r.session, r.track);
-    const track = r.reset ? this.fresh(r) : this.goingOn(r);
-    this.tracks.delete(key);
-    this.tracks.set(key, track);
-    if (this.tracks.size > MAX_TRACKS) this.tracks.delete(this.tracks.keys().next().value!);
+    const track = this.tracks.begin(r);
     try {
       const begin = performance.now();
       const y = await this.engine.run({ ...track.states, ...this.inputsOf(r) });
@@ -196,8 +188,8 @@ export class LocalInference implements Inference {
         engineMs,
       };
     } catch (e) {
-      // Whatever went wrong, the state is not that of the sound so far; unless the track was forgotten or reset meanwhile.
-      if (this.tracks.get(key) === track) this.tracks.delete(key);
+      // Whatever went wrong, the state is not that of the sound so far.
+      this.tracks.drop(track);
       throw e;
     }
   }
@@ -216,37 +208,6 @@ export class LocalInference implements Inference {
       throw failed(`a voice memory of ${r.memory.length} numbers; the model takes ${card.memorySize}`);
     if (!allFinite(r.samples) || (r.memory && !allFinite(r.memory)))
       throw failed("samples or memory hold values that are not finite");
-  }
-
-  private fresh(r: StepRequest): Track {
-    const states = Object.fromEntries(
-      this.card.states.map((s) => [
-        s.name,
-        tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)).fill(s.init), s.shape),
-      ]),
-    );
-    return { session: r.session, states, next: r.atSample };
-  }
-
-  /** The state that a step without reset begins with: its track's, or one put together of what others heard and found out. */
-  private goingOn(r: StepRequest): Track {
-    const lost = (what: string): InferenceError => new InferenceError("SL_INFERENCE_STATE_LOST", what);
-    const kept = (track: number): Track => {
-      const found = this.tracks.get(keyOf(r.session, track));
-      if (!found) throw lost(`no state of track ${track}: run it with reset first`);
-      return found;
-    };
-    const heardBy = r.soundOf ?? r.track;
-    const heard = kept(heardBy);
-    if (heard.next !== r.atSample) throw lost(`track ${heardBy} goes on at sample ${heard.next}, not ${r.atSample}`);
-    if (r.soundOf === null) return heard;
-    const sources = { sound: heard, person: r.personOf === null ? null : kept(r.personOf) };
-    const { states } = this.fresh(r);
-    for (const { name, of } of this.card.states) {
-      const from = of === undefined ? null : sources[of];
-      if (from !== null) states[name] = from.states[name]!;
-    }
-    return { session: r.session, states, next: r.atSample };
   }
 
   private inputsOf(r: StepRequest): TensorMap {
@@ -299,8 +260,4 @@ function confidenceOf(y: TensorMap): number | null {
   const last = data instanceof Float32Array ? data.at(-1) : undefined;
   if (last === undefined || !Number.isFinite(last)) throw failed("the network gave no confidence");
   return Math.min(1, Math.max(0, last));
-}
-
-function keyOf(session: string, track: number): string {
-  return `${track}@${session}`;
 }

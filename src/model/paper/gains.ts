@@ -1,4 +1,3 @@
-import type { GridLayout } from "../../pipeline/band-energy.js";
 import type { GainGrid } from "../../pipeline/types.js";
 import { PAPER_RATE } from "./sizes.js";
 import { BINS, FFT_SIZE, type Spectrum, STEP, WINDOW } from "./spectrum.js";
@@ -27,7 +26,7 @@ export function windowLayout(
   atSample: number,
   from: number,
   until: number,
-): { readonly layout: GridLayout; readonly first: number } {
+): { readonly layout: Omit<GainGrid, "data">; readonly first: number } {
   const index = (sample: number): number => (sample - atSample - FRAME_CENTRE) / FRAME_HOP;
   const first = Math.floor(index(from));
   const last = Math.max(first, Math.ceil(index(until)));

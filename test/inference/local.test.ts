@@ -5,7 +5,7 @@ import { LocalInference } from "../../src/model/inference/local.js";
 import { InferenceError, type StepRequest, type StepResult } from "../../src/model/inference.js";
 import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
 import { clockOf } from "../../src/model/live/config.js";
-import { noise, noiseLive, tinyBand, tinyLite } from "./noise.js";
+import { noise, noiseLive, tinyBand, tinyLite } from "../model/noise.js";
 
 const UNIT = 1920;
 const SIDE = tinyLite.side;
