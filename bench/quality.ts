@@ -3,16 +3,16 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import type { StreamCard } from "../src/model/card.js";
-import { findModel, readStreamCard } from "../src/model/cards.js";
-import { LocalInference } from "../src/model/inference/local.js";
+import type { AnyCard } from "../src/model/card.js";
+import { findModel, readLiveCard } from "../src/model/cards.js";
 import { BUILT_IN_MODELS } from "../src/paths.js";
-import { openModel } from "./quality/bench.js";
+import { RememberingFaces } from "./quality/bench.js";
 import { type Cost, measureCost } from "./quality/cost.js";
 import { validationPeople } from "./quality/people.js";
 import { CONDITIONS, plan, runJobs } from "./quality/run.js";
 import { Store } from "./quality/store.js";
-import { aimTable, conditionTable, modelTable, type Summary, summarise } from "./quality/table.js";
+import { aimTable, conditionTable, costTable, modelTable, type Summary, summarise } from "./quality/table.js";
+import { openSeparator } from "./support/separator.js";
 
 const USAGE = `Quality of the product on people it has not seen, beside its cost; docs/reference/quality.md says what each test means.
 
@@ -101,16 +101,6 @@ async function runParts(o: Options): Promise<number> {
   return (await Promise.all(Array.from({ length: o.jobs }, (_, k) => part(k)))).reduce((a, b) => a + b, 0);
 }
 
-/** With one thread, when nothing else of this run is at work. */
-async function costOf(model: string): Promise<Cost> {
-  const inference = await LocalInference.open(await findModel(model, BUILT_IN_MODELS), { threads: 1 });
-  try {
-    return await measureCost(inference);
-  } finally {
-    await inference.close();
-  }
-}
-
 type Saved = { readonly model: string; readonly summary: Summary };
 
 function besides(folders: readonly string[]): { name: string; summary: Summary }[] {
@@ -120,7 +110,7 @@ function besides(folders: readonly string[]): { name: string; summary: Summary }
   });
 }
 
-function write(o: Options, card: StreamCard, store: Store, cost: Cost): void {
+function write(o: Options, card: AnyCard, store: Store, cost: Cost): void {
   const results = store.all();
   const summary = summarise(results, cost);
   const model = `${card.name} ${card.version}`;
@@ -135,6 +125,7 @@ function write(o: Options, card: StreamCard, store: Store, cost: Cost): void {
     "",
     ...aimTable(summary),
     "",
+    ...costTable(cost),
     "### Models side by side",
     "",
     ...modelTable(rows),
@@ -154,7 +145,9 @@ async function main(): Promise<number> {
   }
   const people = o.data === undefined ? null : validationPeople(o.data);
   const jobs = plan({ people, rendered: o.rendered ?? null, seed: o.seed }, o.only, o.limit);
-  const card = await readStreamCard(await findModel(o.model, BUILT_IN_MODELS));
+  // Refused before the work: a model that no channel could use, for it sees nothing or separates nothing.
+  const folder = await findModel(o.model, BUILT_IN_MODELS);
+  const card = await readLiveCard(folder);
   const identity = { model: `${card.name} ${card.version}`, sha256: card.sha256[card.files.step]!, seed: o.seed };
   const store = new Store(o.out, identity);
   besides(o.beside); // a wrong folder is told before the work, not after it
@@ -163,15 +156,15 @@ async function main(): Promise<number> {
     failed = await runParts(o);
     store.read();
   } else {
-    const inference = await openModel(o.model, o.threads);
+    const separator = await openSeparator(o.model, o.threads, (faces) => new RememberingFaces(faces));
     try {
-      failed = await runJobs(jobs, o.part, inference, store, (line) => process.stderr.write(`${line}\n`));
+      failed = await runJobs(jobs, o.part, separator, store, (line) => process.stderr.write(`${line}\n`));
     } finally {
-      await inference.close();
+      await separator.close();
     }
   }
   if (o.isPart) return failed === 0 ? 0 : 1;
-  write(o, card, store, await costOf(o.model));
+  write(o, card, store, await measureCost(folder));
   if (failed > 0) process.stderr.write("some items failed (above); the same command tries them again\n");
   else process.stderr.write(`${join(o.out, "table.md")} and quality.json are written\n`);
   return failed === 0 ? 0 : 1;

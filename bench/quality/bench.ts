@@ -4,16 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Evaluate } from "../../src/file/evaluate.js";
 import { separateFile } from "../../src/file/separate-file.js";
-import { findModel } from "../../src/model/cards.js";
-import { OnnxFaceDetector } from "../../src/model/faces/detector.js";
-import { type FaceDetector, LocalInference } from "../../src/model/inference/local.js";
-import type { Detection, Inference } from "../../src/model/inference.js";
-import { BUILT_IN_MODELS, FACES_MODEL } from "../../src/paths.js";
+import type { FaceDetector } from "../../src/model/inference/local.js";
+import type { Detection } from "../../src/model/inference.js";
+import type { Separator } from "../support/separator.js";
 import { siSdr } from "../val/metrics.js";
 import { writeClip } from "../val/mixtures.js";
 import { readMono } from "../val/read-mono.js";
 
-/** The product as it is, and the same network with the first mouth crop held still and no policy in between. */
+/** The product as it is, and the same network with the first mouth crop (of a window model: picture) held still and no policy in between. */
 export const WAYS = {
   product: {},
   frozen: { picture: "frozen", policy: "off" },
@@ -55,24 +53,14 @@ export class RememberingFaces implements FaceDetector {
   }
 }
 
-/** A `stream` model with a face detector that remembers. @throws InferenceError SL_MODEL_INVALID */
-export async function openModel(nameOrPath: string, threads: number): Promise<LocalInference> {
-  const folder = await findModel(nameOrPath, BUILT_IN_MODELS);
-  const faces = new RememberingFaces(await OnnxFaceDetector.open(FACES_MODEL, { threads }));
-  return LocalInference.open(folder, { threads, faces }).catch(async (error: unknown) => {
-    await faces.close();
-    throw error;
-  });
-}
-
 /** A folder for one item, and the product run on what lies in it. */
 export class Bench {
   readonly folder = mkdtempSync(join(tmpdir(), "sightline-quality-"));
-  readonly #inference: Inference;
+  readonly #separator: Separator;
   #runs = 0;
 
-  constructor(inference: Inference) {
-    this.#inference = inference;
+  constructor(separator: Separator) {
+    this.#separator = separator;
   }
 
   path(name: string): string {
@@ -85,7 +73,7 @@ export class Bench {
     const input = this.path(`input${run}.mov`);
     const out = this.path(`out${run}`);
     writeClip(picture, sound, input);
-    const report = await separateFile({ input, out, inference: this.#inference, mp4: false, evaluate: WAYS[way] });
+    const report = await separateFile({ input, out, ...this.#separator.options, mp4: false, evaluate: WAYS[way] });
     const kept = readMono(report.files["onscreen.wav"]!, report.channels);
     const removed = readMono(report.files["offscreen.wav"]!, report.channels);
     rmSync(input);

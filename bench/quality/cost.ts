@@ -1,19 +1,25 @@
 import { cpus, loadavg } from "node:os";
 import { HOP_UNITS, latencyPlan, type Profile } from "../../src/channel/latency.js";
 import type { StreamCard } from "../../src/model/card.js";
+import { readCard } from "../../src/model/cards.js";
+import { LocalInference } from "../../src/model/inference/local.js";
 import type { Inference } from "../../src/model/inference.js";
 import { SAMPLE_RATE } from "../../src/pipeline/types.js";
 import { random } from "../val/metrics.js";
 import { median } from "./condition.js";
+import { type WindowCost, windowCost } from "./window-cost.js";
 
-/** Of one face. Times are those of this machine under the load that it had. */
-export type Cost = {
+/** Times are those of this machine under the load that it had. */
+export type Cost = (StreamCost | WindowCost) & { readonly machine: string };
+
+/** Of a model that is called step by step, for one face. */
+export type StreamCost = {
+  readonly kind: "stream";
   readonly parameters: number;
   /** Multiply-adds per second of feed. */
   readonly macPerSecond: number;
   readonly guardMs: number;
   readonly profiles: Readonly<Record<Profile, ProfileCost>>;
-  readonly machine: string;
 };
 export type ProfileCost = {
   readonly hopMs: number;
@@ -29,32 +35,47 @@ export type ProfileCost = {
 const RUNS = 40;
 const ms = (samples: number): number => (1000 * samples) / SAMPLE_RATE;
 
-/** `inference`: with one thread. */
-export async function measureCost(inference: Inference): Promise<Cost> {
-  const { card } = inference;
-  const profiles: Partial<Record<Profile, ProfileCost>> = {};
-  for (const profile of Object.keys(HOP_UNITS) as Profile[]) {
-    const units = HOP_UNITS.stream[profile];
-    const hopMs = ms(units * card.unitSamples);
-    const engineMs = median(await stepTimes(inference, card, units));
-    profiles[profile] = {
-      hopMs,
-      guardAndHopMs: hopMs + ms(card.guardSamples),
-      declaredMs: latencyPlan(profile, card).declaredMs,
-      engineMs,
-      coreShare: engineMs / hopMs,
-    };
-  }
+/** When nothing else of this run is at work. @throws InferenceError SL_MODEL_INVALID */
+export async function measureCost(folder: string): Promise<Cost> {
+  const { kind } = await readCard(folder);
+  const cost = kind === "window" ? await windowCost(folder) : await streamCost(folder);
   const load = loadavg()
     .map((x) => x.toFixed(1))
     .join(" ");
   return {
-    parameters: card.parameters,
-    macPerSecond: card.macPerSecond,
-    guardMs: ms(card.guardSamples),
-    profiles: profiles as Record<Profile, ProfileCost>,
+    ...cost,
     machine: `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, load ${load}, Node ${process.version}`,
   };
+}
+
+/** With one thread. */
+async function streamCost(folder: string): Promise<StreamCost> {
+  const inference = await LocalInference.open(folder, { threads: 1 });
+  try {
+    const { card } = inference;
+    const profiles: Partial<Record<Profile, ProfileCost>> = {};
+    for (const profile of Object.keys(HOP_UNITS.stream) as Profile[]) {
+      const units = HOP_UNITS.stream[profile];
+      const hopMs = ms(units * card.unitSamples);
+      const engineMs = median(await stepTimes(inference, card, units));
+      profiles[profile] = {
+        hopMs,
+        guardAndHopMs: hopMs + ms(card.guardSamples),
+        declaredMs: latencyPlan(profile, card).declaredMs,
+        engineMs,
+        coreShare: engineMs / hopMs,
+      };
+    }
+    return {
+      kind: "stream",
+      parameters: card.parameters,
+      macPerSecond: card.macPerSecond,
+      guardMs: ms(card.guardSamples),
+      profiles: profiles as Record<Profile, ProfileCost>,
+    };
+  } finally {
+    await inference.close();
+  }
 }
 
 async function stepTimes(inference: Inference, card: StreamCard, units: number): Promise<number[]> {

@@ -1,4 +1,4 @@
-import type { Inference } from "../../src/model/inference.js";
+import type { Separator } from "../support/separator.js";
 import { Bench } from "./bench.js";
 import type { Condition, Item, Sources } from "./condition.js";
 import { CUT_AWAY } from "./conditions/cut-away.js";
@@ -42,7 +42,7 @@ export type Part = { readonly number: number; readonly of: number };
 export async function runJobs(
   jobs: readonly Job[],
   part: Part,
-  inference: Inference,
+  separator: Separator,
   store: Store,
   say: (line: string) => void,
 ): Promise<number> {
@@ -51,7 +51,7 @@ export async function runJobs(
   for (const [i, { condition, item }] of mine.entries()) {
     if (store.has(condition.name, item.name)) continue;
     const at = `${i + 1}/${mine.length}\t${condition.name}\t${item.name}`;
-    const bench = new Bench(inference);
+    const bench = new Bench(separator);
     const begin = performance.now();
     try {
       const scores = await item.run(bench);

@@ -91,21 +91,6 @@ export function summarise(results: readonly Result[], cost: Cost | null): Summar
   const least = (limit: number) => (x: number) => x >= limit;
   const is = (test: (x: number) => boolean) => (x: number) => Number(test(x));
   const small = is((x) => Math.abs(x) < 0.5);
-  const plain = (
-    head: string,
-    value: number | undefined,
-    unit: Figure["unit"],
-    aim = "",
-    limit = Number.NaN,
-  ): Figure => ({
-    head,
-    product: value ?? null,
-    frozen: null,
-    unit,
-    n: null,
-    aim,
-    holds: value === undefined || Number.isNaN(limit) ? null : value <= limit,
-  });
   const figures = [
     figure("two people, 0 dB: kept", "level0", "kept", "share", self, "85 %", least(0.85)),
     figure("SI-SDR improvement", "level0", "gain", "dB", self, "+3 dB", least(3)),
@@ -153,15 +138,81 @@ export function summarise(results: readonly Result[], cost: Cost | null): Summar
     ),
     figure("frozen picture: no second changed by 0.5 dB", "frozen", "worst", "share", small, "all", least(1)),
     figure("no face: no second changed by 0.5 dB", "faceless", "worst", "share", small, "all", least(1)),
-    plain("engine a hop, `low`, one thread", cost?.profiles.low.engineMs, "ms"),
-    plain("engine a hop, `balanced`, one thread", cost?.profiles.balanced.engineMs, "ms"),
-    plain("share of one core, `balanced`, one face", cost?.profiles.balanced.coreShare, "share", "under 25 %", 0.25),
-    plain("multiply-adds per second of feed", cost === null ? undefined : cost.macPerSecond / 1e9, "G"),
-    plain("guard + hop, `low`", cost?.profiles.low.guardAndHopMs, "ms", "at most 200 ms", 200),
-    plain("guard + hop, `balanced`", cost?.profiles.balanced.guardAndHopMs, "ms"),
+    ...(cost === null ? [] : costFigures(cost)),
   ];
   // What was not measured is not shown; an aim without a limit says nothing about holding.
   return figures.filter((f) => f.product !== null).map((f) => (f.aim === "" ? { ...f, holds: null } : f));
+}
+
+/** What both kinds of models have stands under the same head, so that their rows can be compared. */
+function costFigures(cost: Cost): Figure[] {
+  const plain = (head: string, value: number, unit: Figure["unit"], aim = "", limit = Number.NaN): Figure => ({
+    head,
+    product: value,
+    frozen: null,
+    unit,
+    n: null,
+    aim,
+    holds: Number.isNaN(limit) ? null : value <= limit,
+  });
+  const { low, balanced } = cost.profiles;
+  const coreShare = (share: number): Figure =>
+    plain("share of one core, `balanced`, one face", share, "share", "under 25 %", 0.25);
+  const own =
+    cost.kind === "stream"
+      ? [
+          plain("engine a hop, `low`, one thread", cost.profiles.low.engineMs, "ms"),
+          plain("engine a hop, `balanced`, one thread", cost.profiles.balanced.engineMs, "ms"),
+          coreShare(cost.profiles.balanced.coreShare),
+          plain("multiply-adds per second of feed", cost.macPerSecond / 1e9, "G"),
+        ]
+      : [
+          plain("a window, one thread", cost.windowMs[1], "ms"),
+          plain("a window, two threads", cost.windowMs[2], "ms"),
+          coreShare(cost.profiles.balanced.coreShare[1]),
+          plain("multiply-adds per second of feed, `balanced`", cost.profiles.balanced.macPerSecond / 1e9, "G"),
+        ];
+  return [
+    ...own,
+    plain("guard + hop, `low`", low.guardAndHopMs, "ms", "at most 200 ms", 200),
+    plain("guard + hop, `balanced`", balanced.guardAndHopMs, "ms"),
+  ];
+}
+
+/** Of a window model, whose cost is another one at each hop; nothing for a `stream` model, whose figures stand beside the aims. */
+export function costTable(cost: Cost): string[] {
+  if (cost.kind === "stream") return [];
+  const { parameters, macPerWindow, guardMs, windowMs, engineMs } = cost;
+  const giga = (macs: number): string => text(macs / 1e9, "G");
+  const rows = Object.entries(cost.profiles).map(([name, p]) => [
+    `\`${name}\``,
+    ...[p.hopMs, p.guardAndHopMs, p.declaredMs].map((ms) => `${Math.round(ms)} ms`),
+    giga(p.macPerSecond),
+    text(p.coreShare[1], "share"),
+    text(p.coreShare[2], "share"),
+  ]);
+  return [
+    "### What a window costs",
+    "",
+    `${(parameters / 1e6).toFixed(2)} M parameters, ${giga(macPerWindow)} multiply-adds a window, guard ${Math.round(guardMs)} ms with its cross-fade. ` +
+      `From sound and pictures to gains: ${text(windowMs[1], "ms")} on one thread (engine ${text(engineMs[1], "ms")}), ` +
+      `${text(windowMs[2], "ms")} on two (engine ${text(engineMs[2], "ms")}); medians. ` +
+      "Share of one core: processor time of a window, all threads, over the hop.",
+    "",
+    ...grid(
+      [
+        "profile",
+        "hop",
+        "guard + hop",
+        "declared latency",
+        "multiply-adds per second of feed",
+        "share of one core, one thread",
+        "two threads",
+      ],
+      rows,
+    ),
+    "",
+  ];
 }
 
 function text(value: number | null, unit: Figure["unit"]): string {

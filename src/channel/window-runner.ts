@@ -53,10 +53,9 @@ export class WindowRunner {
     const frame = Math.floor((end - heard + reach) / FRAME_SAMPLES);
     const atSample = Math.round(frame * FRAME_SAMPLES);
     const until = end - guardSamples;
-    // Also over a hop that was left out, as far back as the window reaches.
+    // Also over a hop that was left out or failed, as far back as the window reaches.
     const from = Math.max(atSample, Math.min(step.atSample - guardSamples, this.#until)) - CROSS_FADE_SAMPLES;
     const { layout } = windowLayout(atSample, from, until);
-    this.#until = until;
 
     const seen = pictures.frozenAt(end) ? null : pictures.window(frame, window.frames);
     if (seen === null) return this.#decided(layout, [], 0);
@@ -84,6 +83,7 @@ export class WindowRunner {
       energies: separator.energies(layout),
     });
     separator.acceptDecision(decision);
+    this.#until = layout.atSample + (layout.frames - 1) * layout.hopSamples;
     const faces = sources.map(({ id, box, score }) => ({
       id,
       box,

@@ -161,6 +161,9 @@ test("what the inference cannot answer is a failure with its code, and the next 
     outcomes.map((o) => o.failure),
     outcomes.map((_, i) => (i === 2 ? "SL_INFERENCE_LATE" : null)),
   );
+  // It makes good what the failed one would have said.
+  const [before, after] = [outcomes[1]!.layout, outcomes[3]!.layout];
+  assert.ok(after.atSample < before.atSample + (before.frames - 1) * before.hopSamples);
 });
 
 test("a channel sees what a file sees: the same squares of the same clip", async ({ folder }) => {

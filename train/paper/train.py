@@ -28,6 +28,7 @@ from action import Action, class_rows
 from align import Align
 from clips import Clips, manifest_rows, rendered_rows, sound_rows
 from loop import keep_memory
+from muon import Muon
 from onnx_net import Norms, OnnxNet
 from separate import Separate
 
@@ -63,7 +64,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--batch", type=int, default=0, help="default the paper's a GPU: align 5 pairs, separate 6 (unet_pit 24), action 8")
     p.add_argument("--lr", type=float, default=0, help="default the paper's: align and action 0.01, separate 1e-4")
     p.add_argument("--fuse", action="store_true", help="align: with --init of a run that had --contrast: the layers after the fusion begin with what the comparison found")
-    p.add_argument("--optimiser", choices=["momentum", "adam"], help="default the paper's: align and action momentum, separate adam")
+    p.add_argument("--optimiser", choices=["momentum", "adam", "muon"], help="default the paper's: align and action momentum, separate adam; muon: kernels by Muon, without L2")
     p.add_argument("--cosine", action="store_true", help="the rate falls to a hundredth over this piece; default as published: constant, separate a tenth every 120 000 steps")
     p.add_argument("--decay", type=float, default=0.9997, help="of the norms' moving statistics")
     p.add_argument("--no-renorm", action="store_true", help="ordinary batch norm where the paper renormalises")
@@ -92,6 +93,8 @@ def arguments() -> argparse.Namespace:
         p.error("--amp on a CPU is for --task separate: it concerns the u-net (3-D convolutions are slower in bfloat16)")
     if a.task != "separate" and (a.unet or a.freeze):
         p.error("--unet and --freeze go with --task separate")
+    if a.optimiser == "muon" and a.task != "separate":
+        p.error("--optimiser muon goes with --task separate")
     if a.freeze and not a.init:
         p.error("--freeze keeps the trunk of --init, which is missing")
     if a.fuse and not (a.task == "align" and a.init and a.contrast > 0):
@@ -154,6 +157,8 @@ def optimiser_of(a: argparse.Namespace, task: Align | Separate | Action, net: On
     aid = getattr(task, "aid", None)
     groups += [dict(params=list(aid.parameters()), weight_decay=0.0)] if aid is not None else []
     groups = [g for g in groups if g["params"]]
+    if a.optimiser == "muon":
+        return Muon(net, a.lr, 0.0, kernels=True)
     return torch.optim.Adam(groups, a.lr) if (a.optimiser or task.optimiser) == "adam" else torch.optim.SGD(groups, a.lr, momentum=0.9)
 
 
