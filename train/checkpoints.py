@@ -35,8 +35,16 @@ def save(path: Path, net: nn.Module, meta: dict[str, object], opt: torch.optim.O
         data.save(_cast(o, torch.bfloat16) if _bytes(o) > MAX_BYTES else o, path.with_suffix(".opt.pt"))
 
 
+def read(path: Path) -> dict[str, dict[str, object]]:
+    """Weights and meta of a whole checkpoint."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if "slim" in state:
+        raise SystemExit(f"{path} lacks what the shipped model holds: make it whole first (python train/slim.py {path} --model models/live --out live.pt)")
+    return state
+
+
 def load(path: Path, net: nn.Module, strict: bool = True) -> None:
-    w = {k: v.float() if v.is_floating_point() else v for k, v in torch.load(path, map_location="cpu", weights_only=True)["weights"].items()}
+    w = {k: v.float() if v.is_floating_point() else v for k, v in read(path)["weights"].items()}
     if not strict:
         own = net.state_dict()
         w = {k: v for k, v in w.items() if k in own and own[k].shape == v.shape}
@@ -49,7 +57,7 @@ def load(path: Path, net: nn.Module, strict: bool = True) -> None:
 def load_parts(path: Path, net: nn.Module, parts: tuple[str, ...], inside: str = "", head: str = "att.") -> None:
     """What of a checkpoint fits and belongs to `parts`; `inside` is taken off the names. A student's head is the start of an attributor
     (head.* -> att.*, or `head` in its place)."""
-    own, got = net.state_dict(), torch.load(path, map_location="cpu", weights_only=True)["weights"]
+    own, got = net.state_dict(), read(path)["weights"]
     got = {k.removeprefix(inside) if inside else k.replace("head.", head): v.float() for k, v in got.items() if v.is_floating_point()}
     got = {k: v for k, v in got.items() if k.startswith(tuple(p and f"{p}." for p in parts)) and k in own and own[k].shape == v.shape}
     print(f"from {path}: {len(got)} tensors, {', '.join(sorted({k.split('.')[0] for k in got}))}")

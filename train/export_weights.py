@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from checkpoints import read
+
 DTYPES = {"F32": torch.float32, "F16": torch.float16}
 
 
@@ -47,7 +49,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    ck = torch.load(path, map_location="cpu", weights_only=True)
+    ck = read(path)
     return ck["weights"], ck["meta"]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import data
+from checkpoints import read
 
 OUT = (".o.weight", ".o.bias", ".m4.weight", ".m4.bias")  # of a BandBlock (separators.py)
 
@@ -21,7 +22,7 @@ def main() -> None:
     p.add_argument("out", type=Path)
     p.add_argument("--blocks", type=int, required=True, help="blocks of the result")
     a = p.parse_args()
-    old = torch.load(a.separate, map_location="cpu", weights_only=True)
+    old = read(a.separate)
     cfg = old["meta"]["cfg"]
     if cfg["kind"] != "band" or not cfg["blocks"] < a.blocks <= 2 * cfg["blocks"]:
         raise SystemExit(f"{a.separate}: kind {cfg['kind']}, {cfg['blocks']} blocks; wanted: kind band and more blocks, at most twice as many")

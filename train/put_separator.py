@@ -7,13 +7,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 
 import data
+from checkpoints import read
 
 
 def main() -> None:
-    live, new = (torch.load(p, map_location="cpu", weights_only=True) for p in sys.argv[1:3])
+    live, new = (read(Path(p)) for p in sys.argv[1:3])
     for key in ("hop", "ahead", "vdim", "nfft"):
         if live["meta"]["cfg"][key] != new["meta"]["cfg"][key]:
             raise SystemExit(f"{sys.argv[2]}: {key} is {new['meta']['cfg'][key]}, that of {sys.argv[1]} is {live['meta']['cfg'][key]}")

@@ -10,9 +10,9 @@ export const trainer = join(root, "train/paper");
 const script = join(root, "test/model/paper/trainings.py");
 const LIMIT_MS = 170_000;
 
-/** Why nothing can be trained here, or null. Looks without importing: that alone takes seconds. */
-export function withoutTraining(): string | null {
-  const modules = ["torch", "numpy", "onnx"];
+/** Why nothing can be trained here, or null. `more`: modules that are also needed. Looks without importing: that alone takes seconds. */
+export function withoutTraining(...more: readonly string[]): string | null {
+  const modules = ["torch", "numpy", "onnx", ...more];
   const look = `import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in ${JSON.stringify(modules)}))`;
   if (spawnSync("python3", ["-c", look], { stdio: "ignore" }).status !== 0)
     return `python3 lacks ${modules.join(", ")}`;

@@ -209,6 +209,37 @@ if (why) {
     }
   });
 
+  const lacking = withoutTraining("onnxruntime");
+  if (lacking) console.log(`skipped: models of the product judged like checkpoints (${lacking})`);
+  (lacking ? test.skip : test)(
+    "a model of the product has the scores of the checkpoint that it was built from",
+    async () => {
+      const run = runOf(trainings[0]!);
+      const judge = (name: string, ...more: string[]): { evaluate: string[] } => {
+        const about = ["--run", run, "--task", "align", "--data", join(dir, "data"), "--items", "24", "--threads", "1"];
+        return { evaluate: [...about, "--json", join(dir, `${name}.json`), ...more] };
+      };
+      const forms = ["folded", "unfolded"] as const;
+      for (const form of forms) await buildPaper(join(run, "align.safetensors"), join(dir, form), { form });
+      const printed = runJobs(dir, [
+        judge("checkpoint"),
+        ...forms.map((form) => judge(form, "--model", join(dir, form))),
+      ]);
+      const result = z.object({ about: z.looseObject({}), scores: z.record(z.string(), z.number()) });
+      const of = (name: string) => result.parse(JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8")));
+      const want = of("checkpoint").scores;
+      // Scores of moving and of frozen pictures are not the same, nor are all pictures judged alike: a mix-up would be seen.
+      assert.is.not(want.accuracy, want.frozen_accuracy);
+      assert.is.not(want.pairs, want.frozen_pairs);
+      for (const form of forms) {
+        const { about, scores } = of(form);
+        assert.equal(about, { model: `${form} 1, preset shift, ${form}` });
+        assert.match(printed, `${form} 1, preset shift, ${form}\n`);
+        assert.equal(scores, want, form);
+      }
+    },
+  );
+
   test("norms end at the statistics that they saw; pictures that serve two sounds count once for each", () => {
     const found = JSON.parse(readFileSync(join(dir, "norms.json"), "utf8")) as Record<string, number>;
     for (const what of ["renorm", "plain", "twice"]) assert.ok(found[what]! < 1e-4, `${what}: ${found[what]}`);
