@@ -6,13 +6,12 @@ import * as assert from "uvu/assert";
 import type { Result } from "../../bench/quality/condition.js";
 import { Judge } from "../../bench/quality/conditions/mixed.js";
 import { dwellIn } from "../../bench/quality/conditions/silent.js";
-import { type Cost, measureCost } from "../../bench/quality/cost.js";
+import type { Cost } from "../../bench/quality/cost.js";
 import { validationPeople } from "../../bench/quality/people.js";
 import { CONDITIONS, plan } from "../../bench/quality/run.js";
 import { Store } from "../../bench/quality/store.js";
-import { aimTable, conditionTable, costTable, modelTable, summarise } from "../../bench/quality/table.js";
+import { aimTable, conditionTable, summarise } from "../../bench/quality/table.js";
 import { decode, mixVoices } from "../../bench/val/mixtures.js";
-import { readCard } from "../../src/model/cards.js";
 import { buildLive } from "../../src/model/live/build.js";
 import { PACKAGE_ROOT } from "../../src/paths.js";
 import { windowModel } from "../channel/window-stage.js";
@@ -161,61 +160,6 @@ test("one condition of a kind through the product; the same command does nothing
     (JSON.parse(readFileSync(at("out", "quality.json"), "utf8")) as { results: Result[] }).results,
     json.results,
   );
-});
-
-/** What a channel declares for the window model, in milliseconds: hop, guard of 300 and cross-fade of 64, latency. */
-const DECLARED = [
-  ["low", 240, 604, 922],
-  ["balanced", 400, 764, 1332],
-  ["quality", 600, 964, 1932],
-] as const;
-
-test("the cost of a window model: at each profile's hop, on one thread and on two; beside a stream model's", async () => {
-  const folder = await windowModel(at(), "full");
-  const [card, cost] = [await readCard(folder), await measureCost(folder)];
-  assert.ok(card.kind === "window" && cost.kind === "window");
-  assert.equal([cost.parameters, cost.macPerWindow, cost.guardMs], [card.parameters, card.macPerWindow, 364]);
-  for (const [name, hopMs, guardAndHopMs, declaredMs] of DECLARED) {
-    const p = cost.profiles[name];
-    assert.equal([p.hopMs, p.guardAndHopMs, p.declaredMs], [hopMs, guardAndHopMs, declaredMs], name);
-    assert.ok(Math.abs(p.macPerSecond * (hopMs / 1000) - card.macPerWindow) < 1, name);
-    for (const threads of [1, 2] as const) {
-      assert.ok(cost.engineMs[threads] > 0 && cost.windowMs[threads] > cost.engineMs[threads]);
-      // The same processor time for every hop.
-      const cpuMs = p.coreShare[threads] * hopMs;
-      assert.ok(cpuMs > 0 && Math.abs(cpuMs - cost.profiles.low.coreShare[threads] * 240) < 1e-6, `${name}: ${cpuMs}`);
-    }
-  }
-  const table = costTable(cost).join("\n");
-  assert.match(table, /guard 364 ms/);
-  for (const [name, ...times] of DECLARED)
-    assert.ok(table.includes(`| \`${name}\` | ${times.map((t) => `${t} ms`).join(" | ")} |`), table);
-
-  const stream = await measureCost(at("model"));
-  assert.equal(costTable(stream), []);
-  const rows = [stream, cost].map((c, i) => ({ name: `model ${i}`, summary: summarise([], c) }));
-  assert.equal(
-    rows.map((r) => r.summary.map((f) => f.head)),
-    [
-      [
-        "engine a hop, `low`, one thread",
-        "engine a hop, `balanced`, one thread",
-        "share of one core, `balanced`, one face",
-        "multiply-adds per second of feed",
-        "guard + hop, `low`",
-        "guard + hop, `balanced`",
-      ],
-      [
-        "a window, one thread",
-        "a window, two threads",
-        "share of one core, `balanced`, one face",
-        "multiply-adds per second of feed, `balanced`",
-        "guard + hop, `low`",
-        "guard + hop, `balanced`",
-      ],
-    ],
-  );
-  assert.match(modelTable(rows).at(-1)!, /\| 604\.0 ms \| 764\.0 ms \|/);
 });
 
 test("a window model through the same command; one that could not separate in a channel is refused before the work", async () => {
