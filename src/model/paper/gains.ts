@@ -8,11 +8,15 @@ export const RATIO = { up: 7, down: 16 } as const;
 export const FRAME_HOP = (STEP * RATIO.down) / RATIO.up;
 export const FRAME_CENTRE = (WINDOW * RATIO.down) / (2 * RATIO.up);
 
+/** Decibels of a magnitude to its natural logarithm. */
+const NEPER = Math.LN10 / 20;
+
 /** On-screen share of each cell: on / (on + off) of the predicted magnitudes, 0.5 where both are silence. */
 export function windowGains(on: Spectrum, off: Spectrum): Float32Array {
   if (on.db.length !== off.db.length)
     throw new RangeError(`spectra of ${on.frames} and ${off.frames} frames do not belong together`);
-  const gains = Float32Array.from(on.db, (db, i) => 1 / (1 + 10 ** ((off.db[i]! - db) / 20)));
+  const gains = new Float32Array(on.db.length);
+  for (let i = 0; i < gains.length; i++) gains[i] = 1 / (1 + Math.exp((off.db[i]! - on.db[i]!) * NEPER));
   // The last bin is not predicted: it goes with the one below.
   for (let last = BINS - 1; last < gains.length; last += BINS) gains[last] = gains[last - 1]!;
   return gains;

@@ -47,7 +47,7 @@ export function spectrum(samples: ArrayLike<number>, limit = Number.POSITIVE_INF
     for (let b = 0; b < BINS; b++) {
       const re = bins[2 * b]!;
       const im = bins[2 * b + 1]!;
-      db[k * BINS + b] = 20 * Math.log10(Math.max(1e-5, Math.hypot(re, im)));
+      db[k * BINS + b] = 20 * Math.log10(Math.max(1e-5, Math.sqrt(re * re + im * im)));
       phase[k * BINS + b] = Math.atan2(im, re);
     }
   }
