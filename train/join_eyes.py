@@ -8,15 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 import data
 from attribution import AttributionConfig, Eye
+from checkpoints import read
 from separators import SepConfig
 
 
 def main() -> None:
-    first, second = (torch.load(p, weights_only=True) for p in sys.argv[1:3])
+    first, second = (read(Path(p)) for p in sys.argv[1:3])
     sizes = dict(first["meta"]["attribution"], eyes=2)
     if sizes != dict(second["meta"]["attribution"], eyes=2):
         raise SystemExit(f"eyes of different sizes: {first['meta']['attribution']}, {second['meta']['attribution']}")

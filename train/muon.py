@@ -1,6 +1,8 @@
 """An optimiser: matrices by Muon, all else by AdamW."""
 from __future__ import annotations
 
+from typing import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -22,17 +24,17 @@ class Muon(torch.optim.Optimizer):
     """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks": a matrix moves by the orthogonal part of its momentum, so that
     every direction of a layer learns at the same pace. Moves are as large as those of AdamW (0.2 a number; Liu et al. 2025, "Muon is scalable
     for LLM training"), so that one rate serves both. The four gates of an LSTM are four matrices; of a stack of matrices each counts alone.
-    What had no gradient (parts that a stage does not use) does not move. `kernels`: those of convolutions in two and three dimensions count as matrices
-    (first axis x all else); what is not to be trained is left out."""
+    What had no gradient (parts that a stage does not use) does not move. `kernels`: which of those of convolutions in two and three dimensions, by
+    name, count as matrices (first axis x all else); none by default. What is not to be trained is left out."""
 
-    def __init__(self, net: nn.Module, lr: float, weight_decay: float, momentum: float = 0.95, kernels: bool = False) -> None:
+    def __init__(self, net: nn.Module, lr: float, weight_decay: float, momentum: float = 0.95, kernels: Callable[[str], bool] | None = None) -> None:
         gates = {id(p) for m in net.modules() if isinstance(m, nn.LSTM) for n, p in m.named_parameters() if n.startswith("weight")}
         # Biases of a stack have two dimensions, too; a matrix proper is the weight of a layer or has three.
         whole = {id(p) for m in net.modules() for n, p in m.named_parameters(recurse=False) if "weight" in n and p.dim() == 2 or p.dim() == 3}
         trained = [p for p in net.parameters() if p.requires_grad]
         matrices = [p for p in trained if id(p) in whole and min(p.shape[-2:]) >= 8]
         if kernels:
-            matrices += [p for p in trained if p.dim() > 3 and min(p.shape[0], p[0].numel()) >= 8]
+            matrices += [p for n, p in net.named_parameters() if p.requires_grad and kernels(n) and p.dim() > 3 and min(p.shape[0], p[0].numel()) >= 8]
         chosen = {id(p) for p in matrices}
         rest = [p for p in trained if id(p) not in chosen]
         groups = [dict(params=matrices, parts=[4 if id(p) in gates else 1 for p in matrices]), dict(params=rest, parts=[0] * len(rest))]

@@ -4,7 +4,7 @@
     python train/slim.py train/checkpoints/live.pt --model models/live --out live.pt        # whole again: for --init, export_weights.py ...
 
 The weights of a model lie in the repository once. What the model lacks (parts that only training needs, biases that it adds up, numbers that became constants)
-stays in the slim file, with the checksum of the model that it belongs to.
+stays in the slim file, with the checksum of the model that it belongs to: a new model and its slim checkpoint are committed together.
 """
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor
+
+import data
 
 FILES = ("model.onnx", "voice.onnx")
 # How the model writes a tensor down: as it is or with other ends, transposed, a convolution along time as one matrix, an LSTM's gates in ONNX's order.
@@ -40,7 +42,7 @@ def held(model: Path) -> tuple[dict[str, np.ndarray], str]:
 
 def form_of(a: np.ndarray, t: Tensor) -> str | None:
     for name, form in FORMS.items():
-        if a.size == t.numel() and (name != "taps" or t.dim() == 3) and np.array_equal(form(a, t.shape), t.float().numpy()):
+        if a.size == t.numel() and (name != "taps" or t.dim() == 3) and np.array_equal(np.ascontiguousarray(form(a, t.shape)).view(np.int32), t.float().contiguous().numpy().view(np.int32)):
             return name
     return None
 
@@ -65,7 +67,7 @@ def main() -> None:
         back = {k: torch.from_numpy(np.ascontiguousarray(FORMS[form](tensors[k], shape))).to(getattr(torch, dtype)) for k, (form, shape, dtype) in slim["forms"].items()}
         state["weights"] = {k: back[k] if k in back else state["weights"][k] for k in slim["order"]}
         print(f"{len(back)} tensors from {a.model}")
-    torch.save(state, a.out)
+    data.save(state, a.out)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ export class Channel {
       (picture) => this.#pictures$.next(picture),
       faulty("the picture decoder"),
       () => this.#separation.hasTimeForPictures,
+      this.#separation.leastPictureStepMs,
     );
     this.#encoder = new AacEncoder((frame) => this.#aac$.next(frame), faulty("the sound encoder").onFault);
     this.#viewerSound = new ViewerSound((frame) => this.#opus$.next(frame), faulty("viewers' sound").onFault);
@@ -173,7 +174,7 @@ export class Channel {
     );
     const notes$ = outcomes$.pipe(
       throttleTime(NOTES_EVERY_MS),
-      map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.layout.atSample) })),
+      map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.fromSample) })),
       pace({ ...this.#delay((note: DueNote) => note.ptsMs), counter: this.#seams.notes }),
       // The mode is that of the moment of leaving.
       map(({ outcome, ptsMs }): Leaving => ({ unit: highlightNote(outcome, ptsMs, separation.mode), arrivedMs: null })),

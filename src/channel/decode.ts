@@ -20,7 +20,7 @@ export type DecodedPicture = {
 const SOUND_BACKLOG_BYTES = 512 * 1024;
 /** Three seconds of 20 Mbit/s; what does not fit is dropped until the next key frame. */
 const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
-/** Models use 25 pictures a second: of 50 or 60 every second one is left out here (videorate would pick them unevenly). */
+/** Steps use 25 pictures a second: of 50 or 60 every second one is left out here (videorate would pick them unevenly). */
 const LEAST_STEP_MS = 25;
 /** A decoder that is this far behind skips to a key frame. */
 const MAX_LAG_MS = 500;
@@ -106,11 +106,16 @@ export class PictureDecoder {
   #waitForKey = true;
 
   /** @param mayTake asked before each picture is taken over; those not taken leak away, newest first to stay */
-  constructor(onPicture: (picture: DecodedPicture) => void, events: StageEvents, mayTake?: () => boolean) {
+  constructor(
+    onPicture: (picture: DecodedPicture) => void,
+    events: StageEvents,
+    mayTake?: () => boolean,
+    leastStepMs = LEAST_STEP_MS,
+  ) {
     const onPacket = pictureReader((picture) => {
       this.#gotMs = picture.ptsMs;
       onPicture(picture);
-    });
+    }, leastStepMs);
     const onFault = (fault: GstFault): void => {
       this.counters.picture_decoder_faults += 1;
       this.#waitForKey = true;

@@ -56,7 +56,7 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
   say({ type: "ready" });
 }
 
-/** Null when the card cannot be read: the programme passes all the same. */
+/** Null when the card cannot be read, or is of a model that channels cannot use: the programme passes all the same. */
 async function openInference(modelDir: string, socket: string): Promise<RemoteInference | RemoteWindows | null> {
   const onConnection = (up: boolean): void => channel?.inferenceConnected(up);
   try {

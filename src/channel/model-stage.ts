@@ -5,7 +5,7 @@ import { RATIO } from "../model/paper/gains.js";
 import { coveredSamples } from "../model/paper/geometry.js";
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
-import type { Picture } from "../pipeline/types.js";
+import { type Picture, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ModelGeometry } from "./latency.js";
 import { type StepOutcome, StepRunner } from "./step-runner.js";
 import { WindowPictures } from "./window-pictures.js";
@@ -25,6 +25,8 @@ export type Runner = { run(step: StepSound): Promise<StepOutcome>; beginAnew(atS
 /** The part of a channel that is another one for each kind of model: what it sees, and how it is asked. */
 export type ModelStage = {
   readonly pictures: PictureSide;
+  /** Pictures nearer than this to the one before are of no use. */
+  readonly leastStepMs: number;
   runner(separator: GainRenderer): Runner;
   /** Lets the inference forget us; for who keeps it open. */
   close(): void;
@@ -45,6 +47,7 @@ export function geometryOf({ card }: AnyInference): ModelGeometry {
     unitSamples: WINDOW_UNIT_SAMPLES,
     // The cross-fade with the window before must lie before the guard.
     guardSamples: guardSamples + CROSS_FADE_SAMPLES,
+    // Steps may be joined as far as one window's gains reach.
     lookBackSamples: coveredSamples(window) + edge - guardSamples - CROSS_FADE_SAMPLES,
   };
 }
@@ -61,6 +64,7 @@ function streamStage(inference: Inference, session: string, config: Policy): Mod
   const policy = { region: region ?? null, whenNobodyVisible, whenVisibleSilent };
   return {
     pictures,
+    leastStepMs: 25,
     runner: (separator) => new StepRunner({ inference, session, faces: pictures, separator, policy }),
     close: () => inference.forget(session),
   };
@@ -70,11 +74,12 @@ function windowStage(inference: WindowInference, session: string, config: Policy
   const { side, window } = inference.card.paper;
   const { region, ...policy } = config;
   const unitSamples = WINDOW_UNIT_SAMPLES;
-  // Pictures come before the sound of their time is asked for, and windows late.
-  const keptSamples = 2 * coveredSamples(window);
+  // A window is asked for when the sound of its end is there, which may be seconds after its pictures.
+  const keptSamples = 2 * coveredSamples(window) + 3 * SAMPLE_RATE;
   const pictures = new WindowPictures({ side, unitSamples, keptSamples, region: region ?? null });
   return {
     pictures,
+    leastStepMs: 15,
     runner: (separator) => new WindowRunner({ inference, session, pictures, separator, policy, unitSamples }),
     close: () => {},
   };

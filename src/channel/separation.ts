@@ -19,7 +19,7 @@ import { StepCutter } from "./step-cutter.js";
 import type { StepOutcome } from "./step-runner.js";
 import { joinSteps } from "./steps.js";
 
-/** The live model's geometry, for a channel without a model: the same latency, so that a repaired model changes nothing else. */
+/** The live model's geometry, for a channel without a model: the same latency, so that a repaired model (of that kind) changes nothing else. */
 export const NO_MODEL: ModelGeometry = {
   kind: "stream",
   unitSamples: 1920,
@@ -142,6 +142,11 @@ export class Separation {
     return this.#model !== null;
   }
 
+  /** Pictures nearer than this to the one before are of no use. */
+  get leastPictureStepMs(): number | undefined {
+    return this.#model?.leastStepMs;
+  }
+
   /** Sound first: a picture costs this thread milliseconds, and each turn of the event loop takes over one piece of sound only. */
   get hasTimeForPictures(): boolean {
     return this.#soundAgeMs < SOUND_BEHIND_MS || !this.#o.clock.has("sound", performance.now());
@@ -237,14 +242,14 @@ export class Separation {
     if (outcome.recalled) this.#counts.steps_recalled += 1;
     this.#counts.faces_recognised += outcome.recognised;
     this.#newest = outcome;
-    const { atSample } = outcome.layout;
+    const { fromSample } = outcome;
     if (outcome.failure !== null) {
       this.#counts.steps_failed += 1;
-      this.#fail(outcome.failure, atSample);
+      this.#fail(outcome.failure, fromSample);
       return outcome;
     }
-    for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, atSample);
-    if (separator.renderedSamples > atSample) this.#counts.steps_late += 1;
+    for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
+    if (separator.renderedSamples > fromSample) this.#counts.steps_late += 1;
     else this.#counts.steps_in_time += 1;
     return outcome;
   }

@@ -23,10 +23,12 @@ export type StepRunnerOptions = {
 export type StepOutcome = {
   /** The cells that the step's gains lie on. */
   readonly layout: GridLayout;
-  /** Null when the model failed: `failure` says why, and the sound is left as it is. */
+  /** Where they are wanted from: before it they only meet those of before. */
+  readonly fromSample: number;
+  /** Null when the model failed (`failure` says why) or was not asked; the sound is left as it is. */
   readonly decision: Decision | null;
   readonly failure: InferenceError["code"] | null;
-  /** The faces of the step's last unit; `speaking` is 0 where the model said nothing. */
+  /** The faces of the step's last unit, or the one place where a window hears its sound; `speaking` is 0 where the model said nothing. */
   readonly faces: readonly Face[];
   /** Milliseconds in the engine, all faces. */
   readonly engineMs: number;
@@ -134,6 +136,7 @@ export class StepRunner {
     if (decision !== null) separator.acceptDecision(decision);
     return {
       layout,
+      fromSample: layout.atSample,
       decision,
       failure,
       faces: shown,

@@ -15,8 +15,10 @@ export type WindowPicturesOptions = {
 
 type Kept = { readonly atSample: number; readonly square: Uint8Array; readonly stillSinceSample: number };
 
-/** 60 pictures a second for four seconds. */
-const MAX_KEPT = 240;
+/** Pictures come 60 a second at the most. */
+const LEAST_STEP_SAMPLES = 800;
+/** Points per axis that are averaged for a pixel of a square: at 1080 lines every second one. */
+const TAPS = 8;
 const GREY = 128;
 
 /**
@@ -49,8 +51,8 @@ export class WindowPictures {
     this.#kept.push({ atSample, square: this.#square(picture), stillSinceSample });
     // One that is too old still shows until the next one's time.
     const oldest = atSample - this.#o.keptSamples;
-    while (this.#kept.length > MAX_KEPT || (this.#kept.length > 1 && this.#kept[1]!.atSample <= oldest))
-      this.#kept.shift();
+    const most = Math.ceil(this.#o.keptSamples / LEAST_STEP_SAMPLES);
+    while (this.#kept.length > most || (this.#kept.length > 1 && this.#kept[1]!.atSample <= oldest)) this.#kept.shift();
   }
 
   /** Newest unit whose pictures are certain. */
@@ -89,7 +91,8 @@ export class WindowPictures {
     const whole = squeezedSide(side);
     const inset = (whole - side) / 2;
     const [x, y] = [picture.width / whole, picture.height / whole];
-    const rgb = rgbSquare(picture, { x: inset * x, y: inset * y, width: side * x, height: side * y }, side);
+    const seen = { x: inset * x, y: inset * y, width: side * x, height: side * y };
+    const rgb = rgbSquare(picture, seen, side, new Uint8Array(3 * side * side), TAPS);
     if (region !== null) greyOutside(rgb, side, whole, region);
     return rgb;
   }

@@ -1,8 +1,9 @@
 import { InferenceError, type WindowInference, type WindowRequest } from "../model/inference.js";
 import { RATIO, windowGrid, windowLayout } from "../model/paper/gains.js";
-import { FRAME_SAMPLES } from "../model/paper/geometry.js";
+import { coveredSamples, FRAME_SAMPLES } from "../model/paper/geometry.js";
 import { sourceBox } from "../model/paper/source-box.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
+import { PipelineError } from "../pipeline/errors.js";
 import { type AttributionPolicy, FacePolicy } from "../pipeline/face-policy.js";
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
@@ -22,6 +23,20 @@ export type WindowRunnerOptions = {
 
 /** Id of the one thing that is heard and seen. */
 const SOURCE = 0;
+/** Of a window that begins before the sound did, or before its timestamps jumped, so much at least must be filled. */
+const LEAST_FILLED = 0.5;
+
+/** Where a hop's window lies, and the part of its gains that is used. */
+type Place = {
+  readonly frame: number;
+  readonly atSample: number;
+  readonly layout: GridLayout;
+  readonly from: number;
+  readonly until: number;
+  /** The hop's own part begins here. */
+  readonly fromSample: number;
+  readonly newSamples: number;
+};
 
 /**
  * Runs one window of a model for every hop and gives the separator its trusted part: [E - G - H - X, E - G], E the end of the hop, G the card's
@@ -33,55 +48,75 @@ export class WindowRunner {
   readonly #resampler = new Resampler(RATIO.up, RATIO.down);
   /** Gains reach so far. */
   #until = 0;
+  /** What lies before does not belong to what comes. */
+  #begins = 0;
 
   constructor(options: WindowRunnerOptions) {
     this.#o = options;
     this.#policy = new FacePolicy({ ...options.policy, region: null });
   }
 
-  /** What was before a jump of the timestamps is still in the sound of the next windows; nothing else is remembered. */
-  beginAnew(_atSample: number): void {}
+  /** The timestamps jumped at this sample: windows that are mostly of what was before are not asked for. */
+  beginAnew(atSample: number): void {
+    this.#begins = atSample;
+  }
 
   /** Never rejects for what the inference does; rejects on faults of ours. */
   async run(step: StepSound): Promise<StepOutcome> {
-    const { inference, pictures, separator, session, unitSamples } = this.#o;
-    const { side, window, guardSamples } = inference.card.paper;
-    const end = step.atSample + step.units * unitSamples;
-    const { reach } = this.#resampler;
-    const heard = this.#resampler.inputLength(window.samples);
-    // The newest window whose sound is all there, on a picture frame.
-    const frame = Math.floor((end - heard + reach) / FRAME_SAMPLES);
-    const atSample = Math.round(frame * FRAME_SAMPLES);
-    const until = end - guardSamples;
-    // Also over a hop that was left out or failed, as far back as the window reaches.
-    const from = Math.max(atSample, Math.min(step.atSample - guardSamples, this.#until)) - CROSS_FADE_SAMPLES;
-    const { layout } = windowLayout(atSample, from, until);
-
-    const seen = pictures.frozenAt(end) ? null : pictures.window(frame, window.frames);
-    if (seen === null) return this.#decided(layout, [], 0);
-    const planes = separator.sound(atSample - reach, heard);
-    const [left, right] = [planes[0]!, planes.at(-1)!].map((p) => this.#resampler.run(p, reach, window.samples));
-    const request: WindowRequest = { session, atSample, pictures: seen, left: left!, right: right! };
+    const { inference, pictures } = this.#o;
+    const { frames } = inference.card.paper.window;
+    const place = this.#placeOf(step);
+    const end = step.atSample + step.samples.length;
+    if (this.#begins - place.atSample > LEAST_FILLED * coveredSamples(inference.card.paper.window))
+      return nothingOf(place, null);
+    const seen = pictures.frozenAt(end) ? null : pictures.window(place.frame, frames);
+    if (seen === null) return this.#decided(place, [], 0);
     try {
-      const { gains, map, logit, engineMs } = await inference.window(request);
-      const box = sourceBox(map, side);
-      const score = 1 / (1 + Math.exp(-logit));
-      const trusted = windowGrid(gains.data, atSample, from, until);
-      return this.#decided(layout, [{ id: SOURCE, box, gains: trusted, score }], engineMs);
+      return await this.#asked(place, seen);
     } catch (error) {
+      // Sound that left the ring meanwhile: this process is seconds behind, and so is the hop.
+      if (error instanceof PipelineError && error.code === "SL_SOUND_FORGOTTEN")
+        return nothingOf(place, "SL_INFERENCE_LATE");
       if (!(error instanceof InferenceError)) throw error;
-      return { ...NOTHING, layout, decision: null, failure: error.code, faces: [], engineMs: 0 };
+      return nothingOf(place, error.code);
     }
   }
 
-  #decided(layout: GridLayout, sources: readonly Source[], engineMs: number): StepOutcome {
+  /** The newest window whose sound is all there, on a picture frame. */
+  #placeOf(step: StepSound): Place {
+    const { window, guardSamples } = this.#o.inference.card.paper;
+    const heard = this.#resampler.inputLength(window.samples) - this.#resampler.reach;
+    const end = step.atSample + step.samples.length;
+    const frame = Math.floor((end - heard) / FRAME_SAMPLES);
+    const atSample = Math.round(frame * FRAME_SAMPLES);
+    const until = end - guardSamples;
+    const fromSample = step.atSample - guardSamples;
+    // Also over a hop that was left out or failed, as far back as the window reaches.
+    const from = Math.max(atSample, Math.min(fromSample, this.#until)) - CROSS_FADE_SAMPLES;
+    const { layout } = windowLayout(atSample, from, until);
+    return { frame, atSample, layout, from, until, fromSample, newSamples: step.samples.length };
+  }
+
+  async #asked({ atSample, ...place }: Place, pictures: Uint8Array): Promise<StepOutcome> {
+    const { inference, separator, session } = this.#o;
+    const { side, window } = inference.card.paper;
+    const { reach } = this.#resampler;
+    const planes = separator.sound(atSample - reach, this.#resampler.inputLength(window.samples));
+    const [left, right = left] = planes.map((plane) => this.#resampler.run(plane, reach, window.samples));
+    const request: WindowRequest = { session, atSample, pictures, left: left!, right: right! };
+    const { gains, map, logit, engineMs } = await inference.window(request);
+    const trusted = windowGrid(gains.data, atSample, place.from, place.until);
+    const score = 1 / (1 + Math.exp(-logit));
+    const source = { id: SOURCE, box: sourceBox(map, side), gains: trusted, score };
+    return this.#decided({ atSample, ...place }, [source], engineMs);
+  }
+
+  #decided(place: Place, sources: readonly Source[], engineMs: number): StepOutcome {
     const { separator } = this.#o;
-    const decision = this.#policy.decide({
-      layout,
-      faces: sources,
-      frozen: sources.length === 0,
-      energies: separator.energies(layout),
-    });
+    const { layout, newSamples } = place;
+    const frozen = sources.length === 0;
+    const energies = separator.energies(layout);
+    const decision = this.#policy.decide({ layout, faces: sources, frozen, energies, newSamples });
     separator.acceptDecision(decision);
     this.#until = layout.atSample + (layout.frames - 1) * layout.hopSamples;
     const faces = sources.map(({ id, box, score }) => ({
@@ -90,11 +125,21 @@ export class WindowRunner {
       score,
       speaking: decision.speaking.get(id) ?? 0,
     }));
-    return { ...NOTHING, layout, decision, failure: null, faces, engineMs };
+    return { ...nothingOf(place, null), decision, faces, engineMs };
   }
 }
 
 type Source = Parameters<FacePolicy["decide"]>[0]["faces"][number] & { readonly score: number };
 
-/** Windows have no state to lose and know nobody again. */
-const NOTHING = { resets: 0, recalled: false, recognised: 0 };
+/** The outcome without an answer. Windows have no state to lose and know nobody again. */
+const nothingOf = ({ layout, fromSample }: Place, failure: StepOutcome["failure"]): StepOutcome => ({
+  layout,
+  fromSample,
+  decision: null,
+  failure,
+  faces: [],
+  engineMs: 0,
+  resets: 0,
+  recalled: false,
+  recognised: 0,
+});

@@ -43,7 +43,7 @@ function int8Lines({ int8 }: WindowCard["paper"]): string[] {
 }
 
 function windowLines(card: WindowCard): string[] {
-  const { preset, width, form, side, window, constants, checkpoint } = card.paper;
+  const { preset, width, form, side, window, guardSamples, constants, checkpoint } = card.paper;
   const { sampleRate, frameRate, stft, floorDb, rms } = constants;
   const spectrum = window.spectrum === 0 ? "" : `, ${window.spectrum} spectrum frames`;
   return [
@@ -53,6 +53,7 @@ function windowLines(card: WindowCard): string[] {
     row("parameters", million(card.parameters)),
     row("work", `${(card.macPerWindow / 1e9).toFixed(2)} G multiply-adds a window`),
     row("window", `${window.frames} pictures of ${side}x${side} RGB, ${window.samples} samples${spectrum}`),
+    row("guard", `${(guardSamples / 48).toFixed(0)} ms of a window's end are not used live`),
     row("rates", `${sampleRate} Hz, ${frameRate} pictures a second`),
     row(
       "spectrum",

@@ -69,7 +69,8 @@ export const channelConfig = z.strictObject({
     })
     .optional()
     .meta({
-      about: "only faces whose centre lies in this part of the picture count as on-screen; left out: the whole picture",
+      about:
+        "only faces whose centre lies in this part of the picture count as on-screen (models that look at whole pictures see the rest grey); left out: the whole picture",
     }),
   whenNobodyVisible: z
     .enum(["keep", "mute"])

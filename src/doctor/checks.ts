@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ConfigError } from "../config/error.js";
 import { defaultConfig, type LoadedConfig, loadConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
-import { listModels, verifyModel } from "../model/cards.js";
+import { checkLive, listModels, verifyModel } from "../model/cards.js";
 import { BUILT_IN_MODELS, FACES_MODEL, modelFolder, PACKAGE_ROOT, pageFolder } from "../paths.js";
 import { portFault } from "../supervisor/serve.js";
 import { reachable } from "../supervisor/urls.js";
@@ -115,8 +115,7 @@ async function models(config: LoadedConfig, configFile: string | null): Promise<
     [...folders].map(async ([folder, name]): Promise<Check> => {
       try {
         const { card } = await verifyModel(folder);
-        if (card.kind !== "stream" && wanted.includes(name))
-          throw new Error(`${folder}: kind ${card.kind} cannot be run step by step, as a channel does`);
+        if (wanted.includes(name)) checkLive(card);
         return {
           area: "models",
           name,

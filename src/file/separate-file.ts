@@ -125,7 +125,12 @@ async function openCam(
   const { kind } = await readCard(folder);
   if (kind !== "window")
     throw new FileError("SL_FILE_MODEL", `model ${name} is of kind ${kind}; --cam-model needs preset cam or shift`);
-  const model = await PaperWindow.open(await loadWindow(folder), { threads, engine, strict: true });
+  const model = await PaperWindow.open(await loadWindow(folder), {
+    threads,
+    engine,
+    strict: true,
+    limitMs: TRIAL_LIMIT_MS,
+  });
   try {
     requireCam(model);
     return model;
@@ -157,6 +162,9 @@ async function runCam(
   };
 }
 
+/** Nobody waits for a file as for a service: a large network may take its time to compile for a device. */
+const TRIAL_LIMIT_MS = 120_000;
+
 export const defaultThreads = (): number => Math.min(4, availableParallelism());
 
 type Opened = { readonly job: StreamJob | WindowJob; close(): Promise<void> };
@@ -166,7 +174,12 @@ async function open(options: SeparateOptions, results: Results): Promise<Opened>
   const { inference, model = "live", engine = "auto", threads = defaultThreads() } = options;
   const folder = inference === undefined ? await findModel(model, BUILT_IN_MODELS) : null;
   if (folder !== null && (await readCard(folder)).kind === "window") {
-    const window = await PaperWindow.open(await loadWindow(folder), { threads, engine, strict: true });
+    const window = await PaperWindow.open(await loadWindow(folder), {
+      threads,
+      engine,
+      strict: true,
+      limitMs: TRIAL_LIMIT_MS,
+    });
     return { job: new WindowJob(options, window, results), close: () => window.close() };
   }
   if (options.paper || options.releaseExact) {

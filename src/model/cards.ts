@@ -22,6 +22,9 @@ const MAX_CARD_BYTES = 1 << 20;
 const MAX_FILE_BYTES = 512 << 20;
 const CHUNK_BYTES = 1 << 20;
 const MAX_LISTED = 256;
+/** Of a window in a channel: what the rings of sound and pictures hold, and a frame between two processes. */
+const MAX_LIVE_FRAMES = 130;
+const MAX_LIVE_BYTES = 32_000_000;
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 function invalid(file: string, what: string): InferenceError {
@@ -97,6 +100,12 @@ export function contradiction(card: AnyCard): string | null {
   if (wrong !== null) return wrong;
   if (card.kind === "window" && (card.paper.form === "int8") !== (card.paper.int8 !== undefined))
     return `paper: form ${card.paper.form} ${card.paper.int8 ? "has" : "lacks"} the section int8`;
+  // Half of it at least must be of use.
+  if (
+    card.kind === "window" &&
+    2 * card.paper.guardSamples > (48_000 / card.paper.constants.sampleRate) * card.paper.window.samples
+  )
+    return `paper: guardSamples ${card.paper.guardSamples} is more than half of a window`;
   for (const name of filesOf(card)) {
     if (basename(name) !== name || name === "." || name === "..")
       return `files: ${JSON.stringify(name)} is not a plain file name`;
@@ -153,12 +162,19 @@ export async function readStreamCard(folder: string): Promise<StreamCard> {
 /** Throws SL_MODEL_INVALID for a model that a channel could do nothing with. */
 export function checkLive(card: AnyCard): void {
   if (card.kind === "stream") return;
-  const { window, preset, inputs } = card.paper;
+  const { window, preset, inputs, side } = card.paper;
   const lacks = [
     ...(window.spectrum === 0 ? ["separates nothing"] : []),
     ...(inputs.some((p) => p.name === "video") ? [] : ["sees no pictures, so it cannot tell whose voice is whose"]),
   ];
   if (lacks.length > 0) throw invalid(`model ${card.name}`, `preset ${preset} ${lacks.join(" and ")}`);
+  const bytes = window.frames * 3 * side * side;
+  if (window.frames > MAX_LIVE_FRAMES || bytes > MAX_LIVE_BYTES)
+    throw invalid(
+      `model ${card.name}`,
+      `windows of ${window.frames} pictures of ${side}x${side} are too large for a channel: at most ${MAX_LIVE_FRAMES} and ${MAX_LIVE_BYTES / 1e6} MB; ` +
+        "it runs in files (sightline separate)",
+    );
 }
 
 /** As readCard, of a model that is to run in a channel. */

@@ -26,6 +26,8 @@ export type AttributionInput = {
   readonly frozen: boolean;
   /** Energy of the mixture in each cell, frames x bins (BandEnergy or GainRenderer.energies). */
   readonly energies: Float32Array;
+  /** How much of it is new, in samples; default: all. */
+  readonly newSamples?: number;
 };
 
 /** What to do with the sound of one step. */
@@ -64,7 +66,7 @@ export class FacePolicy {
   }
 
   /** Call once a step, in order. Throws RangeError when a grid does not have the layout's shape. */
-  decide({ layout, faces, frozen, energies }: AttributionInput): Decision {
+  decide({ layout, faces, frozen, energies, newSamples }: AttributionInput): Decision {
     const cells = layout.frames * layout.bins;
     if (energies.length !== cells) throw new RangeError(`energies: expected ${cells} values, not ${energies.length}`);
     const total = energies.reduce((sum, e) => sum + e, 0);
@@ -90,7 +92,7 @@ export class FacePolicy {
       const reason = frozen ? PolicyReason.frozen : PolicyReason.noFace;
       return { layout, gains: null, mute: this.#policy.whenNobodyVisible === "mute", reason, speaking };
     }
-    if (audible) this.#watchSilence(share(combined, energies, total), layout.frames * layout.hopSamples);
+    if (audible) this.#watchSilence(share(combined, energies, total), newSamples ?? layout.frames * layout.hopSamples);
     if (this.#policy.whenVisibleSilent === "keep" && this.#silentSamples >= SILENT_AFTER_SAMPLES) {
       return { layout, gains: null, mute: false, reason: PolicyReason.visibleSilent, speaking };
     }

@@ -112,6 +112,41 @@ test("a disk that is too slow is a state, and what it misses is left out up to t
   await output.close();
 });
 
+test("sound that comes while the next name is still asked for does not keep a failed recording from going on", async () => {
+  const launch = (tracks: MuxTracks, file: string): string =>
+    fileSink(file, "ts", tracks).replace("filesink", "identity error-after=20 ! filesink");
+  const states: string[] = [];
+  const paths = ["slow-name-1.ts", "slow-name-2.ts"].map((name) => join(folder.path, name));
+  let tell: (path: string) => void = () => {};
+  const second = new Promise<string>((resolve) => {
+    tell = resolve;
+  });
+  let asked = 0;
+  const output = new MuxedOutput(
+    "file://test",
+    launch,
+    { onState: ({ state }) => void states.push(state) },
+    { isFile: true, target: () => (asked++ === 0 ? Promise.resolve(paths[0]!) : second) },
+  );
+  const config = Buffer.from("1190", "hex");
+  let n = 0;
+  const timer = setInterval(
+    () => output.write({ kind: "aac", ptsMs: 1000 + 21.33 * n++, data: Buffer.alloc(200, 0x21), config }),
+    5,
+  );
+  try {
+    await until(() => asked === 2, 15_000, "the second name");
+    const written = n;
+    await until(() => n > written + 40, 5000, "more sound");
+    assert.is(states.at(-1), "connecting", "what is refused meanwhile is no fault of the disk");
+    tell(paths[1]!);
+    await until(() => existsSync(paths[1]!) && statSync(paths[1]!).size > 0, 10_000, "the second file");
+  } finally {
+    clearInterval(timer);
+    await output.close();
+  }
+});
+
 /** A pipe that is open and that nobody reads: a disk that hangs in the middle of a file. */
 const stuckFile = (name: string): { path: string; release: () => void } => {
   const path = join(folder.path, name);

@@ -244,6 +244,7 @@ test("highlights hold no null, which mpegts.js cannot read", () => {
   const face = { id: 3, box: { x: 0.1, y: 0.2, width: 0.3, height: 0.4 }, score: 0.9, speaking: 0.5 };
   const outcome = {
     layout,
+    fromSample: 960,
     decision: null,
     failure: null,
     faces: [face],

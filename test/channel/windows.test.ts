@@ -80,16 +80,22 @@ test("each hop gets the trusted part of its own window, without a hole, cross-fa
   const { outcomes, out } = await runAll(scene);
   assert.is(outcomes.length, Math.floor((SECONDS * 25) / HOP_UNITS));
   const guard = model.card.paper.guardSamples;
-  for (const [i, { decision, failure, layout, faces }] of outcomes.entries()) {
+  // Windows that would lie mostly before the beginning are not asked for.
+  const first = outcomes.findIndex((o) => o.decision !== null);
+  assert.is(first, 2);
+  assert.ok(outcomes.slice(0, first).every((o) => o.failure === null && o.faces.length === 0));
+  for (const [i, { decision, failure, layout, faces, fromSample }] of outcomes.entries()) {
+    if (i < first) continue;
     assert.is(failure, null);
     assert.is(faces.length, 1);
-    const { atSample } = scene.asked[i]!;
+    assert.is(fromSample, i * HOP_UNITS * 1920 - guard);
+    const { atSample } = scene.asked[i - first]!;
     const end = (i + 1) * HOP_UNITS * 1920;
-    const window = await model.window(scene.asked[i]!);
+    const window = await model.window(scene.asked[i - first]!);
     // Row for row what the network says of this window; before its first frame that one holds on.
-    const first = (layout.atSample - atSample - FRAME_CENTRE) / FRAME_HOP;
+    const firstRow = (layout.atSample - atSample - FRAME_CENTRE) / FRAME_HOP;
     for (let f = 0; f < layout.frames; f++) {
-      const row = Math.max(0, first + f);
+      const row = Math.max(0, firstRow + f);
       assert.equal(
         decision!.gains!.data.slice(f * layout.bins, f * layout.bins + 20),
         window.gains.data.slice(row * layout.bins, row * layout.bins + 20),
@@ -99,8 +105,8 @@ test("each hop gets the trusted part of its own window, without a hole, cross-fa
     assert.ok(Math.abs(atSample / FRAME_SAMPLES - Math.round(atSample / FRAME_SAMPLES)) < 1e-3);
     const last = layout.atSample + (layout.frames - 1) * layout.hopSamples;
     assert.ok(last >= end - guard && last < end - guard + FRAME_HOP);
-    const before = outcomes[i - 1]?.layout;
-    if (before !== undefined) {
+    const before = outcomes[i - 1]!.layout;
+    if (i > first) {
       const overlap = before.atSample + (before.frames - 1) * FRAME_HOP - layout.atSample;
       assert.ok(
         overlap >= CROSS_FADE_SAMPLES - FRAME_HOP && overlap <= CROSS_FADE_SAMPLES + 2 * FRAME_HOP,
@@ -166,6 +172,49 @@ test("what the inference cannot answer is a failure with its code, and the next 
   assert.ok(after.atSample < before.atSample + (before.frames - 1) * before.hopSamples);
 });
 
+test("after a jump of the timestamps no window mixes what was with what is", async ({ model }) => {
+  const scene = live(model);
+  const runner = scene.stage.runner(scene.separator);
+  const asked: boolean[] = [];
+  for (let i = 0, step = scene.next(); step !== null; i++, step = scene.next()) {
+    if (i === 6) runner.beginAnew(step.atSample);
+    asked.push((await runner.run(step)).decision !== null);
+  }
+  assert.equal(asked, [false, false, true, true, true, true, false, false, true, true, true, true]);
+});
+
+test("sound that left the ring is a late hop, not the end of the chain", async ({ model }) => {
+  const scene = live(model);
+  const step = scene.next()!;
+  for (let i = 0; i < 4; i++) scene.next();
+  scene.separator.render(scene.separator.soundUntil);
+  for (let n = 0; n < 5; n++)
+    scene.separator.pushAudio({ atSample: scene.separator.pushedSamples, channels: stereoNoise(48_000) });
+  const late = { ...step, atSample: step.atSample + 2 * step.samples.length };
+  assert.is((await scene.stage.runner(scene.separator).run(late)).failure, "SL_INFERENCE_LATE");
+});
+
+test("mono sound, `mute` and `keep` of a channel hold for windows too", async ({ model }) => {
+  const stage = modelStage(model, "test", { whenNobodyVisible: "mute", whenVisibleSilent: "reduce" });
+  const separator = new GainRenderer({ model: geometryOf(model), channels: 1 });
+  separator.pushAudio({ atSample: 0, channels: [stereoNoise(3 * 48_000)[0]!] });
+  const runner = stage.runner(separator);
+  let decision: StepOutcome["decision"] = null;
+  for (let step = separator.nextStep(HOP_UNITS); step !== null; step = separator.nextStep(HOP_UNITS))
+    ({ decision } = await runner.run(step));
+  assert.equal([decision?.mute, decision?.reason], [true, "SL_PICTURE_FROZEN"]);
+  separator.render(separator.soundUntil);
+  assert.is(separator.mode.mode, "muted");
+
+  const moving = modelStage(model, "test", { whenNobodyVisible: "keep", whenVisibleSilent: "keep" });
+  const one = new GainRenderer({ model: geometryOf(model), channels: 1 });
+  one.pushAudio({ atSample: 0, channels: [stereoNoise(3 * 48_000)[0]!] });
+  for (let i = 0; i < 75; i++) moving.pictures.push(barPicture(i, i * PICTURE_SAMPLES));
+  const again = moving.runner(one);
+  for (let step = one.nextStep(15); step !== null; step = one.nextStep(15)) ({ decision } = await again.run(step));
+  assert.ok(decision!.gains !== null);
+});
+
 test("a channel sees what a file sees: the same squares of the same clip", async ({ folder }) => {
   const input = join(folder.path, "squares.mkv");
   ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-t", "3", "-c:v", "libx264", "-preset", "ultrafast", input);
@@ -211,6 +260,11 @@ test("only the region is seen", () => {
 test("pictures kept are bounded, and a jump of the timestamps forgets them", () => {
   const pictures = new WindowPictures({ side: 32, unitSamples: 1920, keptSamples: 96_000, region: null });
   for (let i = 0; i < 1000; i++) pictures.push(barPicture(i, i * 800));
+  // What is asked for from before that shows the oldest that is kept: all the same.
+  const size = 3 * 32 * 32;
+  const old = pictures.window(0, 400)!;
+  assert.equal(old.subarray(0, size), old.subarray(300 * size, 301 * size));
+  assert.not.equal(old.subarray(0, size), pictures.window(470, 1)!);
   assert.is(pictures.decidedUnit, Math.ceil((999 * 800) / 1920) - 1);
   pictures.push(barPicture(0, 5));
   assert.is(pictures.counters.pictures_late, 1);

@@ -12,6 +12,7 @@ import { exampleYaml, referenceMarkdown } from "../../src/config/generate.js";
 import { apt } from "../../src/doctor/check.js";
 import { exitCode, reportText } from "../../src/doctor/report.js";
 import { PACKAGE_ROOT, sourceFile } from "../../src/paths.js";
+import { windowModel } from "../channel/window-stage.js";
 import { alive, until } from "../supervisor/support.js";
 
 const test = suite("cli");
@@ -206,6 +207,28 @@ test("doctor says which engine would run and why the others would not; separate 
   assert.match(of("wasm")?.detail ?? "", /^not used \(not-asked\): /);
   const bad = await run(["separate", "x.mp4", "--out", "x", "--engine", "abacus"]);
   assert.is(bad.code, 2);
+});
+
+test("doctor has nothing against a channel with a network of the paper, and names one that channels cannot run", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sightline-doctor-"));
+  try {
+    const [full, shift] = [await windowModel(folder, "full"), await windowModel(folder, "shift")];
+    const file = join(folder, "sightline.yml");
+    const channel = (key: string, model: string): string => `  ${key}: { key: ${key}-key, model: ${model} }\n`;
+    writeFileSync(file, `http: "127.0.0.1:0"\nchannels:\n${channel("good", full)}${channel("bad", shift)}`);
+    const { out } = await run(["doctor", "--config", file, "--json"]);
+    const { checks } = JSON.parse(out) as { checks: { area: string; name: string; state: string; detail: string }[] };
+    const of = (model: string) => checks.find((c) => c.area === "models" && c.name === model);
+    assert.is(of(full)?.state, "ok", of(full)?.detail);
+    assert.is(of(shift)?.state, "missing");
+    assert.match(of(shift)?.detail ?? "", "separates nothing");
+    assert.not.ok(
+      checks.some((c) => c.area === "engine" && c.detail.includes("could not be tried")),
+      out,
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("doctor without GStreamer says so and how to get it", async () => {

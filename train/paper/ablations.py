@@ -35,6 +35,7 @@ def one(a: argparse.Namespace, preset: str, seed: int) -> dict[str, float]:
             (a.out / "cache").mkdir(exist_ok=True)
             cache.symlink_to((a.out / "cache").resolve())
         begin = [] if preset in ("scratch", "unet_pit") or not a.init else ["--init", str(a.init)]
+        begin += ["--unet", str(a.unet)] if a.unet else []
         common = ["--data", str(a.data), "--threads", str(a.threads)]
         call(str(HERE / "train.py"), "--task", "separate", "--preset", preset, "--out", str(run), "--seed", str(seed), "--minutes", str(a.minutes), "--judge", "0", *common, *begin, *a.more)
         call(str(HERE / "evaluate.py"), "--run", str(run), "--task", "separate", "--items", str(a.items), "--json", str(scores), *common)
@@ -49,6 +50,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, required=True)
     p.add_argument("--init", type=Path, help="checkpoint of alignment; without it everything starts from nothing")
+    p.add_argument("--unet", type=Path, help="checkpoint of unet_pit that every variant begins its u-net with, from nothing or not: the trunk is what they differ in")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=30, help="of each training")
     p.add_argument("--seeds", type=int, default=3)

@@ -179,7 +179,7 @@ def conv(net: OnnxNet, n: Node, value: Value) -> Tensor:
     a = net.attributes[n.name]
     w = value(n.input[1])
     x = value(n.input[0])
-    x = x if torch.is_autocast_enabled("cpu") else x.to(w.dtype)
+    x = x if torch.is_autocast_enabled(x.device.type) else x.to(w.dtype)
     b = value(n.input[2]) if len(n.input) > 2 else None
     pads = list(a["pads"])
     even = is_even(pads)
@@ -197,7 +197,7 @@ def conv_transpose(net: OnnxNet, n: Node, value: Value) -> Tensor:
     a = net.attributes[n.name]
     w = value(n.input[1])
     x = value(n.input[0])
-    x = x if torch.is_autocast_enabled("cpu") else x.to(w.dtype)
+    x = x if torch.is_autocast_enabled(x.device.type) else x.to(w.dtype)
     b = value(n.input[2]) if len(n.input) > 2 else None
     pads = list(a["pads"])
     axes = len(pads) // 2

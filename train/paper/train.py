@@ -34,6 +34,7 @@ from separate import Separate
 
 TASKS = {"align": Align, "cam": Align, "separate": Separate, "action": Action}
 PRESETS = {"align": ["shift", "shift_lowfps"], "cam": ["cam"], "separate": ["full", "large", "static", "scratch", "mono", "no-audio", "unet_pit"], "action": ["action", "action-no-audio"]}
+TRUNK = ("im/", "sf/")
 # The large recipe (section 4.6) but for its 40 ms windows: the product's spectra have 64 ms.
 LARGE = dict(phase_weight=0.2, ambience=0.08, frames=125)
 
@@ -158,7 +159,8 @@ def optimiser_of(a: argparse.Namespace, task: Align | Separate | Action, net: On
     groups += [dict(params=list(aid.parameters()), weight_decay=0.0)] if aid is not None else []
     groups = [g for g in groups if g["params"]]
     if a.optimiser == "muon":
-        return Muon(net, a.lr, 0.0, kernels=True)
+        # As usual for Muon: what the input goes into and the output comes out of is left to Adam.
+        return Muon(net, a.lr, 0.0, kernels=lambda name: not name.startswith(("im/conv1/", "sf/conv1_1/", "gen/conv1/", "gen/fg/", "gen/bg/")))
     return torch.optim.Adam(groups, a.lr) if (a.optimiser or task.optimiser) == "adam" else torch.optim.SGD(groups, a.lr, momentum=0.9)
 
 
@@ -190,11 +192,11 @@ def main() -> None:
         raise SystemExit(f"--graph {a.graph}: it has {', '.join(wrong)}")
     weights.initialise(net, a.seed)
     if a.init:
-        print(weights.start_from(a.init, net), flush=True)
+        print(weights.start_from(a.init, net, TRUNK if a.freeze else ()), flush=True)
     if a.unet:
         print(weights.unet_from(a.unet, net), flush=True)
     if a.freeze:
-        net.freeze("im/", "sf/")
+        net.freeze(*TRUNK)
     if a.amp and a.device == "cpu":
         net.halve("gen/conv", "gen/deconv")  # not the heads: their output is a level in dB
     net.to(device)

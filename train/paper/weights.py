@@ -69,13 +69,17 @@ def load(path: Path) -> dict[str, object]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def start_from(path: Path, net: OnnxNet) -> str:
-    """What of another training's checkpoint fits: trunk, statistics; not scales that it has not, nor heads of other classes. In words."""
+def start_from(path: Path, net: OnnxNet, whole: tuple[str, ...] = ()) -> str:
+    """What of another training's checkpoint fits: trunk, statistics; not scales that it has not, nor heads of other classes. In words. `whole`: all
+    weights of these scopes must come from there."""
     have, own = load(path)["weights"], net.state_dict()
     fits = {k: v for k, v in have.items() if k in own and own[k].shape == v.shape}
     net.load_state_dict(own | fits)
     if not fits:
         raise SystemExit(f"--init {path}: none of its {len(have)} tensors fits the network; width and preset must go together")
+    lacks = [k for k in own if k.startswith(whole or ("\0",)) and k.endswith("/weights") and k not in fits]
+    if lacks:
+        raise SystemExit(f"--init {path}: {', '.join(lacks[:3])} ({len(lacks)} in all) are not there or of another shape; --freeze would keep them as chance made them")
     left = sorted({k.split("/")[0] for k in own if k not in fits})
     return f"{len(fits)} of {len(own)} tensors from {path}; anew: {', '.join(left) or 'nothing'} (where not there or of another shape)"
 
@@ -99,8 +103,9 @@ def unet_from(path: Path, net: OnnxNet) -> str:
             taken[k] = torch.zeros_like(v)
             taken[k].narrow(axis, 0, other.shape[axis]).copy_(other)
             widened.append(k)
-    if not taken:
-        raise SystemExit(f"--unet {path}: it holds no u-net of this width")
+    lacks = sorted(k for k in own if k.startswith("gen/") and k not in taken)
+    if lacks:
+        raise SystemExit(f"--unet {path}: it holds no u-net of this width; {', '.join(lacks[:3])} ({len(lacks)} in all) do not fit")
     net.load_state_dict(own | taken)
     return f"{len(taken)} tensors of the u-net from {path}; {len(widened)} of them with zeros for what the trunk says"
 

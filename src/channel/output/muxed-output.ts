@@ -54,6 +54,8 @@ export class MuxedOutput implements Output {
   #reason: string | null = null;
   #failures = 0;
   #retry: NodeJS.Timeout | null = null;
+  /** Stopped by a failure, and not yet played again: what is pushed meanwhile is refused for no fault of the disk. */
+  #isStopped = false;
   #onEnd: () => void = () => {};
   /** The pipeline of before writes its end. */
   #isEnding = false;
@@ -117,8 +119,8 @@ export class MuxedOutput implements Output {
     if (!track.push(unit)) {
       this.#gate.shut();
       // Until nothing waits any more (`#look`). Also from the first moment on: who only connects, it would seem, loses units.
-      if (this.#state === "live" || (this.#state === "connecting" && this.#reason === null))
-        this.#set("stalled", "SL_OUTPUT_SLOW");
+      const isNew = this.#state === "connecting" && this.#reason === null && !this.#isStopped;
+      if (this.#state === "live" || isNew) this.#set("stalled", "SL_OUTPUT_SLOW");
       return;
     }
     if (this.#o.knowsGaps && aloneMs > PAUSED_MS) second?.gapUntil(decodedAtMs(unit));
@@ -192,6 +194,7 @@ export class MuxedOutput implements Output {
     if (this.#seen.video) this.#video = new MuxerTrack(this.#pipeline.source("video", MAX_BACKLOG_BYTES));
     if (this.#seen.audio) this.#audio = new MuxerTrack(this.#pipeline.source("audio", MAX_BACKLOG_BYTES));
     this.#gate.shut();
+    this.#isStopped = false;
     this.#pipeline.play();
     return true;
   }
@@ -244,6 +247,7 @@ export class MuxedOutput implements Output {
     this.#early = [];
     this.#receivers?.lost();
     this.#pipeline?.stop();
+    this.#isStopped = true;
     this.#retry = setTimeout(() => {
       this.#set("connecting", null);
       this.#video?.restart();
@@ -259,6 +263,7 @@ export class MuxedOutput implements Output {
     if (this.#o.isFile) this.#pipeline.set("file", "location", this.#target);
     else this.#pipeline.set("net", "uri", this.#target);
     this.#targetIsUsed();
+    this.#isStopped = false;
     this.#pipeline.play();
   }
 

@@ -38,19 +38,20 @@ export type Rect = { readonly x: number; readonly y: number; readonly width: num
 const MAX_TAPS = 3;
 
 /**
- * RGB picture of side x side for the face detector, cut from the picture: black outside of it. Each output pixel is the mean of up to
- * 3 x 3 points. Matrix: BT.709 from 720 lines on, BT.601 below (what encoders do where nothing is signalled); a detector does not mind.
+ * RGB picture of side x side, cut from the picture: black outside of it. Each output pixel is the mean of up to `mostTaps` x `mostTaps`
+ * points, by default 3 x 3 as the face detector needs them. Matrix: BT.709 from 720 lines on, BT.601 below (what encoders do where nothing is signalled); a detector does not mind.
  */
 export function rgbSquare(
   picture: Picture,
   rect: Rect,
   side: number,
   out = new Uint8Array(side * side * 3),
+  mostTaps = MAX_TAPS,
 ): Uint8Array {
   const { data, width, height } = picture;
   const { yStride, uvStride, uOffset, vOffset } = planesOf(width, height);
-  const columns = points(rect.x, rect.width, side, width);
-  const rows = points(rect.y, rect.height, side, height);
+  const columns = points(rect.x, rect.width, side, width, mostTaps);
+  const rows = points(rect.y, rect.height, side, height, mostTaps);
   const { taps: tx } = columns;
   const { taps: ty } = rows;
   const hd = height >= 720;
@@ -136,9 +137,15 @@ export function i420Of(rgb: Uint8Array, width: number, height: number): Uint8Arr
 const clamp = (v: number): number => (v <= 0 ? 0 : v >= 255 ? 255 : Math.round(v));
 
 /** For every output index `taps` source indices; -1 where the centre lies outside. */
-function points(from: number, length: number, side: number, size: number): { at: Int32Array; taps: number } {
+function points(
+  from: number,
+  length: number,
+  side: number,
+  size: number,
+  mostTaps: number,
+): { at: Int32Array; taps: number } {
   const step = length / side;
-  const taps = step <= 1 ? 1 : step <= 2 ? 2 : MAX_TAPS;
+  const taps = step <= 1 ? 1 : Math.min(mostTaps, Math.ceil(step));
   const at = new Int32Array(side * taps);
   for (let i = 0; i < side; i++) {
     const centre = from + (i + 0.5) * step;

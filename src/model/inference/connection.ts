@@ -112,6 +112,8 @@ export class InferenceConnection<C extends AnyCard> {
     read: (answer: FromChild, payload: Buffer) => T | null,
     onFailed: () => void = () => {},
   ): Promise<T> {
+    // What is too large for a frame is the caller's fault, and nothing waits for it.
+    const frame = encodeFrame(header, payload);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.counters.timeouts++;
@@ -131,17 +133,13 @@ export class InferenceConnection<C extends AnyCard> {
         reject(error);
       };
       this.#pending.set(header.id, { timer, settle, fail });
-      this.#send(header, payload);
+      this.#socket?.write(frame);
     });
   }
 
   /** What has no answer; nothing while the child is away. */
   protected tell(header: Extract<ToChild, { t: "forget" }>): void {
-    if (this.#up) this.#send(header);
-  }
-
-  #send(header: ToChild, payload?: Uint8Array): void {
-    this.#socket?.write(encodeFrame(header, payload));
+    if (this.#up) this.#socket?.write(encodeFrame(header));
   }
 
   #fail(id: number, error: InferenceError): void {

@@ -45,7 +45,7 @@ const windowHeader = z.strictObject({
   atSample: z.int(),
   /** Of each channel. */
   samples: count,
-  pictures: count,
+  pictures: z.int().nonnegative().max(32_000_000),
   deadlineMs,
 });
 const rememberHeader = z.strictObject({ t: z.literal("remember"), id, session, deadlineMs });

@@ -145,6 +145,7 @@ export async function quantiseModel(
           calibration: { windows: ranges.windows, clips: ranges.clips.size, method: METHOD },
           check: { windows: differences.windows, clips: differences.clips.size, difference },
         },
+        guardSamples: paper.guardSamples,
         parameters: card.parameters,
         macs: card.macPerWindow,
         checkpoint: paper.checkpoint,

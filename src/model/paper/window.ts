@@ -45,9 +45,6 @@ export type Activation = {
   readonly engineMs: number;
 };
 
-/** Nobody waits for a file as for a service: a large network may take its time to compile for a device. */
-const TRIAL_LIMIT_MS = 120_000;
-
 /** A network of Owens & Efros 2018 in the engine: whole windows in, spectra, map and logit out (spec section 5, steps 3 to 5). */
 export class PaperWindow {
   private constructor(
@@ -69,7 +66,6 @@ export class PaperWindow {
         `${folder}: its constants are ${said.join(", ")} (rates, transform, floor); only ${ours.join(", ")} can be run`,
       );
     const engine = await openEngine(step, {
-      limitMs: TRIAL_LIMIT_MS,
       ...options,
       trial: windowTrial(card),
       what: folder,

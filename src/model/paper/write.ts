@@ -19,6 +19,8 @@ export type PaperOrigin = {
   readonly width: number;
   readonly form: WindowCard["paper"]["form"];
   readonly int8?: WindowCard["paper"]["int8"];
+  /** Default: WINDOW_GUARD_SAMPLES. */
+  readonly guardSamples?: number;
   /** Trained by gradient. */
   readonly parameters: number;
   /** Multiply-adds of one window. */
@@ -61,7 +63,7 @@ function cardOf(graph: PaperGraph, origin: PaperOrigin, out: string, sha256: str
       ...(origin.int8 && { int8: origin.int8 }),
       side: image,
       window: { frames, samples, spectrum },
-      guardSamples: WINDOW_GUARD_SAMPLES,
+      guardSamples: origin.guardSamples ?? WINDOW_GUARD_SAMPLES,
       constants: {
         sampleRate: PAPER_RATE,
         frameRate: FRAME_RATE,
