@@ -144,6 +144,7 @@ export class WhipPublisher implements PublisherPeer {
     this.context.counters.add("whip_packets_total");
     const order = this.#order[kind];
     this.#line[kind].arrived(packet.header.timestamp, time);
+    this.#clock.arrived(kind, packet.header.timestamp, time);
     this.#nack[kind]?.push(packet.header.sequenceNumber, time);
     this.#askAgain(time);
     this.#take(kind, order.poll(time));

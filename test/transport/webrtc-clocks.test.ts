@@ -47,6 +47,27 @@ test("another wall clock of one track alone is believed after a while, reports t
   }
 });
 
+test("before the first reports a picture that waited for lost packets is where its sound is", () => {
+  const next = random(11);
+  for (const wrap of [0, 2 ** 32 - 90 * 200]) {
+    const clock = new TrackClock();
+    const jitter = (): number => 20 + next(50);
+    const ticks = (ms: number, rate: number): number => (wrap + ms * rate) % 2 ** 32;
+    let worst = 0;
+    for (let ms = 0; ms < 4000; ms += 20) {
+      const [soundMs, pictureMs] = [ms + jitter(), ms + jitter()];
+      clock.arrived("sound", ticks(ms, 48), soundMs);
+      clock.arrived("picture", ticks(ms, 90), pictureMs);
+      const soundAt = clock.place("sound", ticks(ms, 48), soundMs);
+      // The first key frame is whole after a second, and 270 ms later than it came.
+      if (ms < 1000) continue;
+      const pictureAt = clock.place("picture", ticks(ms, 90), pictureMs + (ms === 1000 ? 270 : 0));
+      worst = Math.max(worst, Math.abs(pictureAt - soundAt));
+    }
+    assert.ok(worst < 15, `${worst} ms apart`);
+  }
+});
+
 test("egress: the NTP time of sender reports goes on when the programme's 32-bit milliseconds wrap", () => {
   const clock = new EgressClock();
   const wallMs = 1_700_000_000_000;

@@ -1,11 +1,12 @@
-import { Unwrapper32 } from "./sequence.js";
+import { difference32, Unwrapper32 } from "./sequence.js";
 
 /**
  * RTP timestamps of a publisher's tracks on one timeline in milliseconds.
  *
  * Each track counts from a random number; sender reports say which wall-clock time (the publisher's) a number stands for (RFC 3550,
- * 6.4.1). Until both tracks have reported, a track is placed by its first packet's arrival. Then the picture is moved so that both agree:
- * never the sound, which is the clock of everything behind this; at once when it is far off, else in small steps.
+ * 6.4.1). Until both tracks have reported, the quickest packets of both are taken to have come the same way: a first picture may have waited long
+ * for a packet that was lost. The picture is moved so that both agree: never the sound, which is the clock of everything behind this; at once
+ * when it is far off, else in small steps.
  *
  * The publisher's wall clock may be set while it runs (NTP). Each track tells of it with its own next report, seconds apart; until both
  * have, one against the other means nothing, and the picture stays where it is.
@@ -29,6 +30,8 @@ const RANGE_REPORTS = 3;
 const SURE_REPORTS = 3;
 /** How long the other track is waited for when one tells of another wall clock. Reports come every 5 s at least, but for lost ones. */
 const ALIKE_WITHIN_MS = 10_000;
+/** So far from its first packet a track is watched for its quickest ones. Reports come within 5 s, if they come at all. */
+const EARLY_MS = 10_000;
 /** Timestamps further from the arrival than this have begun anew. */
 const MAX_LEAP_MS = 10_000;
 
@@ -43,11 +46,20 @@ type Track = {
   wallMs: number[];
   /** The same since a report of either track lay outside of what its track had told until then; empty else. */
   sinceMs: number[];
+  /** Timestamp of the first packet that arrived, when the quickest one since would have come for it, and its place in ticks / rate (null: not yet known). */
+  early: { readonly ticks: number; readonly quickestMs: number; readonly baseMs: number | null } | null;
   /** Where the newest packet was put, and when it came. */
   last: { readonly atMs: number; readonly arrivalMs: number } | null;
 };
 
-const fresh = (): Track => ({ unwrap: new Unwrapper32(), offsetMs: null, wallMs: [], sinceMs: [], last: null });
+const fresh = (): Track => ({
+  unwrap: new Unwrapper32(),
+  offsetMs: null,
+  wallMs: [],
+  sinceMs: [],
+  early: null,
+  last: null,
+});
 
 export class TrackClock {
   readonly counters = { clock_jumps: 0, clock_leaps: 0, reports: 0, reports_ignored: 0 };
@@ -56,6 +68,15 @@ export class TrackClock {
   #nowMs = 0;
   /** When a report first lay outside; null: the wall clock is that of all reports. */
   #suspectedMs: number | null = null;
+
+  /** A packet came in, whatever it will have to wait for until it is placed. */
+  arrived(kind: TrackKind, ticks: number, arrivalMs: number): void {
+    const track = this.#tracks[kind];
+    track.early ??= { ticks, quickestMs: arrivalMs, baseMs: null };
+    const sinceMs = difference32(ticks, track.early.ticks) / RATE[kind];
+    if (Math.abs(sinceMs) < EARLY_MS && arrivalMs - sinceMs < track.early.quickestMs)
+      track.early = { ...track.early, quickestMs: arrivalMs - sinceMs };
+  }
 
   /**
    * Time of a packet, milliseconds from the first packet of all; may be a little negative for what was captured before it.
@@ -75,8 +96,11 @@ export class TrackClock {
         track.offsetMs = expectedMs - ms;
         track.wallMs = [];
         track.sinceMs = [];
+        track.early = null;
       }
     }
+    if (track.early?.baseMs === null)
+      track.early = { ...track.early, baseMs: ms - difference32(ticks, track.early.ticks) / RATE[kind] };
     if (kind === "picture") this.#follow(track);
     const atMs = ms + track.offsetMs;
     track.last = { atMs, arrivalMs };
@@ -137,8 +161,13 @@ export class TrackClock {
       // Only one has moved: what counts is what both tell now.
       for (const track of [sound, picture]) this.#goOnWith(track, track.sinceMs);
     }
-    if (picture.wallMs.length === 0 || sound.wallMs.length === 0 || sound.offsetMs === null) return;
-    const error = sound.offsetMs + (Math.min(...picture.wallMs) - Math.min(...sound.wallMs)) - picture.offsetMs!;
+    if (sound.offsetMs === null) return;
+    const laterMs =
+      picture.wallMs.length === 0 || sound.wallMs.length === 0
+        ? difference(quickestMs(picture), quickestMs(sound))
+        : Math.min(...picture.wallMs) - Math.min(...sound.wallMs);
+    if (laterMs === null) return;
+    const error = sound.offsetMs + laterMs - picture.offsetMs!;
     if (Math.abs(error) > MAX_SKEW_MS) {
       this.counters.reports_ignored += 1;
       picture.wallMs = [];
@@ -148,6 +177,12 @@ export class TrackClock {
     } else picture.offsetMs! += Math.max(-STEP_MS, Math.min(STEP_MS, error));
   }
 }
+
+/** When the quickest packet would have come if it stood for 0; null: not known. */
+const quickestMs = ({ early }: Track): number | null =>
+  early === null || early.baseMs === null ? null : early.quickestMs - early.baseMs;
+
+const difference = (a: number | null, b: number | null): number | null => (a === null || b === null ? null : a - b);
 
 const newest = (reports: readonly number[]): number[] => reports.slice(-REPORTS);
 
