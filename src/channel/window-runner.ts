@@ -67,10 +67,10 @@ export class WindowRunner {
     const { frames } = inference.card.paper.window;
     const place = this.#placeOf(step);
     const end = step.atSample + step.samples.length;
-    if (this.#begins - place.atSample > LEAST_FILLED * coveredSamples(inference.card.paper.window))
-      return nothingOf(place, null);
     const seen = pictures.frozenAt(end) ? null : pictures.window(place.frame, frames);
     if (seen === null) return this.#decided(place, [], 0);
+    if (this.#begins - place.atSample > LEAST_FILLED * coveredSamples(inference.card.paper.window))
+      return nothingOf(place, null);
     try {
       return await this.#asked(place, seen);
     } catch (error) {

@@ -165,10 +165,10 @@ test("what the inference cannot answer is a failure with its code, and the next 
   const { outcomes } = await runAll(scene);
   assert.equal(
     outcomes.map((o) => o.failure),
-    outcomes.map((_, i) => (i === 2 ? "SL_INFERENCE_LATE" : null)),
+    outcomes.map((_, i) => (i === 4 ? "SL_INFERENCE_LATE" : null)),
   );
   // It makes good what the failed one would have said.
-  const [before, after] = [outcomes[1]!.layout, outcomes[3]!.layout];
+  const [before, after] = [outcomes[3]!.layout, outcomes[5]!.layout];
   assert.ok(after.atSample < before.atSample + (before.frames - 1) * before.hopSamples);
 });
 
