@@ -100,12 +100,6 @@ export function contradiction(card: AnyCard): string | null {
   if (wrong !== null) return wrong;
   if (card.kind === "window" && (card.paper.form === "int8") !== (card.paper.int8 !== undefined))
     return `paper: form ${card.paper.form} ${card.paper.int8 ? "has" : "lacks"} the section int8`;
-  // Half of it at least must be of use.
-  if (
-    card.kind === "window" &&
-    2 * card.paper.guardSamples > (48_000 / card.paper.constants.sampleRate) * card.paper.window.samples
-  )
-    return `paper: guardSamples ${card.paper.guardSamples} is more than half of a window`;
   for (const name of filesOf(card)) {
     if (basename(name) !== name || name === "." || name === "..")
       return `files: ${JSON.stringify(name)} is not a plain file name`;
@@ -162,12 +156,19 @@ export async function readStreamCard(folder: string): Promise<StreamCard> {
 /** Throws SL_MODEL_INVALID for a model that a channel could do nothing with. */
 export function checkLive(card: AnyCard): void {
   if (card.kind === "stream") return;
-  const { window, preset, inputs, side } = card.paper;
+  const { window, preset, inputs, side, guardSamples, constants } = card.paper;
   const lacks = [
     ...(window.spectrum === 0 ? ["separates nothing"] : []),
     ...(inputs.some((p) => p.name === "video") ? [] : ["sees no pictures, so it cannot tell whose voice is whose"]),
   ];
   if (lacks.length > 0) throw invalid(`model ${card.name}`, `preset ${preset} ${lacks.join(" and ")}`);
+  // Half of a window at least must be of use.
+  const samples = (48_000 / constants.sampleRate) * window.samples;
+  if (2 * guardSamples > samples)
+    throw invalid(
+      `model ${card.name}`,
+      `guardSamples ${guardSamples} is more than half of a window (${Math.round(samples)})`,
+    );
   const bytes = window.frames * 3 * side * side;
   if (window.frames > MAX_LIVE_FRAMES || bytes > MAX_LIVE_BYTES)
     throw invalid(
