@@ -14,6 +14,7 @@ import type { Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
 import { type ModelStage, modelStage, type Runner } from "./model-stage.js";
 import { type JoinCounter, latestJoined } from "./operators.js";
+import { SlowModel } from "./slow-model.js";
 import type { StageTimes } from "./stats.js";
 import { StepCutter } from "./step-cutter.js";
 import type { StepOutcome } from "./step-runner.js";
@@ -57,6 +58,8 @@ const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
 const SOUND_BEHIND_MS = 250;
 /** Rendering goes in pieces of the filter bank's hop. */
 const RENDER_STEP = BANK_HOP;
+const SLOW =
+  "the model needs longer than the profile has for it: a longer profile, more inferenceThreads or a smaller model";
 /** Pictures are waited for so long at the most, after the sound of a step is there. */
 const OVERDUE_MS = 80;
 
@@ -72,6 +75,7 @@ export class Separation {
   /** What an operator may change while it runs. */
   #settings: Required<ChannelPatch>;
   readonly #failures = new Set<string>();
+  readonly #slow: SlowModel;
   #newest: StepOutcome | null = null;
   #soundAgeMs = 0;
   readonly #counts = {
@@ -89,6 +93,7 @@ export class Separation {
     const { inference, config } = options;
     const { bypass, keep, strengthPercent, attenuationLimitDb } = config;
     this.#settings = { bypass, keep, strengthPercent, attenuationLimitDb };
+    this.#slow = new SlowModel(options.plan.inferenceMs);
     const session = `${options.name}-${process.pid}`;
     this.#model = inference === null ? null : modelStage(inference, session, config);
   }
@@ -232,12 +237,14 @@ export class Separation {
   }
 
   async runStep(step: StepSound): Promise<StepOutcome> {
-    const { stages } = this.#o;
+    const { stages, log } = this.#o;
     const { runner, separator } = this.#core!;
     const begun = performance.now();
     const outcome = await runner!.run(step);
     stages.add("step", performance.now() - begun);
     stages.add("engine", outcome.engineMs);
+    const slow = outcome.failure === null ? this.#slow.take(outcome.engineMs, begun) : null;
+    if (slow !== null) log("warn", SLOW, { code: "SL_MODEL_LATE", ...slow });
     this.#counts.step_resets += outcome.resets;
     if (outcome.recalled) this.#counts.steps_recalled += 1;
     this.#counts.faces_recognised += outcome.recognised;

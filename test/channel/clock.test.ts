@@ -6,6 +6,7 @@ import { ArrivalClock } from "../../src/channel/arrival-clock.js";
 import { Epoch, TIMELINE_START_MS } from "../../src/channel/epoch.js";
 import { latencyPlan } from "../../src/channel/latency.js";
 import { MediaClock } from "../../src/channel/media-clock.js";
+import { SlowModel } from "../../src/channel/slow-model.js";
 
 const test = suite("channel clocks");
 const SEED = 8;
@@ -164,6 +165,17 @@ test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
     assert.ok(plan.declaredMs >= low && plan.declaredMs <= high, `${profile}: ${plan.declaredMs}`);
     assert.is(plan.declaredMs, Math.round(Object.values(plan.parts).reduce((a, b) => a + b, 0)));
   }
+});
+
+test("a model that needs longer than its budget is named once a minute, a slow moment is not", () => {
+  const slow = new SlowModel(320);
+  const said = (engineMs: number, fromMs: number, count: number): unknown[] =>
+    Array.from({ length: count }, (_, i) => slow.take(engineMs, fromMs + 400 * i)).filter((x) => x !== null);
+  assert.equal(said(300, 0, 20), []);
+  assert.equal(said(900, 8000, 3), [], "three of eight");
+  assert.equal(said(300, 10_000, 10), []);
+  assert.equal(said(650, 20_000, 100), [{ engineMs: 650, budgetMs: 320 }]);
+  assert.is(said(650, 90_000, 100).length, 1);
 });
 
 test("back-off of connections doubles from 0.5..1 s to 5..10 s, and begins anew after success", () => {
