@@ -62,7 +62,8 @@ export const CODES = {
   SL_HTTP_INTERNAL: "A request could not be answered because of a fault of ours; the log has more.",
   SL_DEMO_CLIP: "The demonstration clip cannot be played round after round.",
   SL_DEMO_PUBLISH: "The demonstration's publisher was refused or lost its server; it tries again.",
-  SL_MODEL_INVALID: "A model's card, files or weights are damaged or do not fit each other; it is not run.",
+  SL_MODEL_INVALID:
+    "A model's card, files or weights are damaged or do not fit each other, or a channel has no use for it; it is not run.",
   SL_ENGINE_UNAVAILABLE: "The engine that was asked for cannot be used here; the message says why.",
   SL_ENGINE_FALLBACK: "The engine failed or cannot be used here; the model runs on the CPU instead.",
   SL_INFERENCE_STATE_LOST:

@@ -7,8 +7,8 @@ import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
 import { type Picture, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ModelGeometry } from "./latency.js";
+import { PictureSquares } from "./picture-squares.js";
 import { type StepOutcome, StepRunner } from "./step-runner.js";
-import { WindowPictures } from "./window-pictures.js";
 import { WindowRunner } from "./window-runner.js";
 
 /** Where decoded pictures go, whatever the model wants to see of them. */
@@ -76,7 +76,7 @@ function windowStage(inference: WindowInference, session: string, config: Policy
   const unitSamples = WINDOW_UNIT_SAMPLES;
   // A window is asked for when the sound of its end is there, which may be seconds after its pictures.
   const keptSamples = 2 * coveredSamples(window) + 3 * SAMPLE_RATE;
-  const pictures = new WindowPictures({ side, unitSamples, keptSamples, region: region ?? null });
+  const pictures = new PictureSquares({ side, unitSamples, keptSamples, region: region ?? null });
   return {
     pictures,
     leastStepMs: 15,

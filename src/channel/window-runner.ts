@@ -8,13 +8,13 @@ import { type AttributionPolicy, FacePolicy } from "../pipeline/face-policy.js";
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../pipeline/gain-timeline.js";
 import { Resampler } from "../pipeline/resample.js";
+import type { PictureSquares } from "./picture-squares.js";
 import type { StepOutcome } from "./step-runner.js";
-import type { WindowPictures } from "./window-pictures.js";
 
 export type WindowRunnerOptions = {
   readonly inference: WindowInference;
   readonly session: string;
-  readonly pictures: Pick<WindowPictures, "window" | "frozenAt">;
+  readonly pictures: Pick<PictureSquares, "window" | "frozenAt">;
   readonly separator: GainRenderer;
   /** The region is the pictures' affair. */
   readonly policy: Partial<Omit<AttributionPolicy, "region">>;

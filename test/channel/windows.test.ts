@@ -2,9 +2,9 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { geometryOf, type ModelStage, modelStage } from "../../src/channel/model-stage.js";
+import { PictureSquares } from "../../src/channel/picture-squares.js";
 import type { StepOutcome } from "../../src/channel/step-runner.js";
-import { WindowPictures } from "../../src/channel/window-pictures.js";
-import { WindowPictures as FileWindowPictures, FramePictures } from "../../src/file/window-pictures.js";
+import { FramePictures, WindowPictures } from "../../src/file/window-pictures.js";
 import type { LocalWindows } from "../../src/model/inference/local-windows.js";
 import { InferenceError, type WindowInference, type WindowRequest } from "../../src/model/inference.js";
 import { FRAME_CENTRE, FRAME_HOP } from "../../src/model/paper/gains.js";
@@ -220,7 +220,7 @@ test("a channel sees what a file sees: the same squares of the same clip", async
   ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-t", "3", "-c:v", "libx264", "-preset", "ultrafast", input);
   const toSample = (ptsMs: number): number => Math.round(ptsMs * 48);
   const side = 112;
-  const ours = new WindowPictures({ side, unitSamples: 1920, keptSamples: 240_000, region: null });
+  const ours = new PictureSquares({ side, unitSamples: 1920, keptSamples: 240_000, region: null });
   const whole = new FramePictures({ input, reading: { bt601: true }, toSample, make: (picture) => picture });
   await whole.begin();
   const given = new Set<number>();
@@ -229,7 +229,7 @@ test("a channel sees what a file sees: the same squares of the same clip", async
     given.add(ptsMs);
   }
   whole.close();
-  const file = new FileWindowPictures({ input, side, mask: null, toSample });
+  const file = new WindowPictures({ input, side, mask: null, toSample });
   await file.begin();
   const theirs = await file.window(0, 63);
   file.close();
@@ -247,7 +247,7 @@ test("a channel sees what a file sees: the same squares of the same clip", async
 
 test("only the region is seen", () => {
   const box = { x: 0.5, y: 0, width: 0.5, height: 1 };
-  const pictures = new WindowPictures({ side: 32, unitSamples: 1920, keptSamples: 48_000, region: box });
+  const pictures = new PictureSquares({ side: 32, unitSamples: 1920, keptSamples: 48_000, region: box });
   pictures.push(barPicture(0, 0));
   const square = pictures.window(0, 1)!;
   const grey = Array.from({ length: 32 * 32 }, (_, i) => square.subarray(3 * i, 3 * i + 3).every((v) => v === 128));
@@ -258,7 +258,7 @@ test("only the region is seen", () => {
 });
 
 test("pictures kept are bounded, and a jump of the timestamps forgets them", () => {
-  const pictures = new WindowPictures({ side: 32, unitSamples: 1920, keptSamples: 96_000, region: null });
+  const pictures = new PictureSquares({ side: 32, unitSamples: 1920, keptSamples: 96_000, region: null });
   for (let i = 0; i < 1000; i++) pictures.push(barPicture(i, i * 800));
   // What is asked for from before that shows the oldest that is kept: all the same.
   const size = 3 * 32 * 32;

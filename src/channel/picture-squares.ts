@@ -3,7 +3,7 @@ import { FROZEN_AFTER_SAMPLES, SceneWatch } from "../model/faces/scene.js";
 import { FRAME_SAMPLES, squeezedSide } from "../model/paper/geometry.js";
 import type { Box, Picture } from "../pipeline/types.js";
 
-export type WindowPicturesOptions = {
+export type PictureSquaresOptions = {
   /** Side of the squares that the network sees. */
   readonly side: number;
   readonly unitSamples: number;
@@ -25,14 +25,14 @@ const GREY = 128;
  * What a window model sees of one channel: whole pictures squeezed, their middle cut out. Pictures in, 29.97 squares a second out; frame f shows
  * the newest picture not later than its middle, (f + 0.5) * FRAME_SAMPLES. Has no clock; times are samples of the channel's timeline.
  */
-export class WindowPictures {
+export class PictureSquares {
   readonly counters = { pictures: 0, pictures_late: 0, cuts: 0 };
-  readonly #o: WindowPicturesOptions;
+  readonly #o: PictureSquaresOptions;
   readonly #scene = new SceneWatch();
   /** Oldest first. */
   #kept: Kept[] = [];
 
-  constructor(options: WindowPicturesOptions) {
+  constructor(options: PictureSquaresOptions) {
     this.#o = options;
   }
 
