@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import "./node-version.js";
 import "./colour.js";
 import { runCommand, runMain } from "citty";
 import { VERSION } from "../paths.js";

@@ -13,8 +13,8 @@ export const LIVE_KEYS = [
 export type Changes = {
   readonly added: readonly string[];
   readonly removed: readonly string[];
-  /** Channels whose process must start anew. */
-  readonly restarted: readonly string[];
+  /** Channels whose process must start anew, with what else is new of the settings in `patch`. */
+  readonly restarted: readonly { readonly name: string; readonly patch: ChannelPatch }[];
   /** Channels for which telling the running process is enough. */
   readonly patched: readonly { readonly name: string; readonly patch: ChannelPatch }[];
   /** Stream keys or channel names differ: the gateway is told the new table. */
@@ -25,7 +25,7 @@ export type Changes = {
 
 export function changesBetween(before: LoadedConfig, after: LoadedConfig): Changes {
   const added: string[] = [];
-  const restarted: string[] = [];
+  const restarted: { name: string; patch: ChannelPatch }[] = [];
   const patched: { name: string; patch: ChannelPatch }[] = [];
   const removed = Object.keys(before.channels).filter((name) => !Object.hasOwn(after.channels, name));
   let streams = removed.length > 0;
@@ -37,11 +37,9 @@ export function changesBetween(before: LoadedConfig, after: LoadedConfig): Chang
       continue;
     }
     if (streamKey(old) !== streamKey(channel)) streams = true;
-    if (fixedPart(old) !== fixedPart(channel)) restarted.push(name);
-    else {
-      const patch = livePatch(old, channel);
-      if (Object.keys(patch).length > 0) patched.push({ name, patch });
-    }
+    const patch = livePatch(old, channel);
+    if (fixedPart(old) !== fixedPart(channel)) restarted.push({ name, patch });
+    else if (Object.keys(patch).length > 0) patched.push({ name, patch });
   }
   const { channels: _a, ...serverBefore } = before;
   const { channels: _b, ...serverAfter } = after;

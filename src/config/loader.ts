@@ -5,7 +5,7 @@ import type { z } from "zod";
 import { describe, describeAt, type KeyInfo, nearestKey } from "./describe.js";
 import { applyEnvironment } from "./environment.js";
 import { ConfigError, type ConfigIssue, showValue } from "./error.js";
-import { type ChannelConfig, type Config, config, parseHostPort } from "./schema.js";
+import { type ChannelConfig, type Config, config, parseHostPort, RECORDING } from "./schema.js";
 import { redactUri, Secret } from "./secret.js";
 
 /** A channel's settings as the supervisor keeps them: what may be secret is a `Secret`, references resolved. */
@@ -136,6 +136,12 @@ function resolveReferences(raw: Config, file: string, env: Environment, complain
       const output = text([...at, "outputs", i], value);
       if (output !== null && !isAddress(output))
         complain([...at, "outputs", i], `not an address that can be written: ${redactUri(output)}`, ADDRESSES);
+      else if (output?.startsWith("file:") && !RECORDING.test(output.replace(/[?#].*$/, "")))
+        complain(
+          [...at, "outputs", i],
+          `not a recording: ${redactUri(output)}`,
+          "a path that ends in .flv, .mkv, .mp4 or .ts",
+        );
       return Secret.uri(output ?? "");
     });
     const key = channel.key === undefined ? null : text([...at, "key"], channel.key);

@@ -22,6 +22,8 @@ const PORT_RANGE = /^(\d{1,5})-(\d{1,5})$/;
 const portRange = () =>
   z.string().refine((s) => s === "" || parsePortRange(s) !== null, { error: "FIRST-LAST, for example 50000-50199" });
 
+/** As `hostName` of the guard gives it (src/supervisor/http). */
+const HOST = /^([a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*)$/i;
 const IP = /^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$/;
 const ICE_SERVER = /^(stuns?:[^\s@"<>]+|turns?:[^\s:@"<>]+:[^\s@"<>]+@[^\s@"<>]+)$/;
 
@@ -30,7 +32,7 @@ const fraction = () => z.number().min(0).max(1);
 export const channelConfig = z.strictObject({
   input: z.string().default("publish").meta({
     about:
-      "`publish`: a publisher pushes to rtmp://HOST:1935/live/KEY; or the rtmp://, srt:// or file:// address to fetch from; plain, `env:NAME` or `file:PATH`",
+      "`publish`: a publisher pushes to rtmp://HOST:1935/live/KEY; or the rtmp://, srt:// or file:// address to fetch from (`?loop=1` behind a file: round and round); plain, `env:NAME` or `file:PATH`",
     reference: true,
   }),
   key: z.string().min(1).optional().meta({
@@ -41,7 +43,7 @@ export const channelConfig = z.strictObject({
   }),
   outputs: z.array(z.string()).max(16).default([]).meta({
     about:
-      "further outputs: rtmp://, srt://, file://, each plain, `env:NAME` or `file:PATH`; the own server always serves rtmp://HOST:1935/out/NAME and http://HOST:8081/out/NAME.flv",
+      "further outputs: rtmp://HOST/APP/KEY, srt://HOST:PORT (`?mode=listener` waits for a receiver), file:///PATH.flv, .mkv, .mp4 or .ts (never written over: numbered); each plain, `env:NAME` or `file:PATH`; the own server always serves rtmp://HOST:1935/out/NAME and http://HOST:8081/out/NAME.flv",
     reference: true,
   }),
   profile: profile.default("balanced").meta({ about: "latency against quality: hop, budget and reserve" }),
@@ -84,6 +86,9 @@ export const channelConfig = z.strictObject({
 /** Settings of one channel, as the channel process gets them: every reference resolved. */
 export type ChannelConfig = z.infer<typeof channelConfig>;
 
+/** What the path of a recording ends in (src/channel/output). */
+export const RECORDING = /\.(flv|mkv|mp4|ts)$/i;
+
 /** Channel names stand in addresses, file names and metrics. */
 export const CHANNEL_NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
@@ -91,9 +96,19 @@ export const config = z.strictObject({
   http: hostPort()
     .default("127.0.0.1:8080")
     .meta({ about: "address of dashboard, API, /metrics, /healthz, /readyz", allowed: "HOST:PORT" }),
-  httpHosts: z.array(z.string().min(1)).max(64).default([]).meta({
-    about: "further host names by which the dashboard may be opened and settings changed; localhost is always allowed",
-  }),
+  httpHosts: z
+    .array(
+      z
+        .string()
+        .regex(HOST, { error: "a host name or address without port and brackets" })
+        .meta({ allowed: "host name or IP address" }),
+    )
+    .max(64)
+    .default([])
+    .meta({
+      about:
+        "further host names by which the dashboard may be opened and settings changed (`http` must listen there, too); localhost is always allowed",
+    }),
   media: hostPort().default("127.0.0.1:8081").meta({
     about: "address of HTTP-FLV for players, of WHIP (POST /whip/KEY) and of WHEP (POST /whep/NAME)",
     allowed: "HOST:PORT",

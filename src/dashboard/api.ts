@@ -28,8 +28,10 @@ export type DashboardChannel = {
   /** Newest status and its age at the moment of sending; null while its process has not said anything yet. */
   readonly status: ChannelStatus | null;
   readonly ageMs: number | null;
-  /** Process state: `running`, `starting`, `back-off`, `stopping`, `stopped`; and the code of its newest change. */
+  /** State of its process: `running`, `starting`, `back-off`, `stopping`, `stopped`. */
   readonly process: string;
+  /** A publisher pushes to it (the default); false: it fetches its input, which cannot be played. */
+  readonly published?: boolean;
 };
 
 export type DashboardProcess = {

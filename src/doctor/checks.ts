@@ -1,20 +1,19 @@
 import { existsSync, statfsSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { ConfigError } from "../config/error.js";
 import { defaultConfig, type LoadedConfig, loadConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
 import { checkLive, listModels, verifyModel } from "../model/cards.js";
+import { nodeIsNewEnough, nodeRemedy } from "../node-version.js";
 import { BUILT_IN_MODELS, FACES_MODEL, modelFolder, PACKAGE_ROOT, pageFolder } from "../paths.js";
-import { portFault } from "../supervisor/serve.js";
-import { reachable } from "../supervisor/urls.js";
+import { isSightline, portFault } from "../supervisor/ports.js";
 import type { Check } from "./check.js";
 import { chosenEngine, onnxruntime } from "./engine.js";
 import { addon, gstreamer } from "./gstreamer.js";
 
 export type DoctorOptions = { readonly configFile: string | null };
 
-const LEAST_NODE = 20;
 const LEAST_DISK_BYTES = 1e9;
 const LEAST_MEMORY_BYTES = 1.5e9;
 
@@ -33,14 +32,13 @@ export async function examine(options: DoctorOptions): Promise<Check[]> {
 }
 
 function node(): Check {
-  const major = Number(process.versions.node.split(".")[0]);
-  const good = major >= LEAST_NODE;
+  const good = nodeIsNewEnough();
   return {
     area: "node",
     name: "Node.js",
     state: good ? "ok" : "missing",
     detail: `${process.version} ${process.platform}-${process.arch}`,
-    fix: good ? null : `install Node.js ${LEAST_NODE} or later; in a checkout \`make build\` fetches one`,
+    fix: good ? null : nodeRemedy(),
   };
 }
 
@@ -105,7 +103,8 @@ function configuration(file: string | null): { config: LoadedConfig; check: Chec
 }
 
 async function models(config: LoadedConfig, configFile: string | null): Promise<Check[]> {
-  const shipped = config.models ?? BUILT_IN_MODELS;
+  const shipped =
+    config.models === undefined ? BUILT_IN_MODELS : dirname(modelFolder("any", config.models, configFile));
   const folders = new Map<string, string>();
   for (const name of await listModels(shipped)) folders.set(modelFolder(name, config.models, configFile), name);
   const wanted = Object.values(config.channels).map((c) => c.model);
@@ -167,15 +166,4 @@ async function ports(config: LoadedConfig): Promise<Check[]> {
       };
     }),
   );
-}
-
-/** Whether our own service answers at this address. */
-async function isSightline(http: string): Promise<boolean> {
-  const { host, port } = parseHostPort(http);
-  try {
-    const answer = await fetch(`http://${reachable(host)}:${port}/metrics`, { signal: AbortSignal.timeout(2000) });
-    return (await answer.text()).includes("sightline_info");
-  } catch {
-    return false;
-  }
 }

@@ -68,15 +68,19 @@ export class ChannelProcess {
 
   /** The file's new word, which counts more than what an operator had set before. */
   follow(patch: ChannelPatch): void {
-    const kept = Object.entries(this.#operator).filter(([key]) => !(key in patch));
-    this.#operator = Object.fromEntries(kept);
+    this.#yieldTo(patch);
     this.process.send({ type: "set", patch });
   }
 
-  /** A new process with the file's settings alone. */
-  restart(): void {
-    this.#operator = {};
+  /** A new process. What an operator had set stays, but for what the file now says otherwise: an output that is added must not end a bypass. */
+  restart(patch: ChannelPatch): void {
+    this.#yieldTo(patch);
     this.process.restart();
+  }
+
+  #yieldTo(patch: ChannelPatch): void {
+    const kept = Object.entries(this.#operator).filter(([key]) => !(key in patch));
+    this.#operator = Object.fromEntries(kept);
   }
 }
 

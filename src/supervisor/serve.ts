@@ -1,4 +1,3 @@
-import { createServer } from "node:net";
 import { resolve } from "node:path";
 import { type Environment, type LoadedConfig, type LoadResult, loadConfig, parseConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
@@ -7,6 +6,7 @@ import { FileWatcher } from "../config/watcher.js";
 import { pageFolder, sourceFile } from "../paths.js";
 import { HttpServer } from "./http/server.js";
 import { createLog, type Log } from "./log.js";
+import { assertFree, portError } from "./ports.js";
 import { ManagedProcess, type ProcessLimits } from "./process.js";
 import { type Entries, Supervisor } from "./supervisor.js";
 
@@ -29,12 +29,6 @@ export type Service = {
   /** Ends all within 3 s. Idempotent. */
   stop(): Promise<void>;
 };
-
-/** A port is taken. The message says which and what to do. */
-export class PortInUseError extends Error {
-  readonly code = "SL_PORT_IN_USE";
-  override readonly name = "PortInUseError";
-}
 
 export const DEMO_CHANNEL = "demo";
 const DEMO_KEY = "demo";
@@ -60,7 +54,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
   for (const warning of warnings) log.warn({ warning }, "configuration");
 
   // The gateway opens these two itself; that they are free is asked first, so that the answer is one clear line and not a restart loop.
-  for (const key of ["rtmp", "media"] as const) await assertFree(key, config[key]);
+  for (const key of ["rtmp", "media"] as const) await assertFree(key, config[key], config.http);
   let http: HttpServer | null = null;
   const supervisor = new Supervisor({
     config,
@@ -81,7 +75,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     await http.listen(address.host, address.port);
   } catch (error) {
     await supervisor.stop();
-    throw portError("http", config.http, error as NodeJS.ErrnoException);
+    throw await portError("http", config.http, error as NodeJS.ErrnoException, config.http);
   }
   const server = http;
   if (options.demo) startDemo(supervisor, log, options.limits);
@@ -145,37 +139,4 @@ function startDemo(supervisor: Supervisor, log: Log, limits: Partial<ProcessLimi
     supervisor.adopt(publisher);
     void publisher.start();
   });
-}
-
-type Listener = "http" | "rtmp" | "media";
-const PURPOSE: Record<Listener, string> = { http: "dashboard and API", rtmp: "RTMP", media: "HTTP-FLV" };
-
-async function assertFree(key: Listener, address: string): Promise<void> {
-  const { host, port } = parseHostPort(address);
-  if (port === 0) return;
-  const error = await portFault(host, port);
-  if (error) throw portError(key, address, error);
-}
-
-/** null when the port can be listened on, else what the system says. Also used by `sightline doctor`. */
-export function portFault(host: string, port: number): Promise<NodeJS.ErrnoException | null> {
-  return new Promise((resolveFault) => {
-    const probe = createServer();
-    probe.once("error", (error) => resolveFault(error));
-    probe.listen({ host, port, exclusive: true }, () => probe.close(() => resolveFault(null)));
-  });
-}
-
-function portError(key: Listener, address: string, error: NodeJS.ErrnoException): Error {
-  const { port } = parseHostPort(address);
-  const option = key === "http" ? "start with --http HOST:PORT, or " : "";
-  const fix = `${option}set \`${key}: HOST:PORT\` in the configuration (or SIGHTLINE_${key.toUpperCase()}=HOST:PORT)`;
-  if (error.code === "EADDRINUSE") {
-    return new PortInUseError(
-      `${address} (${PURPOSE[key]}) is in use by another program. See which one: ss -ltnp 'sport = :${port}'. Or ${fix}.`,
-    );
-  }
-  if (error.code === "EACCES")
-    return new PortInUseError(`${address} (${PURPOSE[key]}) may not be opened: ports below 1024 need root. Or ${fix}.`);
-  return new PortInUseError(`${address} (${PURPOSE[key]}) cannot be opened: ${error.message}. Or ${fix}.`);
 }

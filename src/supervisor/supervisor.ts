@@ -215,11 +215,11 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       this.#leave(channel.process.stop(STOP_MS.channels));
     }
     for (const name of changes.added) this.#startChannel(name);
-    for (const name of changes.restarted) {
+    for (const { name, patch } of changes.restarted) {
       const channel = this.#channels.get(name);
       if (!channel) continue;
       this.#inferenceFor(name);
-      channel.restart();
+      channel.restart(patch);
     }
     for (const { name, patch } of changes.patched) this.#channels.get(name)?.follow(patch);
     const used = new Set(Object.values(this.#config.channels).map((c) => this.#folder(c)));
@@ -314,7 +314,9 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   }
 
   #shownChannel(name: string): DashboardChannel {
-    return this.#channels.get(name)?.shown ?? { name, status: null, ageMs: null, process: ProcessState.Stopped };
+    const published = this.#config.channels[name]?.input.reveal() === "publish";
+    const shown = this.#channels.get(name)?.shown ?? { name, status: null, ageMs: null, process: ProcessState.Stopped };
+    return { ...shown, published };
   }
 
   #folder(channel: LoadedChannel): string {

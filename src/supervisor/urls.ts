@@ -13,8 +13,8 @@ export type ChannelUrls = {
   readonly play: string;
   /** HTTP-FLV of the cleaned programme. */
   readonly playFlv: string;
-  /** HTTP-FLV of the programme as it came in. */
-  readonly inputFlv: string;
+  /** HTTP-FLV of the programme as it came in. null when the channel fetches its input. */
+  readonly inputFlv: string | null;
 };
 
 export type Urls = {
@@ -32,13 +32,14 @@ export function urlsOf(config: LoadedConfig, ports: { http: number; rtmp: number
   const media = base("http", "media");
   const channels: Record<string, ChannelUrls> = {};
   for (const [name, channel] of Object.entries(config.channels)) {
+    const published = channel.input.reveal() === "publish";
     channels[name] = {
-      publish: channel.input.reveal() === "publish" ? `${rtmp}/live/KEY` : null,
-      whip: channel.input.reveal() === "publish" ? `${media}/whip/KEY` : null,
+      publish: published ? `${rtmp}/live/KEY` : null,
+      whip: published ? `${media}/whip/KEY` : null,
       whep: `${media}/whep/${name}`,
       play: `${rtmp}/out/${name}`,
       playFlv: `${media}/out/${name}.flv`,
-      inputFlv: `${media}/in/${name}.flv`,
+      inputFlv: published ? `${media}/in/${name}.flv` : null,
     };
   }
   return { dashboard: `${base("http", "http")}/`, channels };

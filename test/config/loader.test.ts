@@ -77,6 +77,9 @@ test("what the schema cannot see is checked too", () => {
     ["channels: { a: { key: x }, b: { key: x } }", "channels.b.key"],
     ["channels: { a: { input: 'http://h/x' } }", "channels.a.input"],
     ["channels: { a: { key: x, outputs: ['rtmp://h/a/k', 'nonsense'] } }", "channels.a.outputs.1"],
+    ["channels: { a: { key: x, outputs: ['file:///rec/show.mp4', 'file:///rec/show.mov'] } }", "channels.a.outputs.1"],
+    ["{ httpHosts: [studio-pc, 'studio-pc:8080'] }", "httpHosts.1"],
+    ["{ httpHosts: ['::1', '[::1]'] }", "httpHosts.1"],
     ["channels: { a: { key: x, region: { x: 0.5, y: 0, width: 0.6, height: 1 } } }", "channels.a.region"],
     ["channels: { a: { key: 'env:NOT_SET' } }", "channels.a.key"],
     ["channels: { a: { key: 'file:not-there' } }", "channels.a.key"],
@@ -238,7 +241,7 @@ test("changes: only what differs is named, live settings apart", () => {
   assert.equal(changesBetween(before, after), {
     added: ["e"],
     removed: ["d"],
-    restarted: ["b"],
+    restarted: [{ name: "b", patch: { bypass: true } }],
     patched: [{ name: "c", patch: { keep: "mix" } }],
     streams: true,
     server: ["logLevel"],

@@ -15,20 +15,16 @@ test("the channel of the address is the one shown and switched, also when it was
       const whole = server.state;
       server.state = { ...whole, channels: whole.channels.filter(({ name }) => name !== "lobby") };
       server.send({ type: "state", state: server.state });
-      await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
+      // No other one takes its place: what is pressed now is for nobody.
+      await see(page, "main", "lobby is not among the channels now");
+      assert.is(await page.locator(".channel").count(), 0);
+      await page.keyboard.press("b");
       server.state = whole;
       server.send({ type: "state", state: server.state });
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "lobby" }).waitFor();
-      // Who works with the channel that stands in stays with it.
-      server.state = { ...whole, channels: whole.channels.filter(({ name }) => name !== "lobby") };
-      server.send({ type: "state", state: server.state });
-      await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
-      await page.keyboard.press("b");
-      await page.locator(".bypass.pending").waitFor();
-      server.state = whole;
-      server.send({ type: "state", state: server.state });
-      await page.locator(".channel-entry", { hasText: "lobby" }).waitFor();
-      await page.waitForTimeout(300);
+      await see(page, ".channel-name", "lobby");
+      assert.is(server.patches.length, 1);
+      await page.evaluate(`location.hash = "#studio"`);
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "studio" }).waitFor();
       await page.evaluate(`location.hash = "#lobby"`);
       await page.locator('.channel-entry[aria-current="true"]', { hasText: "lobby" }).waitFor();

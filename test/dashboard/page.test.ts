@@ -15,9 +15,58 @@ test("each mode is shown with its code and the sentence that belongs to it", () 
     await see(page, ".mode code", "SL_MODEL_LATE");
     await see(page, ".sentence", "did not arrive in time");
     say(server, status("studio", { mode: "bypass", reason: "SL_NO_FACE", faces: [] }));
-    await see(page, ".mode-word", "Bypass");
+    await see(page, ".mode-word", "Untouched");
     await see(page, ".sentence", "No face that counts as on-screen");
     await picture(page, "bypass");
+  }));
+
+test("a wish, a rule and a fault leave the sound alone alike, and are told apart; without input nothing is claimed", () =>
+  shown(["studio"], async ({ page, server }) => {
+    const cases = [
+      [{ mode: "bypass", reason: "SL_BYPASS_OPERATOR", bypass: true }, "Bypass", "bypass"],
+      [{ mode: "bypass", reason: "SL_PICTURE_FROZEN" }, "Untouched", "untouched"],
+      [{ mode: "bypass", reason: "SL_INFERENCE_DOWN" }, "Untouched", "fault"],
+      [{ mode: "muted", reason: "SL_NO_FACE" }, "Muted", "muted"],
+      [{ mode: "bypass", reason: "SL_SOURCE_WAITING", source: "connecting" }, "No input", "waiting"],
+    ] as const;
+    for (const [change, word, colour] of cases) {
+      say(server, status("studio", change));
+      await see(page, ".mode-word", word);
+      await page.locator(`.banner[data-mode="${colour}"]`).waitFor();
+      await page.locator(`.channel-entry[data-mode="${colour}"]`, { hasText: word }).waitFor();
+      await becomesTrue(page, `document.title === "studio: ${word} – Sightline"`);
+    }
+  }));
+
+test("an output that is not served is said beside the mode and in the list, with its reason in words", () =>
+  shown(["studio"], async ({ page, server }) => {
+    const output = { uri: "rtmp://elsewhere/app", state: "live", reason: null } as const;
+    const waiting = { uri: "srt://:7000", state: "connecting", reason: "SL_OUTPUT_NO_RECEIVER" } as const;
+    say(server, status("studio", { outputs: [output, waiting] }));
+    await see(page, ".table", "rtmp://elsewhere/app");
+    assert.is(await page.locator(".outputs-down:visible").count(), 0);
+    say(server, status("studio", { outputs: [{ ...output, state: "back-off", reason: "SL_OUTPUT_FAILED" }, waiting] }));
+    await see(page, ".banner .outputs-down", "1 output down");
+    await see(page, ".channel-entry .outputs-down", "1 output down");
+    await see(
+      page,
+      ".table",
+      "An output failed; it is opened again by itself, the others are not touched. (SL_OUTPUT_FAILED)",
+    );
+  }));
+
+test("a page that was opened before an upgrade says so", () =>
+  shown(["studio"], async ({ page, server }) => {
+    await see(page, ".link", "connected");
+    server.state = { ...server.state, channels: [{ name: 5 }] } as never;
+    await see(page, ".link", "this page does not fit the server any more: reload it");
+  }));
+
+test("a channel that fetches its input says that only its output can be played", () =>
+  shown(["studio"], async ({ page, server }) => {
+    server.state = { ...server.state, channels: server.state.channels.map((c) => ({ ...c, published: false })) };
+    server.send({ type: "state", state: server.state });
+    await see(page, ".player-message", "this channel fetches its input; only the output can be played");
   }));
 
 test("input and output play, the visible face is framed with its share of the sound, figures and meters are there", () =>

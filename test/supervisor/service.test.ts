@@ -179,6 +179,15 @@ test("what an operator changed survives the death of the channel, until the file
   rewrite(HEAD + CHANNEL("a", ", strengthPercent: 80"));
   await until("the file's word", () => status(supervisor.state(), "a")?.strengthPercent === 80);
   assert.is(status(supervisor.state(), "a")?.bypass, true);
+  // What needs a new process is no word about the bypass either: an output that is added on air does not end it.
+  const before = pid(supervisor.state(), "channel:a");
+  rewrite(HEAD + CHANNEL("a", ", strengthPercent: 80, profile: low"));
+  await until("started anew", () => pid(supervisor.state(), "channel:a") !== before && status(supervisor.state(), "a"));
+  assert.is(status(supervisor.state(), "a")?.bypass, true);
+  rewrite(HEAD + CHANNEL("a", ", strengthPercent: 80, keep: mix, profile: balanced, bypass: true"));
+  await until("the file's bypass", () => status(supervisor.state(), "a")?.keep === "mix");
+  rewrite(HEAD + CHANNEL("a", ", strengthPercent: 80, keep: mix, profile: low"));
+  await until("the file ends it", () => status(supervisor.state(), "a")?.bypass === false);
 });
 
 test("each process that is killed comes back; the others go on", async () => {

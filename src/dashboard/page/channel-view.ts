@@ -4,7 +4,17 @@ import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import { Players } from "./players.js";
 import { type ChannelRecord, isStale } from "./store.js";
-import { age, explain, MODE_WORD, plain, SOURCE_WORD, sentenceOf, sourceWord } from "./words.js";
+import {
+  age,
+  explain,
+  outputsDown,
+  plain,
+  SHOWN_WORD,
+  SOURCE_WORD,
+  sentenceOf,
+  shownMode,
+  sourceWord,
+} from "./words.js";
 
 /** Everything about one channel. Built once, then only texts, classes and bars change. */
 export class ChannelView {
@@ -16,6 +26,7 @@ export class ChannelView {
   #old = make("p", "old");
   #banner = make("section", "banner");
   #feed = make("span", "muted feed");
+  #outputsDown = make("strong", "outputs-down");
   #pictureNotice = make("p", "muted picture-notice");
   #body = make("div", "body");
   #players: Players;
@@ -26,14 +37,21 @@ export class ChannelView {
   #outputs = makeTable("table", ["Output", "State", "Reason"]);
   #outputPanel = make("section", "panel", make("h3", "", "Outputs"));
 
+  /** @param published a publisher pushes to the channel: what came in can be played */
   constructor(
     readonly name: string,
     mediaBase: string | null,
-    onUse: () => void,
+    readonly published: boolean,
   ) {
-    this.controls = new Controls(name, onUse);
-    this.#players = new Players(name, mediaBase);
-    this.#banner.append(make("div", "mode", this.#mode, this.#sentence, this.#code), this.#feed, this.controls.bypass);
+    this.controls = new Controls(name);
+    this.#players = new Players(name, mediaBase, published);
+    const said = make("div", "said", this.#mode, this.#sentence);
+    said.setAttribute("role", "status");
+    this.#banner.append(
+      make("div", "mode", make("h2", "channel-name", name), said, this.#code),
+      make("div", "feed-line", this.#outputsDown, this.#feed),
+      this.controls.bypass,
+    );
     this.#outputPanel.append(this.#outputs.table);
     const counters = make("section", "panel", make("h3", "", "Counters"), this.#counters.table, this.#zero);
     this.#body.append(
@@ -56,16 +74,19 @@ export class ChannelView {
       status === null ? "This channel has not said anything yet." : `These values are ${age(ageMs)} old.`,
     );
 
-    this.#banner.dataset.mode = stale || status === null ? "unknown" : status.mode;
+    this.#banner.dataset.mode = stale || status === null ? "unknown" : shownMode(status);
     if (status === null || stale) {
       setText(this.#mode, "Unknown");
-      const before = status === null ? "" : ` It was ${MODE_WORD[status.mode].toLowerCase()} ${age(ageMs)} ago.`;
+      const before = status === null ? "" : ` It was ${SHOWN_WORD[shownMode(status)].toLowerCase()} ${age(ageMs)} ago.`;
       setText(this.#sentence, `${missing(record, linked)}${before}`);
     } else {
-      setText(this.#mode, MODE_WORD[status.mode]);
+      setText(this.#mode, SHOWN_WORD[shownMode(status)]);
       setText(this.#sentence, explain(status));
     }
     setText(this.#code, stale ? "" : (status?.reason ?? ""));
+    const down = status === null || stale ? null : outputsDown(status);
+    setHidden(this.#outputsDown, down === null);
+    setText(this.#outputsDown, down ?? "");
     setText(this.#feed, status === null ? "" : `${stale ? "last known: " : ""}${feedText(record)}`);
     const notice = status?.video?.notice ?? null;
     setHidden(this.#pictureNotice, notice === null);
@@ -91,7 +112,11 @@ export class ChannelView {
     setHidden(this.#outputPanel, outputs.length === 0);
     setRows(
       this.#outputs.body,
-      outputs.map((o) => [o.uri, SOURCE_WORD[o.state], o.reason ?? ""]),
+      outputs.map((o) => [
+        o.uri,
+        SOURCE_WORD[o.state],
+        o.reason === null ? "" : `${sentenceOf(o.reason) ?? ""} (${o.reason})`.trim(),
+      ]),
     );
   }
 

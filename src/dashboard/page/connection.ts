@@ -18,6 +18,8 @@ export class Connection {
   link: Link = { up: false, sinceMs: performance.now() };
   /** Why the server refuses this page, in its own words; null: it does not. */
   refusal: string | null = null;
+  /** The server answers in words that this page does not know: it was opened before an upgrade. */
+  isOutdated = false;
   #waitMs = FIRST_WAIT_MS;
   #heardMs = 0;
   #askedMs = 0;
@@ -72,6 +74,7 @@ export class Connection {
       const text = await answer.text();
       this.refusal = answer.status === 403 ? decodeRefusal(text) : null;
       const state = answer.ok && linked ? decodeState(text) : null;
+      this.isOutdated = answer.ok && linked && state === null;
       if (state !== null) this.#heard({ type: "state", state });
     } catch {
       this.refusal = null;

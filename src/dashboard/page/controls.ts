@@ -23,11 +23,7 @@ export class Controls {
   #sending = Promise.resolve();
   #wish: { patch: ChannelPatch; untilMs: number } | null = null;
 
-  /** @param onUse the operator has changed something of this channel */
-  constructor(
-    private readonly name: string,
-    private readonly onUse: () => void,
-  ) {
+  constructor(private readonly name: string) {
     this.bypass.type = "button";
     this.bypass.setAttribute("role", "switch");
     this.bypass.addEventListener("click", () => this.toggleBypass());
@@ -82,7 +78,6 @@ export class Controls {
 
   send(patch: ChannelPatch): void {
     this.#wish = { patch: { ...this.#wish?.patch, ...patch }, untilMs: performance.now() + CONFIRM_MS };
-    this.onUse();
     // One after another: what was asked for last must arrive last.
     this.#sending = this.#sending.then(() => this.#request(patch));
   }

@@ -9,7 +9,8 @@ import type { DashboardChannel, DashboardEvent, DashboardProcess, DashboardState
 type Fields = { readonly [name: string]: unknown };
 
 const MAX_TEXT = 300;
-const MAX_ITEMS = 200;
+/** More than there may be channels (src/config/loader.ts). */
+const MAX_ITEMS = 400;
 const SOURCES: readonly SourceState[] = ["connecting", "live", "stalled", "back-off", "ended", "refused"];
 const MODES: readonly Mode[] = ["separated", "late", "bypass", "muted"];
 const KEEPS: readonly Keep[] = ["on-screen", "off-screen", "mix"];
@@ -64,6 +65,7 @@ function channel(value: unknown): DashboardChannel {
     status: optional(f.status, status),
     ageMs: optional(f.ageMs, number),
     process: optional(f.process, string) ?? "",
+    published: optional(f.published, boolean) ?? true,
   };
 }
 

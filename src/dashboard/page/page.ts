@@ -1,22 +1,24 @@
 import type { DashboardState } from "../api.js";
 import { ChannelView } from "./channel-view.js";
 import { Connection } from "./connection.js";
-import { byId, setHidden, setText } from "./dom.js";
+import { byId, make, setHidden, setText } from "./dom.js";
 import { Side } from "./side.js";
-import { Store } from "./store.js";
-import { age } from "./words.js";
+import { isStale, Store } from "./store.js";
+import { age, SHOWN_WORD, shownMode } from "./words.js";
 
 /**
  * The dashboard. Events change the store; ten times a second what is on the page follows the store and the clock, so that ages grow
  * and old values turn grey even when nothing arrives any more.
  */
 const store = new Store();
-/** What the operator asked for, by the address or a click; it stays when that channel is away for a while. */
+/** What is shown: what the operator asked for by the address or a click, else the first. It stays when that channel is away for a while. */
 let wanted = nameInAddress();
 let view: ChannelView | null = null;
 let viewBase: string | null = null;
 
 const main = byId("channel");
+const gone = make("p", "old");
+main.append(gone);
 const side = new Side((name) => {
   want(name);
   draw();
@@ -52,22 +54,20 @@ function noticeText(server: DashboardState | null): string | null {
   return keys.length === 0 ? null : `Not in force before the service is started anew: ${keys.join(", ")}.`;
 }
 
+function linkText(up: boolean): string {
+  if (connection.isOutdated) return "this page does not fit the server any more: reload it";
+  if (up) return "connected";
+  if (connection.refusal !== null) return `refused: ${connection.refusal}`;
+  return store.server === null ? "connecting to the server" : "connection to the server lost";
+}
+
 function draw(): void {
   const nowMs = performance.now();
   const { up, sinceMs } = connection.link;
   document.body.classList.toggle("unlinked", !up);
   const link = byId("link");
   link.dataset.up = String(up);
-  setText(
-    link,
-    up
-      ? "connected"
-      : connection.refusal !== null
-        ? `refused: ${connection.refusal}`
-        : store.server === null
-          ? "connecting to the server"
-          : "connection to the server lost",
-  );
+  setText(link, linkText(up));
   // Beside the live region: a screen reader would say every second of it.
   setText(
     byId("link-age"),
@@ -78,23 +78,27 @@ function draw(): void {
   setHidden(byId("notice"), notice === null);
   setText(byId("notice"), notice ?? "");
 
-  // Until the list has come nothing is shown: not another channel in place of the one that is wanted.
-  const shown = wanted !== null && store.channels.has(wanted) ? wanted : (store.channels.keys().next().value ?? null);
-  const record = shown === null ? undefined : store.channels.get(shown);
+  wanted ??= store.channels.keys().next().value ?? null;
+  // Never another channel in its place: key B would switch that one.
+  const record = wanted === null ? undefined : store.channels.get(wanted);
+  const isGone = record === undefined && wanted !== null && store.server !== null;
+  setHidden(gone, !isGone);
+  setText(gone, isGone ? `${wanted} is not among the channels now. The others are in the list.` : "");
   const base = mediaBase();
-  if (view !== null && (view.name !== record?.name || viewBase !== base)) {
+  if (view !== null && (view.name !== record?.name || view.published !== record.published || viewBase !== base)) {
     view.close();
     view = null;
   }
   if (view === null && record !== undefined) {
-    const { name } = record;
-    // Who works with the channel that stands in for another one wants that one from now on.
-    view = new ChannelView(name, base, () => want(name));
+    view = new ChannelView(record.name, base, record.published);
     viewBase = base;
     main.append(view.element);
   }
-  side.update(store, shown, up, nowMs);
+  side.update(store, wanted, up, nowMs);
   if (record !== undefined) view?.update(record, up, nowMs);
+  const status = record === undefined || isStale(record, up, nowMs) ? null : record.status;
+  const word = status === null ? "Unknown" : SHOWN_WORD[shownMode(status)];
+  document.title = record === undefined ? "Sightline" : `${record.name}: ${word} – Sightline`;
 }
 
 document.addEventListener("keydown", (event) => {

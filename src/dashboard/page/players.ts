@@ -28,10 +28,13 @@ class LivePlayer {
     title: string,
     hint: string,
     private readonly url: string | null,
+    /** Why there is nothing to play, or null. */
+    private readonly nothing: string | null,
   ) {
     this.#video.muted = true;
     this.#video.playsInline = true;
     this.boxes = new FaceBoxes(this.#video);
+    this.listen.setAttribute("aria-label", `Listen to the ${title.toLowerCase()}`);
     const head = make("figcaption", "", make("strong", "", title), make("span", "muted", hint), this.listen);
     this.element = make(
       "figure",
@@ -76,12 +79,7 @@ class LivePlayer {
 
   #open(): void {
     if (this.#closed) return;
-    const hindrance =
-      this.url === null
-        ? "the server has no media port"
-        : mpegts.isSupported()
-          ? null
-          : "this browser cannot play HTTP-FLV";
+    const hindrance = this.nothing ?? (mpegts.isSupported() ? null : "this browser cannot play HTTP-FLV");
     this.#say(hindrance ?? "no picture yet");
     if (this.url === null || hindrance !== null) return;
     const player = mpegts.createPlayer(
@@ -130,11 +128,16 @@ export class Players {
   #output: LivePlayer;
   #faces: { atMs: number; faces: readonly Face[] }[] = [];
 
-  /** @param mediaBase `http://HOST:PORT`, null when the server has no media port */
-  constructor(name: string, mediaBase: string | null) {
+  /**
+   * @param mediaBase `http://HOST:PORT`, null when the server has no media port
+   * @param published false: the channel fetches its input, which goes past the gateway that players are joined to
+   */
+  constructor(name: string, mediaBase: string | null, published: boolean) {
     const url = (side: string) => (mediaBase === null ? null : `${mediaBase}/${side}/${encodeURIComponent(name)}.flv`);
-    this.#input = new LivePlayer("Input", "as published", url("in"));
-    this.#output = new LivePlayer("Output", "as sent out", url("out"));
+    const noPort = mediaBase === null ? "the server has no media port" : null;
+    const noInput = published ? null : "this channel fetches its input; only the output can be played";
+    this.#input = new LivePlayer("Input", published ? "as published" : "fetched", url("in"), noPort ?? noInput);
+    this.#output = new LivePlayer("Output", "as sent out", url("out"), noPort);
     this.element = make("section", "players", this.#input.element, this.#output.element);
     const both = [this.#input, this.#output];
     for (const player of both) {

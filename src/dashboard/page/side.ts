@@ -1,6 +1,6 @@
 import { byId, make, setText } from "./dom.js";
 import { type ChannelRecord, isStale, type Store } from "./store.js";
-import { age, MODE_WORD, sentenceOf, sourceWord } from "./words.js";
+import { age, outputsDown, SHOWN_WORD, sentenceOf, shownMode, sourceWord } from "./words.js";
 
 type Entry = { button: HTMLButtonElement; name: HTMLElement; mode: HTMLElement; source: HTMLElement };
 
@@ -43,12 +43,14 @@ export class Side {
     const { status } = record;
     const stale = isStale(record, linked, nowMs);
     entry.button.setAttribute("aria-current", String(selected));
-    entry.button.dataset.mode = stale || status === null ? "unknown" : status.mode;
+    entry.button.dataset.mode = stale || status === null ? "unknown" : shownMode(status);
     setText(entry.name, record.name);
-    setText(entry.mode, stale || status === null ? "Unknown" : MODE_WORD[status.mode]);
+    setText(entry.mode, stale || status === null ? "Unknown" : SHOWN_WORD[shownMode(status)]);
+    const down = status === null || stale ? null : outputsDown(status);
+    entry.source.classList.toggle("outputs-down", down !== null);
     setText(
       entry.source,
-      status === null ? record.process : stale ? `${age(nowMs - record.atMs)} old` : sourceWord(status),
+      status === null ? record.process : stale ? `${age(nowMs - record.atMs)} old` : (down ?? sourceWord(status)),
     );
   }
 

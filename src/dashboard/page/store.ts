@@ -23,6 +23,8 @@ export function isStale(record: ChannelRecord, linked: boolean, nowMs: number): 
 export type ChannelRecord = {
   readonly name: string;
   process: string;
+  /** A publisher pushes to it; false: it fetches its input. */
+  published: boolean;
   status: ChannelStatus | null;
   /** When the status was true, on the page's clock. */
   atMs: number;
@@ -47,9 +49,10 @@ export class Store {
     this.processesAtMs = nowMs;
     const names = new Set(state.channels.map((channel) => channel.name));
     for (const name of this.channels.keys()) if (!names.has(name)) this.channels.delete(name);
-    for (const { name, status, ageMs, process } of state.channels) {
+    for (const { name, status, ageMs, process, published } of state.channels) {
       const record = this.#record(name);
       record.process = process;
+      record.published = published ?? true;
       const atMs = nowMs - (ageMs ?? 0);
       if (status !== null && (record.status === null || atMs > record.atMs)) {
         record.status = status;
@@ -75,7 +78,14 @@ export class Store {
   #record(name: string): ChannelRecord {
     let record = this.channels.get(name);
     if (record === undefined) {
-      record = { name, process: "", status: null, atMs: 0, history: { atMs: [], p50: [], p95: [], declared: [] } };
+      record = {
+        name,
+        process: "",
+        published: true,
+        status: null,
+        atMs: 0,
+        history: { atMs: [], p50: [], p95: [], declared: [] },
+      };
       this.channels.set(name, record);
     }
     return record;

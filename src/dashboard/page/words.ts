@@ -6,7 +6,37 @@ export function sentenceOf(code: string): string | null {
   return Object.hasOwn(CODES, code) ? CODES[code as keyof typeof CODES] : null;
 }
 
-export const MODE_WORD = { separated: "Separated", late: "Late", bypass: "Bypass", muted: "Muted" } as const;
+/**
+ * How a channel's mode is shown: one word and one colour for each thing that an operator must tell apart. Sound that leaves as it came is
+ * `bypass` by an operator's wish, `untouched` where nobody is to be separated, and `fault` where something stands in the way.
+ */
+export type Shown = "separated" | "late" | "bypass" | "untouched" | "fault" | "muted" | "waiting";
+
+export const SHOWN_WORD: Record<Shown, string> = {
+  separated: "Separated",
+  late: "Late",
+  bypass: "Bypass",
+  untouched: "Untouched",
+  fault: "Untouched",
+  muted: "Muted",
+  waiting: "No input",
+};
+
+/** Reasons for which the sound is meant to be left alone. */
+const AS_MEANT: readonly (string | null)[] = [null, "SL_NO_FACE", "SL_PICTURE_FROZEN", "SL_VISIBLE_SILENT"];
+
+export function shownMode({ source, mode, reason, bypass }: ChannelStatus): Shown {
+  if (source !== "live") return "waiting";
+  if (mode !== "bypass") return mode;
+  if (bypass || reason === "SL_BYPASS_OPERATOR") return "bypass";
+  return AS_MEANT.includes(reason) ? "untouched" : "fault";
+}
+
+/** How many outputs are not served though they should be; one that is connecting, or waits for its receiver, is none of them. */
+export function outputsDown({ outputs }: ChannelStatus): string | null {
+  const down = outputs.filter(({ state }) => state !== "live" && state !== "connecting").length;
+  return down === 0 ? null : down === 1 ? "1 output down" : `${down} outputs down`;
+}
 
 const KEEP_SENTENCE = {
   "on-screen": "Off-screen voices are turned down.",

@@ -22,7 +22,9 @@ export function checkSource(req: IncomingMessage, allowed: readonly string[]): v
       403,
       "SL_HTTP_FORBIDDEN",
       "Host not allowed",
-      `the host ${JSON.stringify(String(req.headers.host ?? "").slice(0, 100))} is not allowed; add its name to httpHosts in the configuration`,
+      host === null
+        ? `the Host header ${JSON.stringify(String(req.headers.host ?? "").slice(0, 100))} cannot be read`
+        : `the host ${JSON.stringify(host.slice(0, 100))} is not allowed; add it, so written, to httpHosts in the configuration`,
     );
   }
   const origin = req.headers.origin;
