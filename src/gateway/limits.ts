@@ -30,6 +30,18 @@ export const LIMITS = {
   maxPeerAddresses: 16,
   /** Datagrams of one WebRTC peer in a second: 190 Mbit/s of full packets. */
   maxDatagramsPerSecond: 20_000,
+  /** Larger ones are dropped: peers send what fits into an Ethernet frame, and what comes is worked off in one go. */
+  maxDatagramBytes: 2048,
+  /** Unencrypted DTLS handshake of one WebRTC peer: some 3 KB are needed, and sent again when they are lost. */
+  maxHandshakeBytes: 64 * 1024,
+  /** SCTP packets of one WebRTC peer in a second that the stack cannot be given; some peers send a chunk that it does not know. */
+  maxBadSctpPerSecond: 20,
+  /** Streams of one WebRTC peer's data channels. */
+  maxDataStreams: 64,
+  /** Chunks of data that wait in the stack for others before them. */
+  maxDataWaiting: 256,
+  /** Packets sent again to one WHEP viewer in a second. */
+  maxResentPerSecond: 1000,
   /** Messages on data channels of one WebRTC peer in a second; none is needed. */
   maxDataMessagesPerSecond: 20,
   /** Changes of one session by PATCH in ten seconds: trickled candidates, ICE restarts. */

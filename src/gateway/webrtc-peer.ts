@@ -16,6 +16,7 @@ import {
   useVP8,
 } from "werift";
 import type { WebRtcSettings } from "../transport/ipc/messages.js";
+import { handshakeBytes, readSctp } from "../transport/webrtc/sctp.js";
 import { announce, attributes, type Offer, withCredentials } from "../transport/webrtc/sdp.js";
 import { datagramKind, isAuthenticRequest } from "../transport/webrtc/stun.js";
 import type { PeerContext } from "./rtmp-peer.js";
@@ -28,6 +29,13 @@ type StackSocket = {
 
 type Pair = { readonly protocol: StackSocket; readonly remoteAddr: readonly [string, number]; nominated: boolean };
 type Ice = { readonly protocols: readonly StackSocket[]; readonly checkList: readonly Pair[]; nominated?: Pair };
+
+/** What it keeps of data channels. */
+type StackSctp = {
+  handleData(packet: Buffer): Promise<void>;
+  readonly inboundStreams: Readonly<Record<number, { readonly reassembly: readonly unknown[] }>>;
+  readonly sackMisOrdered: ReadonlySet<number>;
+};
 
 export type PeerEvents = {
   readonly onConnected: () => void;
@@ -47,6 +55,7 @@ const V6 = /:/;
 export class WebRtcPeer {
   readonly #pc: RTCPeerConnection;
   readonly #context: PeerContext;
+  readonly #events: PeerEvents;
   readonly #hosts: readonly string[];
   readonly #guarded = new WeakSet<StackSocket>();
   readonly #passwords = new Map<string, string>();
@@ -55,13 +64,19 @@ export class WebRtcPeer {
   #second = -1;
   #datagrams = 0;
   #dataMessages = 0;
+  #badSctp = 0;
+  #handshakeBytes = 0;
+  readonly #dataStreams = new Set<number>();
+  #guardedSctp: StackSctp | null = null;
   #lastHeardMs: number;
   #connected = false;
   #closed = false;
+  #flooded = false;
 
   /** @param listenHost address of the HTTP listener, which says what to announce when nothing is configured */
   constructor(context: PeerContext, settings: WebRtcSettings, listenHost: string, events: PeerEvents) {
     this.#context = context;
+    this.#events = events;
     this.#hosts = hostsToAnnounce(settings.hosts, listenHost);
     this.#lastHeardMs = context.now();
     const feedback = { rtcpFeedback: [useNACK(), usePLI(), useTWCC()] };
@@ -85,7 +100,7 @@ export class WebRtcPeer {
       } else if (state === "failed" || state === "closed" || state === "disconnected") events.onEnded();
     });
     this.#pc.onDataChannel.subscribe((channel) => {
-      channel.onMessage.subscribe(() => this.#onDataMessage(events));
+      channel.onMessage.subscribe(() => this.#onDataMessage());
     });
   }
 
@@ -155,6 +170,7 @@ export class WebRtcPeer {
     await this.#pc.setLocalDescription(await this.#pc.createAnswer());
     if (this.#closed) throw new Error("closed while it was set up");
     this.#guardSockets();
+    this.#guardSctp();
     const answer = announce(this.#pc.localDescription!.sdp, this.#hosts);
     if (answer.candidates.length === 0) throw new Error(`no socket for ${this.#hosts.join(", ")}`);
     const [[ufrag], [pwd]] = [attributes(answer.sdp, "ice-ufrag"), attributes(answer.sdp, "ice-pwd")];
@@ -182,11 +198,46 @@ export class WebRtcPeer {
     }
   }
 
+  /** What is decrypted is the peer's own, and the stack believes it: a length of 0 hangs it, other nonsense is thrown where nobody catches. */
+  #guardSctp(): void {
+    const transport = this.#pc.sctpTransport;
+    const sctp = transport?.sctp as unknown as StackSctp | undefined;
+    if (transport === undefined || sctp === undefined || sctp === this.#guardedSctp) return;
+    this.#guardedSctp = sctp;
+    transport.dtlsTransport.dataReceiver = (packet: Buffer) => this.#takeSctp(sctp, packet);
+  }
+
+  #takeSctp(sctp: StackSctp, packet: Buffer): void {
+    if (this.#closed) return;
+    const { limits, counters, now } = this.#context;
+    this.#tick(now());
+    const refuse = (): void => {
+      counters.add("webrtc_sctp_refused_total");
+      if (++this.#badSctp > limits.maxBadSctpPerSecond) this.#flood("too many SCTP packets that cannot be used");
+    };
+    const facts = readSctp(packet);
+    if (facts === null) {
+      refuse();
+      return;
+    }
+    for (const stream of facts.streams) this.#dataStreams.add(stream);
+    if (this.#dataStreams.size > limits.maxDataStreams) {
+      this.#flood("too many data channel streams");
+      return;
+    }
+    const taken = sctp.handleData(packet).catch(refuse);
+    if (facts.dataChunks === 0) return;
+    void taken.then(() => {
+      const waiting = Object.values(sctp.inboundStreams).reduce((sum, { reassembly }) => sum + reassembly.length, 0);
+      if (Math.max(waiting, sctp.sackMisOrdered.size) > limits.maxDataWaiting) this.#flood("data that is never whole");
+    });
+  }
+
   #lets(data: Buffer, [host, port]: readonly [string, number]): boolean {
     if (this.#closed) return false;
     const { limits, now } = this.#context;
     this.#tick(now());
-    if (++this.#datagrams > limits.maxDatagramsPerSecond) return false;
+    if (data.length > limits.maxDatagramBytes || ++this.#datagrams > limits.maxDatagramsPerSecond) return false;
     const kind = datagramKind(data);
     const from = `${host} ${port}`;
     if (kind === "stun") {
@@ -194,16 +245,26 @@ export class WebRtcPeer {
       if (!this.#addresses.has(from) && this.#addresses.size >= limits.maxPeerAddresses) return false;
       this.#addresses.add(from);
     } else if (kind === "other" || !this.#addresses.has(from)) return false;
+    if (kind === "dtls") {
+      this.#handshakeBytes += handshakeBytes(data);
+      if (this.#handshakeBytes > limits.maxHandshakeBytes) return false;
+    }
     this.#lastHeardMs = now();
     return true;
   }
 
-  #onDataMessage(events: PeerEvents): void {
+  #onDataMessage(): void {
     this.#context.counters.add("webrtc_data_messages_ignored_total");
     this.#tick(this.#context.now());
-    if (++this.#dataMessages !== this.#context.limits.maxDataMessagesPerSecond + 1 || this.#closed) return;
-    this.#context.log("warn", "session ended", { code: "SL_WEBRTC_FLOOD", detail: "too many data channel messages" });
-    events.onEnded();
+    if (++this.#dataMessages > this.#context.limits.maxDataMessagesPerSecond)
+      this.#flood("too many data channel messages");
+  }
+
+  #flood(detail: string): void {
+    if (this.#closed || this.#flooded) return;
+    this.#flooded = true;
+    this.#context.log("warn", "session ended", { code: "SL_WEBRTC_FLOOD", detail });
+    this.#events.onEnded();
   }
 
   #tick(timeMs: number): void {
@@ -212,6 +273,7 @@ export class WebRtcPeer {
     this.#second = second;
     this.#datagrams = 0;
     this.#dataMessages = 0;
+    this.#badSctp = 0;
   }
 }
 

@@ -1,4 +1,13 @@
-import { MediaStreamTrack, type RTCDataChannel, type RTCRtpSender, RtpHeader, RtpPacket } from "werift";
+import {
+  GenericNack,
+  MediaStreamTrack,
+  type RTCDataChannel,
+  type RTCRtpSender,
+  type RtcpPacket,
+  RtcpTransportLayerFeedback,
+  RtpHeader,
+  RtpPacket,
+} from "werift";
 import { readScript } from "../transport/flv/script.js";
 import { type FlvTag, PICTURE, SCRIPT } from "../transport/flv/tag.js";
 import { readVideo } from "../transport/flv/video.js";
@@ -26,10 +35,34 @@ class OutTrack {
   readonly track: MediaStreamTrack;
   readonly sender: RTCRtpSender;
   #sequence = Math.floor(Math.random() * 2 ** 15);
+  #second = -1;
+  #resent = 0;
 
-  constructor(kind: "audio" | "video", peer: WebRtcPeer) {
+  constructor(
+    kind: "audio" | "video",
+    peer: WebRtcPeer,
+    private readonly context: PeerContext,
+  ) {
     this.track = new MediaStreamTrack({ kind });
     this.sender = peer.addTrack(this.track);
+    const handle = this.sender.handleRtcpPacket.bind(this.sender);
+    this.sender.handleRtcpPacket = (packet: RtcpPacket) => {
+      if (packet instanceof RtcpTransportLayerFeedback && packet.feedback instanceof GenericNack)
+        packet.feedback.lost = this.#granted(packet.feedback.lost);
+      handle(packet);
+    };
+  }
+
+  /** The stack sends again whatever is asked for, as often as it is named: each once, and so many in a second. */
+  #granted(lost: readonly number[]): number[] {
+    const second = Math.floor(this.context.now() / 1000);
+    if (second !== this.#second) [this.#second, this.#resent] = [second, 0];
+    const asked = [...new Set(lost)];
+    const granted = asked.slice(0, Math.max(0, this.context.limits.maxResentPerSecond - this.#resent));
+    this.#resent += granted.length;
+    if (granted.length < lost.length)
+      this.context.counters.add("viewer_nacks_refused_total", lost.length - granted.length);
+    return granted;
   }
 
   /** @param ntp the NTP time of `timestamp` for sender reports */
@@ -64,8 +97,8 @@ export class WhepViewer implements Viewer {
     private readonly context: PeerContext,
     private readonly finish: (reason: Refusal) => void,
   ) {
-    this.#picture = offer.picture !== null ? new OutTrack("video", peer) : null;
-    this.#sound = offer.sound ? new OutTrack("audio", peer) : null;
+    this.#picture = offer.picture !== null ? new OutTrack("video", peer, context) : null;
+    this.#sound = offer.sound ? new OutTrack("audio", peer, context) : null;
     if (this.#picture) this.#listen(this.#picture.sender);
     this.#notes = offer.data ? peer.addDataChannel(NOTES) : null;
   }

@@ -6,7 +6,7 @@ import { MAX_SDP_BYTES } from "../../src/transport/webrtc/sdp.js";
 import { inScope, openGateway, until } from "../gateway/support.js";
 import { mutate, random } from "../transport/fuzz.js";
 import { BROWSER_OFFER } from "./offer.js";
-import { attach, base, FRAGMENT, PLAY_OFFER, PPS, problem, publisher, SPS, send } from "./sessions.js";
+import { attach, base, FRAGMENT, PLAY_OFFER, PPS, problem, publisher, SPS, send, viewer } from "./sessions.js";
 import { post } from "./support.js";
 
 const test = suite("WHIP and WHEP over HTTP");
@@ -227,6 +227,87 @@ test("10,000 turned RTP and RTCP packets, and noise from strangers: no fault, no
     assert.is(running.gateway.sessions, 1);
     assert.is(running.counter("gateway_faults_total"), 0);
     assert.not(link.closed);
+  }));
+
+/** An SCTP packet with a right checksum, as a peer makes it: ports and tag of its association, then chunks as they are given. */
+function sctpPacket(tag: number, chunks: Buffer): Buffer {
+  const packet = Buffer.concat([Buffer.alloc(12), chunks]);
+  packet.writeUInt16BE(5000, 0);
+  packet.writeUInt16BE(5000, 2);
+  packet.writeUInt32BE(tag, 4);
+  packet.writeUInt32LE(crc32c(packet), 8);
+  return packet;
+}
+
+/** CRC-32C (RFC 3309). */
+function crc32c(bytes: Buffer): number {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0x82f63b78 & -(crc & 1));
+  }
+  return ~crc >>> 0;
+}
+
+test("SCTP that hangs or ends a stack: lengths of 0, stumps, turned packets; the gateway and other viewers go on", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const next = random(79);
+    const samples = [
+      "00030018000000010000000000000033616263640000000000000000",
+      "0100001c00000001000100000010001000000001c000000480080006c0820000",
+      "03000014000000010001000000010000000100020000",
+      "0400000c0001000811223344",
+      "82000010000d000c0000000100000002",
+      "c000000c000000050000ffff",
+    ].map((hex) => Buffer.from(hex, "hex"));
+    const zero = ["08000000", "0b000000", "01000014000000010001000000100010000000010000000000000000"];
+    const attacks: ((tag: number) => Buffer[])[] = [
+      ...zero.map((hex) => (tag: number) => [sctpPacket(hex.startsWith("01") ? 0 : tag, Buffer.from(hex, "hex"))]),
+      () => Array.from({ length: 30 }, () => Buffer.of(0)),
+      (tag) => [sctpPacket(tag, Buffer.from("0300001000000001000100007fff0000", "hex"))],
+      (tag) => Array.from({ length: 400 }, () => sctpPacket(tag, mutate(samples[next(samples.length)]!, next))),
+      // Pieces of messages whose end never comes.
+      (tag) =>
+        Array.from({ length: 400 }, (_, i) => {
+          const chunk = Buffer.from("0002001400000000000000000000003361626364", "hex");
+          chunk.writeUInt32BE(1000 + 2 * i, 4);
+          return sctpPacket(tag, chunk);
+        }),
+    ];
+    const watching = await viewer(scope, running);
+    for (const attack of attacks) {
+      const client = await viewer(scope, running, "/whep/one", true);
+      const { sctp, dtlsTransport } = client.pc.sctpTransport!;
+      await until(
+        "the association",
+        () => (sctp as unknown as { remoteVerificationTag: number }).remoteVerificationTag !== 0,
+      );
+      for (const packet of attack((sctp as unknown as { remoteVerificationTag: number }).remoteVerificationTag))
+        await dtlsTransport.sendData(packet).catch(() => {});
+      await new Promise((done) => setTimeout(done, 100));
+      await client.close();
+    }
+    assert.ok(running.counter("webrtc_sctp_refused_total") > 40, `${running.counter("webrtc_sctp_refused_total")}`);
+    assert.is(running.counter("gateway_faults_total"), 0);
+    assert.ok(watching.connected);
+    await viewer(scope, running);
+  }));
+
+test("a viewer that asks for the same packets again and again gets each once, and so many a second", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    await attach(scope, running);
+    const client = await viewer(scope, running);
+    const header = Buffer.from("81cd01000000000100000000", "hex");
+    header.writeUInt32BE(Number(/m=video[\s\S]*?a=ssrc:(\d+)/.exec(client.session!.sdp)![1]), 8);
+    const entries = Buffer.alloc(4 * 254, 0xff);
+    for (let i = 0; i < 50; i++)
+      await client.pc.dtlsTransports[0]!.sendRtcp([{ serialize: () => Buffer.concat([header, entries]) } as never]);
+    await until("the questions", () => running.counter("viewer_nacks_refused_total") > 100_000);
+    assert.ok(running.counter("viewer_nacks_total") <= 50 * 17);
+    assert.ok(client.connected);
+    assert.is(running.counter("gateway_faults_total"), 0);
   }));
 
 test.run();
