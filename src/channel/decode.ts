@@ -24,6 +24,8 @@ const PICTURE_BACKLOG_BYTES = 8 * 1024 * 1024;
 const LEAST_STEP_MS = 25;
 /** A decoder that is this far behind skips to a key frame. */
 const MAX_LAG_MS = 500;
+/** Pictures whose coming back is watched: more than a decoder holds, and than come in one burst. */
+const MAX_GIVEN = 512;
 
 /** Encoded sound to 48 kHz; follows changes of codec, rate and channels. */
 export class SoundDecoder {
@@ -98,9 +100,8 @@ function deinterleave(bytes: Buffer, channels: number): Float32Array[] {
 export class PictureDecoder {
   readonly counters = { picture_units_dropped: 0, picture_decoder_faults: 0 };
   readonly #decoder: CodecStage;
-  /** Newest PTS given and got. */
-  #givenMs = Number.NEGATIVE_INFINITY;
-  #gotMs = Number.NEGATIVE_INFINITY;
+  /** What was given and has not come back: presentation time, and when it was given. */
+  #given: { readonly ptsMs: number; readonly atMs: number }[] = [];
   #caps = "";
   #config: Buffer | null = null;
   #waitForKey = true;
@@ -113,7 +114,8 @@ export class PictureDecoder {
     leastStepMs = LEAST_STEP_MS,
   ) {
     const onPacket = pictureReader((picture) => {
-      this.#gotMs = picture.ptsMs;
+      // Pictures that leak away on the other side come back no more: with a later one they are done.
+      this.#given = this.#given.filter(({ ptsMs }) => ptsMs > picture.ptsMs);
       onPicture(picture);
     }, leastStepMs);
     const onFault = (fault: GstFault): void => {
@@ -129,14 +131,17 @@ export class PictureDecoder {
       this.#config = unit.config;
       this.#caps = `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
     }
-    const isBehind = this.#givenMs - this.#gotMs > MAX_LAG_MS && this.#decoder.levelBytes > 0;
+    const nowMs = performance.now();
+    // By the clock, not by timestamps: what comes in one burst after a stall of the network is decoded at once.
+    const isBehind = nowMs - (this.#given[0]?.atMs ?? nowMs) > MAX_LAG_MS && this.#decoder.levelBytes > 0;
     if (isBehind) this.#waitForKey = true;
     if (isBehind || (this.#waitForKey && !unit.key)) {
       this.counters.picture_units_dropped += 1;
       return;
     }
-    if (this.#waitForKey) this.#gotMs = unit.ptsMs; // lag is counted from where decoding begins
-    this.#givenMs = unit.ptsMs;
+    if (this.#waitForKey) this.#given = []; // lag is counted from where decoding begins
+    this.#given.push({ ptsMs: unit.ptsMs, atMs: nowMs });
+    if (this.#given.length > MAX_GIVEN) this.#given.shift();
     const [ptsMs, dtsMs] = [Math.max(0, unit.ptsMs), Math.max(0, unit.dtsMs)];
     const packet = gdpBuffer(unit.data, { ptsMs, dtsMs, delta: !unit.key });
     this.#waitForKey = !this.#decoder.push(this.#caps, packet);

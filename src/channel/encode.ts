@@ -89,6 +89,8 @@ class SoundEncoder {
   }
 
   #begin(): void {
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry = null;
     this.#pipeline.stop();
     this.#forget();
     this.#pipeline.play();

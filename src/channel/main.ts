@@ -58,7 +58,10 @@ async function configure(settings: Extract<ToChannel, { type: "configure" }>): P
 
 /** Null when the card cannot be read, or is of a model that channels cannot use: the programme passes all the same. */
 async function openInference(modelDir: string, socket: string): Promise<RemoteInference | RemoteWindows | null> {
-  const onConnection = (up: boolean): void => channel?.inferenceConnected(up);
+  const onConnection = (up: boolean, mismatch: string | null): void => {
+    if (mismatch !== null) log("error", `the model cannot be used: ${mismatch}`, { code: "SL_MODEL_INVALID" });
+    channel?.inferenceConnected(up);
+  };
   try {
     const card = await readLiveCard(modelDir);
     if (card.kind === "stream") return new RemoteInference({ socket, card, onConnection });

@@ -86,6 +86,7 @@ export class Separation {
     steps_recalled: 0,
     faces_recognised: 0,
     sound_forced_out: 0,
+    pictures_far_ahead: 0,
   };
 
   constructor(options: SeparationOptions) {
@@ -187,6 +188,11 @@ export class Separation {
     stages.add("picture_decode", clock.ageMs(ptsMs, nowMs));
     const atSample = this.#timeline.toSample(nanoseconds(ptsMs));
     if (atSample === null) return;
+    // One wrong timestamp would make all pictures after it count as late, for as long as it lies ahead.
+    if (atSample - this.#timeline.nextSample > MAX_WAITING_SAMPLES) {
+      this.#counts.pictures_far_ahead += 1;
+      return;
+    }
     this.#model?.pictures.push({ ...picture, atSample });
     stages.add("faces", performance.now() - nowMs);
   }

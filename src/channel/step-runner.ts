@@ -9,7 +9,7 @@ import { KnownPeople } from "./known-people.js";
 import { joined, layoutOf, tail } from "./steps.js";
 
 /** What the runner asks about the picture; unit u begins at sample u * unitSamples. */
-export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt">;
+export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt" | "detectionFault">;
 
 export type StepRunnerOptions = {
   readonly inference: Inference;
@@ -121,6 +121,8 @@ export class StepRunner {
       // A visible person without an answer must not be turned down by the answers for others.
       else if (this.attribution.counts(answer.face.box)) failure ??= answer.failure;
     }
+    // Nobody was found because nobody could be looked for: that is a fault, not an empty picture (which may be set to mute).
+    if (tracks.length === 0 && gains.length === 0 && !frozen) failure ??= faces.detectionFault;
     const decision =
       failure === null
         ? this.attribution.decide({

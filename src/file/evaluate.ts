@@ -7,7 +7,7 @@ import type { Crops, FaceFollower, FollowedFace } from "../model/faces/follower.
  */
 export type Evaluate = { readonly picture?: "live" | "frozen"; readonly policy?: "on" | "off" };
 
-type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt">;
+type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt" | "detectionFault">;
 
 /** What the step runner is shown instead of the follower. */
 export function facesFor(evaluate: Evaluate, follower: FaceFollower, unitSamples: number): Faces {
@@ -17,12 +17,14 @@ export function facesFor(evaluate: Evaluate, follower: FaceFollower, unitSamples
       facesAt: (sample) => follower.facesAt(sample),
       cropsFor: (track, fromUnit, units) => follower.cropsFor(track, fromUnit, units),
       frozenAt: () => false,
+      detectionFault: null,
     };
   }
   return follower;
 }
 
 class HeldFace implements Faces {
+  readonly detectionFault = null;
   readonly #follower: FaceFollower;
   readonly #unitSamples: number;
   #held: { readonly face: FollowedFace; readonly crop: Uint8Array } | null = null;

@@ -79,6 +79,23 @@ test("a state that the inference lost is re-made within the same step", async ({
   assert.is(outcome.decision?.reason, null);
 });
 
+test("that nobody was found because nobody could be looked for is a fault, not an empty picture, which may be set to mute", async ({
+  model,
+}) => {
+  const separator = separatorWithSound(model);
+  const nobody = faces(model.card.picture.side, []);
+  const run = async (shown: Faces) => {
+    const policy = { whenNobodyVisible: "mute" } as const;
+    return new StepRunner({ inference: model, session: "s", faces: shown, separator, policy }).run(
+      separator.nextStep(4)!,
+    );
+  };
+  const fault = await run({ ...nobody, detectionFault: "SL_INFERENCE_DOWN" });
+  assert.equal([fault.failure, fault.decision], ["SL_INFERENCE_DOWN", null]);
+  const empty = await run(nobody);
+  assert.equal([empty.failure, empty.decision?.reason, empty.decision?.mute], [null, "SL_NO_FACE", true]);
+});
+
 test("a model that fails leaves the sound as it is and says why; the next step begins anew", async ({
   model,
   asked,

@@ -46,6 +46,7 @@ export function faces(side: number, ids: readonly number[], frozen = false, who 
       repeated: 0,
     }),
     frozenAt: () => frozen,
+    detectionFault: null,
   };
 }
 
@@ -76,6 +77,7 @@ export function watching(
     facesAt: (sample) => now.facesAt(sample),
     cropsFor: (...args) => now.cropsFor(...args),
     frozenAt: (unit) => now.frozenAt(unit),
+    detectionFault: null,
   };
   const forgotten: number[] = [];
   const inference: Inference = {

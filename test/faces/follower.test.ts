@@ -270,8 +270,10 @@ test("a detector that fails is counted, asked again, and breaks nothing", async 
   });
   await play(follower, 0, 20, (u) => scene(u * UNIT, 140));
   assert.is(follower.counters.detection_failures, 4);
+  assert.is(follower.detectionFault, "SL_INFERENCE_FAILED");
   failing = false;
   await play(follower, 20, 30, (u) => scene(u * UNIT, 140));
+  assert.is(follower.detectionFault, null);
   assert.equal(follower.tracksAt(29), [1]);
 });
 

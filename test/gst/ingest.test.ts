@@ -43,6 +43,15 @@ async function decode(feed: (push: (unit: SourceUnit) => void) => Promise<void>)
   return out;
 }
 
+/** Everything at once, as after a stall of the network. */
+const inOneBurst = (path: string) => async (push: (unit: SourceUnit) => void) => {
+  const units = new FlvUnits();
+  for (const tag of new FlvReader().push(readFileSync(path))) {
+    const unit = units.read(tag);
+    if (unit !== null && unit.kind !== "vp8") push(unit);
+  }
+};
+
 const flvUnits = (path: string) => async (push: (unit: SourceUnit) => void) => {
   const reader = new FlvReader();
   const units = new FlvUnits();
@@ -228,6 +237,19 @@ test("a change of rate and channels in mid-stream goes on with the new format", 
   assert.equal([...new Set(d.sound.map((s) => s.channels.length))], [1, 2]);
   const last = d.sound.at(-1)!;
   assert.ok(last.ptsMs > 5000, `${last.ptsMs}`);
+});
+
+test("a burst of more than half a second is no decoder that cannot keep up: no unit is left out", async () => {
+  const clip = flashAndBeep(folder.path, "burst.flv", { seconds: 2 });
+  const dropped: number[] = [];
+  const pictures = new PictureDecoder(() => {}, { onFault: (f) => assert.unreachable(f.message) });
+  await inOneBurst(clip)((unit) => {
+    if (unit.kind === "video") pictures.push(unit);
+    dropped.push(pictures.counters.picture_units_dropped);
+  });
+  assert.is(dropped.at(-1), 0);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  pictures.close();
 });
 
 test.run();

@@ -29,7 +29,11 @@ export class RtmpOutput implements Output {
   #retry: NodeJS.Timeout | null = null;
   #movedMs = 0;
   #headerSent = false;
-  #lowestLevel = Number.POSITIVE_INFINITY;
+  /** Bytes given to the source since it was connected, and how many of them the server had taken at the last look. */
+  #given = 0;
+  #taken = 0;
+  /** Looks in a row at which it moved. */
+  #moving = 0;
   #lookedMs = Number.NEGATIVE_INFINITY;
 
   /** @throws GstError when the address cannot be used at all */
@@ -59,14 +63,20 @@ export class RtmpOutput implements Output {
     }
     this.#look();
     if (!this.#gate.passes(unit)) return;
-    if (!this.#headerSent) this.#headerSent = this.#source.push(flvHeader());
+    if (!this.#headerSent) this.#headerSent = this.#push(flvHeader());
     for (const tag of this.#muxer.tags(unit)) {
-      if (this.#source.push(flvTag(tag))) continue;
+      if (this.#push(flvTag(tag))) continue;
       // It may have been a header: all of them are sent again with the next key frame.
       this.#muxer = new FlvMuxer();
       this.#gate.shut();
       return;
     }
+  }
+
+  #push(bytes: Buffer): boolean {
+    if (!this.#source.push(bytes)) return false;
+    this.#given += bytes.length;
+    return true;
   }
 
   interrupted(): void {
@@ -85,28 +95,29 @@ export class RtmpOutput implements Output {
     if (now - this.#lookedMs < LOOK_EVERY_MS) return;
     this.#lookedMs = now;
     const level = this.#source.levelBytes;
-    if (level === 0 || level < this.#lowestLevel) {
-      // Nothing waits, or less than before: it moves. An empty source before the first push says nothing.
-      if (this.#headerSent) {
-        this.#movedMs = now;
-        if (this.#state !== "live") {
-          this.#backOff.reset();
-          this.#set("live", null);
-        }
-      }
-    } else if (now - this.#movedMs > STUCK_MS) {
+    // What was given and does not wait any more was taken. A level that grows all the same is a line that is too slow: it moves, and is not cut.
+    const taken = this.#given - level;
+    const moves = taken > this.#taken || (level === 0 && this.#headerSent);
+    this.#taken = taken;
+    this.#moving = moves ? this.#moving + 1 : 0;
+    if (moves) this.#movedMs = now;
+    if (now - this.#movedMs > STUCK_MS) {
       this.#fail("SL_OUTPUT_STUCK", `nothing was taken for ${STUCK_MS / 1000} s`);
-    } else if (level > MAX_BACKLOG_BYTES / 2 && this.#state === "live") {
-      this.#set("stalled", "SL_OUTPUT_SLOW");
+    } else if (level > MAX_BACKLOG_BYTES / 2) {
+      if (this.#state === "live") this.#set("stalled", "SL_OUTPUT_SLOW");
+    } else if (this.#moving > 1 && this.#state !== "live") {
+      // Twice: a server that never answers is handed the first buffer, too.
+      this.#backOff.reset();
+      this.#set("live", null);
     }
-    this.#lowestLevel = level;
   }
 
   #connect(): void {
     this.#muxer = new FlvMuxer();
     this.#gate.shut();
     this.#headerSent = false;
-    this.#lowestLevel = Number.POSITIVE_INFINITY;
+    this.#given = this.#taken = this.#moving = 0;
+    this.#lookedMs = performance.now();
     this.#movedMs = performance.now();
     this.#set("connecting", null);
     this.#pipeline.play();

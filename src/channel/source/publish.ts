@@ -68,6 +68,8 @@ export class PublishSource implements Source {
         }
       },
       onRefused: (code, detail) => {
+        // A second publisher (a backup encoder that tries on) is no word about the one that is live.
+        if (this.#publisher) return;
         this.#clear();
         this.#events.onState("refused", code, detail);
       },

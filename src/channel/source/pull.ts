@@ -69,6 +69,8 @@ export class PullSource implements Source {
   }
 
   #play(uri: string): void {
+    // The time for connecting begins now; to resolve a name may have taken seconds.
+    this.#startedMs = performance.now();
     try {
       // Demuxers give their pads to a launch string only once: a pipeline that has worked is not used a second time.
       const isUsed = this.#branches.some((b) => b.seen);

@@ -1,5 +1,5 @@
 import type { Box, Picture } from "../../pipeline/types.js";
-import type { Detection, Inference } from "../inference.js";
+import { type Detection, type Inference, InferenceError } from "../inference.js";
 import { FACE_DETECTOR } from "./blazeface.js";
 import { checkPicture, rgbSquare } from "./i420.js";
 import { cropMouth, faceRect, mouthSquare, poseOf } from "./mouth-crop.js";
@@ -79,6 +79,7 @@ export class FaceFollower {
   #nextDetection = Number.NEGATIVE_INFINITY;
   #round: Round = "whole";
   #running: Promise<void> | null = null;
+  #detectionFault: InferenceError["code"] | null = null;
   /** Counts cuts and resets: what was found before one is not true after it. */
   #epoch = 0;
 
@@ -165,6 +166,11 @@ export class FaceFollower {
     return this.#at(unit)?.frozen ?? true;
   }
 
+  /** Why the newest detection failed; null: it did not. That no face is followed then says nothing about the picture. */
+  get detectionFault(): InferenceError["code"] | null {
+    return this.#detectionFault;
+  }
+
   /** Newest unit whose picture is certain; later ones may still change. */
   get decidedUnit(): number {
     return this.#decided;
@@ -228,11 +234,13 @@ export class FaceFollower {
     this.#running = this.#detect(picture, round)
       .then((detections) => {
         this.counters.detections++;
+        this.#detectionFault = null;
         if (epoch === this.#epoch) this.#found(picture, round, detections);
       })
       // Of the detector or of ours: nobody waits for this promise live, so that a rejection would end the process.
-      .catch(() => {
+      .catch((error: unknown) => {
         this.counters.detection_failures++;
+        this.#detectionFault = error instanceof InferenceError ? error.code : "SL_INFERENCE_FAILED";
       })
       .finally(() => {
         this.#running = null;

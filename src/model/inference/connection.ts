@@ -14,8 +14,8 @@ export type ConnectionOptions<C extends AnyCard> = {
   /** Waits between attempts to connect: doubled from the first to the last. Milliseconds, default 50 and 1000. */
   readonly firstRetryMs?: number;
   readonly lastRetryMs?: number;
-  /** Called when the child becomes reachable or unreachable. Must not throw. */
-  readonly onConnection?: (up: boolean) => void;
+  /** Called when the child becomes reachable or unreachable; `mismatch`: it runs another model, and everything will be refused. Must not throw. */
+  readonly onConnection?: (up: boolean, mismatch: string | null) => void;
 };
 
 type Pending = {
@@ -37,7 +37,7 @@ export class InferenceConnection<C extends AnyCard> {
   readonly counters = { connects: 0, timeouts: 0, refused: 0 };
   readonly #o: Required<Pick<ConnectionOptions<C>, "socket" | "timeoutMs" | "firstRetryMs" | "lastRetryMs">>;
   readonly #pending = new Map<number, Pending>();
-  readonly #onConnection: (up: boolean) => void;
+  readonly #onConnection: (up: boolean, mismatch: string | null) => void;
   #socket: Socket | null = null;
   #up = false;
   /** Set when the child runs another model: no use in asking. */
@@ -178,7 +178,7 @@ export class InferenceConnection<C extends AnyCard> {
       const wasUp = this.#up;
       this.#up = false;
       this.#rejectAll("lost");
-      if (wasUp) this.#onConnection(false);
+      if (wasUp) this.#onConnection(false, null);
       if (this.#closed) return;
       this.#retry = setTimeout(() => this.#connect(), this.#retryMs);
       this.#retryMs = Math.min(this.#o.lastRetryMs, 2 * this.#retryMs);
@@ -198,7 +198,7 @@ export class InferenceConnection<C extends AnyCard> {
       this.#up = true;
       this.counters.connects++;
       for (const wake of [...this.#waiters]) wake();
-      this.#onConnection(true);
+      this.#onConnection(true, this.#mismatch);
       return;
     }
     // An answer nobody waits for any more came after its time-out.
