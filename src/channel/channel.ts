@@ -58,6 +58,9 @@ type Leaving = { readonly unit: OutputUnit; readonly arrivedMs: number | null };
 type DueSound = { readonly frame: StemFrame; readonly ptsMs: number };
 type DueNote = { readonly outcome: StepOutcome; readonly ptsMs: number };
 
+/** An answer reaches the outputs after the declared latency: they are not to ask again before. */
+const KEY_ASKED_EVERY_MS = 3000;
+
 /**
  * One programme from source to outputs:
  * source -> timeline -> steps -> inference -> gains -> delay line -> outputs.
@@ -95,6 +98,7 @@ export class Channel {
   #lostSeen = 0;
   /** Source, mode and reason of which `onChange` has told. */
   #told = "";
+  #keyAskedMs = Number.NEGATIVE_INFINITY;
   readonly #stages = new StageTimes();
   readonly #latency = new Rolling(64);
   readonly #counts = { video_units_out: 0, sound_frames_out: 0, notes_out: 0, faults: 0 };
@@ -115,6 +119,7 @@ export class Channel {
         if (unit.reencoded !== undefined) this.#stages.add("reencode", unit.reencoded.tookMs);
         this.#video$.next({ unit, arrivedMs });
         if (this.#separation.wantsPictures) this.#pictureDecoder.push(unit);
+        this.#askForKey(arrivedMs);
       },
     });
     this.#separation = new Separation({
@@ -205,6 +210,14 @@ export class Channel {
       this.#o.log("error", `${stage}: ${faultText(error)}`);
       return again;
     });
+  }
+
+  /** A browser makes key frames when it is asked for one, and else hardly ever: whoever waits would wait for minutes. */
+  #askForKey(nowMs: number): void {
+    const waits = this.#outputs.waitForKey || (this.#separation.wantsPictures && this.#pictureDecoder.waitsForKey);
+    if (!waits || nowMs - this.#keyAskedMs < KEY_ASKED_EVERY_MS) return;
+    this.#keyAskedMs = nowMs;
+    this.#o.gateway.wantKeyFrame();
   }
 
   #aacUnit({ atSample, data, config }: AacFrame): Leaving {

@@ -148,6 +148,11 @@ export class PictureDecoder {
     if (this.#waitForKey) this.counters.picture_units_dropped += 1;
   }
 
+  /** Nothing is decoded before the next key frame. */
+  get waitsForKey(): boolean {
+    return this.#waitForKey;
+  }
+
   close(): void {
     this.#decoder.close();
   }

@@ -169,6 +169,8 @@ export class Hub {
     this.counters.add("players_total");
     const dropped = (tags: number) => this.counters.add("player_dropped_tags_total", tags);
     const subscription = channel[side].add(sink, "gop", this.limits.maxPlayerBacklogBytes, dropped);
+    // A browser's next key frame of its own may be minutes away.
+    if (subscription.waits) channel.publisher?.peer.wantKeyFrame?.();
     let active = true;
     return {
       resume: () => subscription.resume(),

@@ -27,6 +27,9 @@ export interface Subscription {
   cancel(): void;
 }
 
+/** `waits`: nothing that is held can be begun with; the next key frame can. */
+export type Joined = Subscription & { readonly waits: boolean };
+
 export type StreamLimits = { readonly maxGopBytes: number };
 
 /** Bookkeeping of one log entry, added to its body's size so that a flood of empty tags is bounded too. */
@@ -105,7 +108,7 @@ export class LiveStream {
    * @param from `gop`: at the newest key frame that is still held, else at the next one; `key`: headers now, tags from the next key frame
    * @param dropped is told how many tags the taker lost
    */
-  add(sink: Sink, from: "gop" | "key", maxBacklogBytes: number, dropped: (tags: number) => void): Subscription {
+  add(sink: Sink, from: "gop" | "key", maxBacklogBytes: number, dropped: (tags: number) => void): Joined {
     const next = !this.#live ? this.#end : from === "gop" ? this.#start : null;
     const headersDue = this.#live && from === "key";
     const taker: Taker = {
@@ -119,7 +122,11 @@ export class LiveStream {
       headersVersion: -1,
     };
     this.#takers.add(taker);
-    return { resume: () => this.#pump(taker), cancel: () => void this.#takers.delete(taker) };
+    return {
+      waits: next === null,
+      resume: () => this.#pump(taker),
+      cancel: () => void this.#takers.delete(taker),
+    };
   }
 
   /**

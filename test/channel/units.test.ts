@@ -85,6 +85,7 @@ test("an output that throws harms no other one", () => {
   const output = (name: string, write: (unit: OutputUnit) => void): Output => ({
     status: { uri: name, state: "live", reason: null },
     counters: {},
+    waitsForKey: false,
     write,
     interrupted: () => void interrupted.push(name),
     close: async () => {},
@@ -103,11 +104,15 @@ test("an output that throws harms no other one", () => {
 test("after a loss nothing passes until a key frame; sound alone passes at once", () => {
   const gate = new KeyGate();
   assert.ok(gate.passes(aac(0)), "no picture yet");
+  assert.not(gate.waits);
   assert.not(gate.passes(video(0, false)));
   assert.not(gate.passes(aac(20)));
+  assert.ok(gate.waits, "only a key frame is missing");
   assert.ok(gate.passes(video(40, true)));
+  assert.not(gate.waits);
   assert.ok(gate.passes(aac(41)));
   gate.shut();
+  assert.not(gate.waits, "nothing has been offered since");
   assert.not(gate.passes(aac(60)));
   assert.ok(gate.passes(aac(6000)), "the picture has ended");
   assert.is(gate.dropped, 3);

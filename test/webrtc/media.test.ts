@@ -11,6 +11,41 @@ import { post, WhepClient } from "./support.js";
 
 const test = suite("WHIP and WHEP, their media");
 
+test("a player that finds no key frame to begin with has the publisher asked for one; one that finds one has not", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { maxGopBytes: 30_000 });
+    await attach(scope, running);
+    const source = await publisher(scope, running);
+    let at = 0;
+    const show = async (type: number, times: number): Promise<void> => {
+      for (let i = 0; i < times; i++) {
+        const nal = Buffer.concat([Buffer.of(type), Buffer.alloc(2000, at + 3)]);
+        const payloads = packetize(type === 0x65 ? [SPS, PPS, nal] : [nal]);
+        for (const [n, payload] of payloads.entries()) {
+          const marker = n === payloads.length - 1;
+          const header = new RtpHeader({ sequenceNumber: sequence++, timestamp: at * 3000, marker, payloadType: 96 });
+          source.picture.writeRtp(new RtpPacket(header, payload));
+        }
+        at++;
+        await new Promise((done) => setTimeout(done, 5));
+      }
+    };
+    let sequence = 1;
+    const asked = async (): Promise<number> => {
+      await new Promise((done) => setTimeout(done, 700));
+      const before = source.keyFramesWanted;
+      const answer = await fetch(`${base(running)}/in/one.flv`);
+      await new Promise((done) => setTimeout(done, 700));
+      await answer.body?.cancel();
+      return source.keyFramesWanted - before;
+    };
+    await show(0x65, 1);
+    await show(0x41, 4);
+    assert.is(await asked(), 0);
+    await show(0x41, 30);
+    assert.ok((await asked()) > 0);
+  }));
+
 test("viewers: pictures untouched from the next key frame, sound by stem, notes on the data channel, key frame asked for", () =>
   inScope(async (scope) => {
     const running = await openGateway(scope, { sessionSilentMs: 3000 });

@@ -23,6 +23,10 @@ export class GatewayOutput implements Output {
       : { uri: "gateway", state: "back-off", reason: "SL_GATEWAY_DOWN" };
   }
 
+  get waitsForKey(): boolean {
+    return this.#gate.waits;
+  }
+
   get counters(): Readonly<Record<string, number>> {
     return { gateway_units_dropped: this.#gate.dropped, gateway_lost: this.#link.lost };
   }

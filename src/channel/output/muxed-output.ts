@@ -77,6 +77,10 @@ export class MuxedOutput implements Output {
     return { uri: this.#uri, state: this.#state, reason: this.#reason };
   }
 
+  get waitsForKey(): boolean {
+    return this.#gate.waits;
+  }
+
   get counters(): Readonly<Record<string, number>> {
     return { output_units_dropped: this.#gate.dropped, output_failures: this.#failures };
   }

@@ -100,6 +100,7 @@ async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
 class UselessOutput implements Output {
   readonly status: OutputStatus;
   readonly counters = {};
+  readonly waitsForKey = false;
 
   constructor(uri: string, events: OutputEvents, detail: string) {
     this.status = { uri, state: "refused", reason: "SL_OUTPUT_ADDRESS" };

@@ -11,6 +11,8 @@ export interface Output {
   readonly status: OutputStatus;
   /** Units not sent, times the output failed. */
   readonly counters: Readonly<Record<string, number>>;
+  /** Nothing more leaves before a key frame comes. */
+  readonly waitsForKey: boolean;
   write(unit: OutputUnit): void;
   /** Units were lost on their way here: nothing more until the next key frame. */
   interrupted(): void;
@@ -45,6 +47,7 @@ export class KeyGate {
   /** Units held back. */
   dropped = 0;
   #shut = true;
+  #waits = false;
   #videoMs: number | null = null;
 
   /** True when the unit may pass. */
@@ -55,18 +58,25 @@ export class KeyGate {
     }
     const hasVideo = this.#videoMs !== null && unit.ptsMs - this.#videoMs < NO_VIDEO_MS;
     const ok = !this.#shut || (!hasVideo && unit.kind !== "video");
+    this.#waits = !ok;
     if (!ok) this.dropped += 1;
     return ok;
+  }
+
+  /** Units are offered, and only a key frame is missing. */
+  get waits(): boolean {
+    return this.#waits;
   }
 
   /** Something was lost, or the connection is new. */
   shut(): void {
     this.#shut = true;
+    this.#waits = false;
   }
 
   /** The unit cannot be taken, whatever it is: it is held back, and what follows up to the next key frame. */
   refuse(unit: OutputUnit): void {
-    this.#shut = true;
+    this.shut();
     this.dropped += 1;
     // Else a long refusal would look like a programme without pictures, and its sound would go on alone.
     if (unit.kind === "video") this.#videoMs = unit.ptsMs;

@@ -29,6 +29,11 @@ export class Outputs {
     return this.#outputs.map((output) => output.status);
   }
 
+  /** An output can send nothing before the next key frame. */
+  get waitForKey(): boolean {
+    return this.#outputs.some((output) => output.waitsForKey);
+  }
+
   /** Sums over all outputs. */
   get counters(): Readonly<Record<string, number>> {
     const out: Record<string, number> = {};

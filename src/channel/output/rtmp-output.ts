@@ -51,6 +51,10 @@ export class RtmpOutput implements Output {
     return { uri: publicUri(this.#uri), state: this.#state, reason: this.#reason };
   }
 
+  get waitsForKey(): boolean {
+    return this.#gate.waits;
+  }
+
   get counters(): Readonly<Record<string, number>> {
     return { output_units_dropped: this.#gate.dropped, output_failures: this.#failures };
   }
