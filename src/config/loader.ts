@@ -16,7 +16,12 @@ export type LoadedChannel = Omit<ChannelConfig, "key" | "input" | "outputs"> & {
 };
 export type LoadedConfig = Omit<Config, "channels"> & { readonly channels: Readonly<Record<string, LoadedChannel>> };
 
-export type LoadResult = { readonly config: LoadedConfig; readonly warnings: readonly string[] };
+/** `files`: those that hold secrets of it (`file:PATH`). */
+export type LoadResult = {
+  readonly config: LoadedConfig;
+  readonly warnings: readonly string[];
+  readonly files: readonly string[];
+};
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -99,7 +104,10 @@ export function parseConfig(text: string, file: string, env: Environment = {}): 
     issues.push(locate({ ...plain(path.join("."), message), allowed }, path));
   });
   if (issues.length > 0) throw new ConfigError(file, issues.slice(0, MAX_ISSUES));
-  return { config: loaded, warnings: overlay.warnings };
+  const files = Object.values(parsed.data.channels).flatMap((channel) =>
+    [channel.key, channel.input, ...channel.outputs].flatMap((value) => secretFile(value ?? "", file) ?? []),
+  );
+  return { config: loaded, warnings: overlay.warnings, files };
 }
 
 /** The settings with every default, as if an empty file had been read. */
@@ -183,6 +191,10 @@ function resolveReferences(raw: Config, file: string, env: Environment, complain
 const ADDRESSES = "rtmp://..., srt://... or file://...";
 const isAddress = (text: string): boolean => /^(rtmp|srt):\/\/[^/\s]+/.test(text) || /^file:\/\/\/?[^\s]/.test(text);
 
+function secretFile(value: string, file: string): string | null {
+  return value.startsWith("file:") && !value.startsWith("file://") ? resolve(dirname(file), value.slice(5)) : null;
+}
+
 /** `env:NAME`, `file:PATH` (one line; relative to the configuration's folder) or the text itself. `file://` is an address, not a reference. */
 function dereference(value: string, file: string, env: Environment): { text: string } | { fault: string } {
   if (value.startsWith("env:")) {
@@ -190,8 +202,8 @@ function dereference(value: string, file: string, env: Environment): { text: str
     const text = env[name];
     return text === undefined || text === "" ? { fault: `the environment variable ${name} is not set` } : { text };
   }
-  if (value.startsWith("file:") && !value.startsWith("file://")) {
-    const path = resolve(dirname(file), value.slice(5));
+  const path = secretFile(value, file);
+  if (path !== null) {
     try {
       const { size } = statSync(path);
       if (size > MAX_SECRET_BYTES)

@@ -1,4 +1,4 @@
-import { type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
+import { existsSync, type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
@@ -9,6 +9,8 @@ export type WatchOptions = {
   readonly leastIntervalMs?: number;
   /** How often the file is read although nothing was said. Milliseconds. */
   readonly lookMs?: number;
+  /** Files that belong to it (secrets it names), asked for at each look: what changes in them is a change, too. */
+  readonly secrets?: () => readonly string[];
 };
 
 /** A change that the system does not tell of is seen within about this. */
@@ -24,6 +26,7 @@ const LOOK_MS = 3000;
  */
 export class FileWatcher {
   readonly #file: string;
+  readonly #secrets: () => readonly string[];
   readonly #onChange: () => void;
   readonly #quietMs: number;
   readonly #leastIntervalMs: number;
@@ -38,6 +41,7 @@ export class FileWatcher {
 
   constructor(file: string, onChange: () => void, options: WatchOptions = {}) {
     this.#file = file;
+    this.#secrets = options.secrets ?? (() => []);
     this.#onChange = onChange;
     this.#quietMs = options.quietMs ?? 150;
     this.#leastIntervalMs = options.leastIntervalMs ?? 1000;
@@ -55,9 +59,12 @@ export class FileWatcher {
     this.#watchers = [];
   }
 
+  /** The file and its secrets, one after the other; null while there is no file. */
   #read(): string | null {
     try {
-      return readFileSync(this.#file, "utf8");
+      const parts = [readFileSync(this.#file, "utf8")];
+      for (const path of this.#secrets()) parts.push(existsSync(path) ? readFileSync(path, "utf8") : "");
+      return parts.join("\0");
     } catch {
       return null;
     }
@@ -100,7 +107,9 @@ export class FileWatcher {
     if (this.#timer !== null || this.#looking) return;
     this.#looking = true;
     // Not at once: a network disk that is away would hold up the whole process.
-    const content = await readFile(this.#file, "utf8").catch(() => null);
+    const file = await readFile(this.#file, "utf8").catch(() => null);
+    const secrets = await Promise.all(this.#secrets().map((path) => readFile(path, "utf8").catch(() => "")));
+    const content = file === null ? null : [file, ...secrets].join("\0");
     this.#looking = false;
     if (content !== null && content !== this.#content) this.#schedule();
   }
@@ -113,5 +122,7 @@ export class FileWatcher {
     this.#content = content;
     this.#lastCall = performance.now();
     this.#onChange();
+    // It may name other secrets now: they are part of what is known.
+    this.#content = this.#read() ?? content;
   }
 }

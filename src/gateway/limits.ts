@@ -22,7 +22,7 @@ export const LIMITS = {
   playerStalledMs: 30_000,
   /** WHIP and WHEP sessions together, those that are still connecting included: every publisher, and the most viewers that can be set. */
   maxSessions: 756,
-  /** WHIP or WHEP sessions whose media connection is not up yet. */
+  /** WHIP sessions, and as many WHEP sessions, whose media connection is not up yet. */
   maxConnecting: 16,
   /** A WHIP or WHEP peer from which nothing (a publisher: no media) comes for so long has vanished. */
   sessionSilentMs: 10_000,

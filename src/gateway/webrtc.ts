@@ -79,7 +79,16 @@ export class WebRtcEndpoints {
       if (!session.peer.connected && time - session.openedMs > this.context.limits.handshakeMs) {
         this.context.counters.add("webrtc_sessions_not_connected_total");
         this.#end(session, { code: "SL_WEBRTC_NOT_CONNECTED", detail: "no media connection in time" });
-      } else session.end?.check();
+      } else this.#check(session);
+    }
+  }
+
+  /** A fault of ours in one session ends that one: the others are still to be looked at. */
+  #check(session: Session): void {
+    try {
+      session.end?.check();
+    } catch (error) {
+      this.#failed(session, error);
     }
   }
 
@@ -128,9 +137,9 @@ export class WebRtcEndpoints {
         },
       );
     throwRefusal(this.context.hub.publishRefusal(key, publisher));
-    this.#assertRoom();
+    this.#assertRoom(WhipPublisher);
     const offer = readOffer(await readBody(request, SDP, MAX_SDP_BYTES), "publish");
-    this.#assertRoom();
+    this.#assertRoom(WhipPublisher);
     const publication = this.context.hub.publish(key, publisher);
     if (isRefusal(publication)) throw refused(publication);
     try {
@@ -166,9 +175,10 @@ export class WebRtcEndpoints {
     await this.#accept(session, offer, response);
   }
 
-  #assertRoom(): void {
+  /** Viewers, who need no key, must not take the places of publishers, who have shown theirs: each kind waits for its own. */
+  #assertRoom(kind: typeof WhipPublisher | typeof WhepViewer): void {
     let connecting = 0;
-    for (const session of this.#sessions.values()) if (!session.peer.connected) connecting += 1;
+    for (const { peer, end } of this.#sessions.values()) if (!peer.connected && end instanceof kind) connecting += 1;
     const { maxSessions, maxConnecting } = this.context.limits;
     if (!this.#closed && this.#sessions.size < maxSessions && connecting < maxConnecting) return;
     this.context.counters.add("webrtc_sessions_refused_total");
@@ -176,7 +186,7 @@ export class WebRtcEndpoints {
   }
 
   #assertRoomForViewer(): void {
-    this.#assertRoom();
+    this.#assertRoom(WhepViewer);
     let viewers = 0;
     for (const { end } of this.#sessions.values()) if (end instanceof WhepViewer) viewers += 1;
     if (viewers < this.settings.viewers) return;

@@ -40,6 +40,8 @@ const BEGIN_MS = 1000;
 /** Steps back in the times of one group of pictures that say the encoder makes B-frames. */
 const MAX_STEPS_BACK = 3;
 /** Parameter sets: more of them no encoder sends. */
+/** A parameter set has tens of bytes; avcC has 16 bits for its length. */
+const MAX_SET_BYTES = 4096;
 const MAX_SETS = 8;
 
 type Media = { readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
@@ -223,7 +225,7 @@ export class WhipPublisher implements PublisherPeer {
 
   #takeSets(nals: readonly Buffer[]): void {
     const of = (type: number): Buffer[] =>
-      nals.filter((nal) => nalType(nal) === type && nal.length >= 4).slice(0, MAX_SETS);
+      nals.filter((nal) => nalType(nal) === type && nal.length >= 4 && nal.length <= MAX_SET_BYTES).slice(0, MAX_SETS);
     const [sps, pps] = [of(NAL_SPS), of(NAL_PPS)];
     if (sps.length === 0 && pps.length === 0) return;
     this.#sets = { sps: sps.length > 0 ? sps : this.#sets.sps, pps: pps.length > 0 ? pps : this.#sets.pps };

@@ -41,12 +41,15 @@ const DEMO_KEY = "demo";
 export async function serve(options: ServeOptions): Promise<Service> {
   const file = options.configFile === null ? null : resolve(options.configFile);
   const env = options.env ?? process.env;
+  let secrets: readonly string[] = [];
   const load = (): LoadResult => {
-    const { config, warnings } = file === null ? parseConfig("", "(environment)", env) : loadConfig(file, env);
+    const { config, warnings, files } = file === null ? parseConfig("", "(environment)", env) : loadConfig(file, env);
+    secrets = files;
     const http = options.http ?? config.http;
     return {
       config: { ...config, http, channels: { ...config.channels, ...(options.demo ? demoChannel(config) : {}) } },
       warnings,
+      files,
     };
   };
   const { config, warnings } = load();
@@ -80,7 +83,8 @@ export async function serve(options: ServeOptions): Promise<Service> {
   const server = http;
   if (options.demo) startDemo(supervisor, log, options.limits);
   const started = supervisor.start();
-  const watcher = file === null ? null : new FileWatcher(file, () => supervisor.reload(load));
+  const watcher =
+    file === null ? null : new FileWatcher(file, () => supervisor.reload(load), { secrets: () => secrets });
   void started.then(() => {
     const waiting = supervisor.waitingFor();
     if (waiting.length > 0) log.warn({ waiting }, "started, but not everything is ready");

@@ -31,6 +31,27 @@ async function calls(c: Context, n: number): Promise<void> {
   }
 }
 
+test("a secret that the file names is part of it: a key that is changed there is a change", async (c) => {
+  const secret = join(c.folder, "key.txt");
+  let secrets = [secret];
+  c.watcher = new FileWatcher(c.file, () => void c.calls++, {
+    quietMs: 30,
+    leastIntervalMs: 20,
+    lookMs: 100,
+    secrets: () => secrets,
+  });
+  writeFileSync(secret, "one");
+  await calls(c, 1);
+  writeFileSync(secret, "two");
+  await calls(c, 2);
+  secrets = [];
+  writeFileSync(c.file, "b");
+  await calls(c, 3);
+  writeFileSync(secret, "three");
+  await sleep(500);
+  assert.is(c.calls, 3, "it is not named any more");
+});
+
 test("a written file, a file moved over it, and one that vanished and came back are seen", async (c) => {
   open(c);
   writeFileSync(c.file, "b");

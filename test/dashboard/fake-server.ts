@@ -6,7 +6,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { contentSecurityPolicy, type DashboardEvent, type DashboardState } from "../../src/dashboard/api.js";
 import { readClip } from "../../src/demo/clip.js";
 import { RoundPosition } from "../../src/demo/publisher.js";
-import { flvHeader, flvTag } from "../../src/transport/flv/tag.js";
+import { type FlvTag, flvHeader, flvTag } from "../../src/transport/flv/tag.js";
 import type { ChannelStatus } from "../../src/transport/ipc/messages.js";
 
 const PAGE = join("dist", "src", "dashboard", "page");
@@ -22,6 +22,8 @@ export class FakeServer {
   patchAnswer: { status: number; body: string } = { status: 204, body: "" };
   /** What every question is answered with; sockets are refused, too. */
   refusal: { status: number; detail: string } | null = null;
+  /** Type of the tags that streams consist of; null: picture and sound. */
+  only: FlvTag["type"] | null = null;
   port = 0;
   #http: Server;
   #media: Server;
@@ -126,10 +128,11 @@ export class FakeServer {
     const clip = await readClip("demo/talk.flv");
     if (response.destroyed) return;
     response.write(flvHeader());
-    for (const tag of clip.head) response.write(flvTag(tag));
+    const sent = (tag: FlvTag): boolean => this.only === null || tag.type === this.only;
+    for (const tag of clip.head) if (sent(tag)) response.write(flvTag(tag));
     const position = new RoundPosition(clip, performance.now());
     const timer = setInterval(() => {
-      for (const tag of position.due(performance.now())) response.write(flvTag(tag));
+      for (const tag of position.due(performance.now())) if (sent(tag)) response.write(flvTag(tag));
     }, 20);
     this.#streams.add(timer);
     response.on("close", () => clearInterval(timer));

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import * as assert from "uvu/assert";
+import { PICTURE, SOUND } from "../../src/transport/flv/tag.js";
 import { state, status } from "./fake-server.js";
 import { becomesTrue, fallSilent, LIMIT_MS, picture, say, see, stageOf } from "./stage.js";
 
@@ -61,6 +62,19 @@ test("a page that was opened before an upgrade says so", () =>
     server.state = { ...server.state, channels: [{ name: 5 }] } as never;
     await see(page, ".link", "this page does not fit the server any more: reload it");
   }));
+
+for (const [what, type, change] of [
+  ["sound", SOUND, { video: null, faces: [] }],
+  ["pictures", PICTURE, { audio: null }],
+] as const)
+  test(`a programme of ${what} alone plays: the header of its stream promises both`, () =>
+    shown(["studio"], async ({ page, server }) => {
+      server.only = type;
+      await page.reload();
+      await see(page, ".mode-word", "Separated");
+      say(server, status("studio", change));
+      await becomesTrue(page, `document.querySelectorAll("video")[1]?.currentTime > 1`);
+    }));
 
 test("a channel that fetches its input says that only its output can be played", () =>
   shown(["studio"], async ({ page, server }) => {

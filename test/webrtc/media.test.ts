@@ -183,6 +183,8 @@ test("viewers are bounded, and so are sessions that do not connect", () =>
     const third = await post(url, PLAY_OFFER);
     assert.equal([third.response.status, (JSON.parse(third.sdp) as { code: string }).code], [503, "SL_GATEWAY_FULL"]);
     assert.is(running.counter("webrtc_sessions_refused_total"), 1);
+    // Who waits without a key keeps nobody out who has one.
+    assert.ok((await publisher(scope, running)).connected);
   }));
 
 test.run();

@@ -91,6 +91,8 @@ export class ChannelView {
     const notice = status?.video?.notice ?? null;
     setHidden(this.#pictureNotice, notice === null);
     setText(this.#pictureNotice, notice === null ? "" : `${sentenceOf(notice) ?? ""} (${notice})`.trim());
+    if (status !== null && !stale && status.source === "live")
+      this.#players.consistsOf(status.video !== null, status.audio !== null);
     this.#players.inputCodec = notice === null ? null : status!.video!.codec;
     this.controls.update(status, !stale, nowMs);
     this.#meters.update(status?.levels ?? null, record.atMs);

@@ -21,6 +21,8 @@ class LivePlayer {
   #retry = 0;
   #waiting = 0;
   #closed = false;
+  /** Of what the stream consists; null: both, or not known yet. */
+  #only: "picture" | "sound" | null = null;
   /** What the player says in place of a fault that is none: why it cannot show this stream. */
   hindrance: string | null = null;
 
@@ -64,6 +66,17 @@ class LivePlayer {
     return this.#video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && !this.#video.paused;
   }
 
+  /** Plays anew when the stream turns out to have one track, or to have both after all. */
+  consistsOf(hasPicture: boolean, hasSound: boolean): void {
+    if (!hasPicture && !hasSound) return;
+    const only = hasPicture && hasSound ? null : hasPicture ? "picture" : "sound";
+    if (only === this.#only) return;
+    this.#only = only;
+    if (this.#player === null) return;
+    this.#drop();
+    this.#open();
+  }
+
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
@@ -83,7 +96,14 @@ class LivePlayer {
     this.#say(hindrance ?? "no picture yet");
     if (this.url === null || hindrance !== null) return;
     const player = mpegts.createPlayer(
-      { type: "flv", isLive: true, url: this.url },
+      // A demuxer that is not told waits for the other track for ever: the header of a live stream promises both.
+      {
+        type: "flv",
+        isLive: true,
+        url: this.url,
+        hasVideo: this.#only !== "sound",
+        hasAudio: this.#only !== "picture",
+      },
       {
         enableStashBuffer: false,
         // A little faster until it has caught up; a jump, which is heard and stalls the picture, only when it is far behind (the start, a pause).
@@ -152,6 +172,10 @@ export class Players {
   /** Codec of the published picture when this player has no decoder for it, else null. */
   set inputCodec(codec: string | null) {
     this.#input.hindrance = codec === null ? null : `${codec} cannot be played here; see the output`;
+  }
+
+  consistsOf(hasPicture: boolean, hasSound: boolean): void {
+    for (const player of [this.#input, this.#output]) player.consistsOf(hasPicture, hasSound);
   }
 
   /** The output is `delayMs` later than the input, and so are its boxes. `faces` null = nothing current is known. */
