@@ -24,7 +24,9 @@ import type { PeerContext } from "./rtmp-peer.js";
 /** What werift has and does not tell in its types: the sockets and pairs of an ICE transport. */
 type StackSocket = {
   datagramReceived(data: Buffer, address: readonly [string, number]): void;
-  readonly transport?: { readonly socket?: { on(event: "error", listener: () => void): void } };
+  readonly transport?: {
+    readonly socket?: { on(event: "error", listener: () => void): void; getSendQueueSize?(): number };
+  };
 };
 
 type Pair = { readonly protocol: StackSocket; readonly remoteAddr: readonly [string, number]; nominated: boolean };
@@ -57,6 +59,7 @@ export class WebRtcPeer {
   readonly #context: PeerContext;
   readonly #events: PeerEvents;
   readonly #hosts: readonly string[];
+  #sockets: readonly StackSocket[] = [];
   readonly #guarded = new WeakSet<StackSocket>();
   readonly #passwords = new Map<string, string>();
   readonly #addresses = new Set<string>();
@@ -111,6 +114,13 @@ export class WebRtcPeer {
   /** When an authenticated datagram came last, monotonic milliseconds. */
   get lastHeardMs(): number {
     return this.#lastHeardMs;
+  }
+
+  /** Bytes that the system has not taken yet: a full interface makes Node keep datagrams, without a bound of its own. */
+  get backlogBytes(): number {
+    let sum = 0;
+    for (const socket of this.#sockets) sum += socket.transport?.socket?.getSendQueueSize?.() ?? 0;
+    return sum;
   }
 
   /** Tracks as they are negotiated by `accept`; set before it. */
@@ -180,6 +190,7 @@ export class WebRtcPeer {
   }
 
   #guardSockets(): void {
+    this.#sockets = this.#pc.iceTransports.flatMap(({ connection }) => (connection as unknown as Ice).protocols);
     for (const { connection } of this.#pc.iceTransports) {
       const ice = connection as unknown as Ice;
       for (const socket of ice.protocols) {

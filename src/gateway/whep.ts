@@ -75,11 +75,11 @@ class OutTrack {
 }
 
 /**
- * A WHEP viewer. Nothing waits for it: packets go to the network or are lost there, so a slow one costs nobody anything. Pictures are
+ * A WHEP viewer. Packets go to the network or are lost there, so a slow one costs nobody anything; what a full interface does not take is left out like
+ * what a player behind TCP does not take. Pictures are
  * the access units of the cleaned programme as they are; it begins at a key frame.
  */
 export class WhepViewer implements Viewer {
-  readonly backlogBytes = 0;
   readonly #clock = new EgressClock();
   readonly #picture: OutTrack | null;
   readonly #sound: OutTrack | null;
@@ -101,6 +101,10 @@ export class WhepViewer implements Viewer {
     this.#sound = offer.sound ? new OutTrack("audio", peer, context) : null;
     if (this.#picture) this.#listen(this.#picture.sender);
     this.#notes = offer.data ? peer.addDataChannel(NOTES) : null;
+  }
+
+  get backlogBytes(): number {
+    return this.peer.backlogBytes;
   }
 
   /** The connection is up: the programme begins at its next key frame. */
@@ -151,6 +155,10 @@ export class WhepViewer implements Viewer {
 
   opus(packet: Buffer, timeMs: number): void {
     if (this.#sound === null) return;
+    if (this.backlogBytes >= this.context.limits.maxPlayerBacklogBytes) {
+      this.context.counters.add("player_dropped_tags_total");
+      return;
+    }
     const timestamp = this.#clock.ticks(timeMs, this.context.now(), 48);
     this.#sound.send(packet, timestamp, this.#clock.ntp(timeMs, Date.now()), false);
     this.context.counters.add("viewer_packets_total");
