@@ -108,19 +108,27 @@ export class Gateway {
   #createRtmp(): Server {
     const server = createServer((socket) => {
       this.counters.add("rtmp_connections_total");
-      if (
-        this.#peers.size >= this.#maxRtmpConnections() ||
-        count(this.#peers, (peer) => peer.idle) >= this.#limits.maxPending
-      ) {
+      if (this.#peers.size >= this.#maxRtmpConnections()) {
         this.counters.add("rtmp_connections_refused_total");
         socket.destroy();
         return;
       }
+      this.#makeRoom();
       const peer = new RtmpPeer(socket, this.#context);
       this.#peers.add(peer);
       socket.on("close", () => this.#peers.delete(peer));
     });
     return server;
+  }
+
+  /** Connections that say nothing give way to new ones, or whoever opens enough of them would keep publishers out: the oldest of the address that has most. */
+  #makeRoom(): void {
+    const idle = [...this.#peers].filter((peer) => peer.idle);
+    if (idle.length < this.#limits.maxPending) return;
+    const of = (host: string): number => idle.filter((peer) => peer.host === host).length;
+    const most = Math.max(...[...new Set(idle.map((peer) => peer.host))].map(of));
+    this.counters.add("rtmp_connections_refused_total");
+    idle.find((peer) => of(peer.host) === most)?.destroy();
   }
 
   #maxRtmpConnections(): number {
@@ -156,12 +164,6 @@ export class Gateway {
     this.#webrtc?.check();
     for (const peer of [...this.#peers, ...this.#players, ...this.#links]) peer.check();
   }
-}
-
-function count<T>(items: Iterable<T>, test: (item: T) => boolean): number {
-  let n = 0;
-  for (const item of items) if (test(item)) n++;
-  return n;
 }
 
 function portOf(server: Server | HttpServer): number {

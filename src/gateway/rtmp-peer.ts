@@ -27,6 +27,7 @@ const NO_ROLE: Role = { kind: "none" };
 /** One RTMP connection: joins a socket, a protocol session and the hub. Whatever a peer does wrong ends only this connection. */
 export class RtmpPeer implements PublisherPeer, Sink {
   readonly label: string;
+  readonly host: string;
   #session = new RtmpSession(randomBytes);
   #role: Role = NO_ROLE;
   #closing = false;
@@ -40,7 +41,8 @@ export class RtmpPeer implements PublisherPeer, Sink {
     private readonly socket: Socket,
     private readonly context: PeerContext,
   ) {
-    this.label = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? 0}`;
+    this.host = socket.remoteAddress ?? "?";
+    this.label = `${this.host}:${socket.remotePort ?? 0}`;
     this.#openedMs = context.now();
     this.#lastReceivedMs = this.#openedMs;
     this.#lastTakenMs = this.#openedMs;

@@ -129,7 +129,10 @@ test("secrets come from environment and file, and are never shown", () => {
         },
       }),
     );
-    const { config: loaded, files } = loadConfig(file, { A_KEY: "from-env", A_OUT: "srt://host:7?passphrase=hidden-out" });
+    const { config: loaded, files } = loadConfig(file, {
+      A_KEY: "from-env",
+      A_OUT: "srt://host:7?passphrase=hidden-out",
+    });
     assert.equal(files, [join(folder, "key.txt")]);
     assert.is(loaded.channels.a?.key?.reveal(), "from-env");
     assert.is(loaded.channels.b?.key?.reveal(), "from-file");

@@ -57,6 +57,24 @@ test("a second publisher is refused, its channel is told, the first one goes on"
     assert.is(running.counter("publishers_refused_key_in_use_total"), 1);
   }));
 
+test("connections that say nothing keep no publisher out: the oldest gives way", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope, { maxPending: 3 });
+    const silent: RtmpClient[] = [];
+    for (let i = 0; i < 3; i++) {
+      silent.push(new RtmpClient(scope, running.rtmpPort));
+      await until("the connection", () => running.counter("rtmp_connections_total") === i + 1);
+    }
+    await publish(scope, running);
+    await until("the oldest to be closed", () => silent[0]!.closed);
+    assert.equal(
+      silent.map((client) => client.closed),
+      [true, false, false],
+    );
+    assert.is(running.gateway.status().publishers.length, 1);
+    assert.is(running.counter("rtmp_connections_refused_total"), 1);
+  }));
+
 test("a publisher that leaves frees its key at once and can come back", () =>
   inScope(async (scope) => {
     const running = await openGateway(scope);
