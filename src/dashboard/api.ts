@@ -21,6 +21,15 @@ export type DashboardState = {
   readonly configError: string | null;
   /** Settings of the newest configuration that wait for the service to be started anew. */
   readonly restartNeeded?: readonly string[];
+  readonly gateway?: {
+    /** The publisher that was sent away last. */
+    readonly refused: {
+      readonly code: string;
+      readonly detail: string;
+      readonly peer: string;
+      readonly ageMs: number;
+    } | null;
+  };
 };
 
 export type DashboardChannel = {

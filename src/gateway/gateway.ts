@@ -78,6 +78,7 @@ export class Gateway {
       publishers: hub.publishers,
       players: hub.players,
       viewers: hub.viewers,
+      refused: hub.refused,
     };
   }
 

@@ -4,7 +4,7 @@ import { readAudio } from "../transport/flv/audio.js";
 import { scriptName } from "../transport/flv/script.js";
 import { type FlvTag, SCRIPT, SOUND } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, isEnhanced, readVideo } from "../transport/flv/video.js";
-import { VIEWER_STEMS, type ViewerStem } from "../transport/ipc/messages.js";
+import { type RefusedPublisher, VIEWER_STEMS, type ViewerStem } from "../transport/ipc/messages.js";
 import type { Limits } from "./limits.js";
 import type { CounterName, Counters, Log } from "./report.js";
 import type { Attachment, ChannelPeer, Publication, PublisherPeer, Refusal, Side, Viewer } from "./roles.js";
@@ -29,6 +29,7 @@ type Channel = {
  * published) and `out` (as its channel process sends it back).
  */
 export class Hub {
+  #refused: (Omit<RefusedPublisher, "ageMs"> & { readonly atMs: number }) | null = null;
   #channels = new Map<string, Channel>();
   /** Digests, so that the time of a comparison tells neither length nor content of a key. */
   #keys: { readonly digest: Buffer; readonly channel: string }[] = [];
@@ -287,8 +288,21 @@ export class Hub {
     return found === null ? undefined : this.#channels.get(found);
   }
 
+  /** The publisher that was sent away last, null: none yet. */
+  get refused(): RefusedPublisher | null {
+    if (this.#refused === null) return null;
+    const { atMs, ...refused } = this.#refused;
+    return { ...refused, ageMs: Math.round(performance.now() - atMs) };
+  }
+
+  /** A publisher asks for a place where nobody publishes. */
+  refusePath(peer: PublisherPeer, detail: string): Refusal {
+    return this.#refusePublisher("publishers_refused_path_total", peer, "SL_STREAM_UNKNOWN", detail);
+  }
+
   #refusePublisher(counter: CounterName, peer: PublisherPeer, code: Code, detail: string): Refusal {
     this.counters.add(counter);
+    this.#refused = { code, detail, peer: peer.label, atMs: performance.now() };
     this.log("warn", "publisher refused", { code, detail, peer: peer.label });
     return { code, detail };
   }

@@ -13,6 +13,7 @@ const NAMES = [
   "publishers_refused_key_unknown_total",
   "publishers_refused_key_in_use_total",
   "publishers_refused_limit_total",
+  "publishers_refused_path_total",
   "publishers_refused_video_codec_total",
   "publishers_refused_audio_codec_total",
   "publishers_silent_total",

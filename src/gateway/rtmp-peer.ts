@@ -146,13 +146,13 @@ export class RtmpPeer implements PublisherPeer, Sink {
 
   #publish(streamId: number, app: string, name: string): void {
     const path = splitPath(app, name);
-    const refusal: Refusal | null =
+    const { hub } = this.context;
+    const answer: Publication | Refusal =
       this.#role.kind !== "none"
         ? { code: "SL_RTMP_MALFORMED", detail: "one stream for each connection" }
         : path.app !== "live"
-          ? { code: "SL_STREAM_UNKNOWN", detail: "publish to /live/KEY" }
-          : null;
-    const answer = refusal ?? this.context.hub.publish(path.name, this);
+          ? hub.refusePath(this, "publish to rtmp://HOST/live/KEY")
+          : hub.publish(path.name, this);
     if (isRefusal(answer)) {
       this.#send(this.#session.refusePublish(streamId, describe(answer)));
       this.#leave();

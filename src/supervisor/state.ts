@@ -2,7 +2,7 @@ import type { ConfigIssue } from "../config/error.js";
 import { redactUri } from "../config/secret.js";
 import type { DashboardEvent, DashboardState } from "../dashboard/api.js";
 import type { EngineReport } from "../model/engines/names.js";
-import type { ChannelStatus } from "../transport/ipc/messages.js";
+import type { ChannelStatus, RefusedPublisher } from "../transport/ipc/messages.js";
 import type { ProcessInfo } from "./process.js";
 import type { Urls } from "./urls.js";
 
@@ -13,6 +13,8 @@ export type GatewayState = {
   readonly players: number;
   /** WHEP viewers. */
   readonly viewers: number;
+  /** The publisher that was sent away last, null: none yet. */
+  readonly refused: RefusedPublisher | null;
 };
 
 export type InferenceState = {

@@ -55,7 +55,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
   #config: LoadedConfig;
   #configError: Pick<ConfigError, "message" | "issues"> | null = null;
   #restartNeeded: readonly string[] = [];
-  #gatewayState: GatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0 };
+  #gatewayState: GatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0, refused: null };
   #ports: { rtmp: number; media: number };
   #stopping: Promise<void> | null = null;
   /** Ends of processes that were removed while the service runs. */
@@ -259,7 +259,7 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
 
   #onGatewayState(info: ProcessInfo): void {
     if (info.state !== ProcessState.Running)
-      this.#gatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0 };
+      this.#gatewayState = { ready: false, counters: {}, publishers: [], players: 0, viewers: 0, refused: null };
     this.#tellState();
   }
 
@@ -271,8 +271,8 @@ export class Supervisor extends EventEmitter<{ event: [ServerEvent] }> {
       for (const listener of this.#onGatewayReady) listener();
       this.#tellState();
     } else if (message.type === "status") {
-      const { counters, publishers, players, viewers } = message;
-      this.#gatewayState = { ready: true, counters, publishers, players, viewers };
+      const { counters, publishers, players, viewers, refused } = message;
+      this.#gatewayState = { ready: true, counters, publishers, players, viewers, refused };
     }
   }
 

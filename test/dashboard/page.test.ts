@@ -56,6 +56,26 @@ test("an output that is not served is said beside the mode and in the list, with
     );
   }));
 
+test("a publisher that was sent away is told of for a minute", () =>
+  shown(["studio"], async ({ page, server }) => {
+    const refused = {
+      code: "SL_KEY_UNKNOWN",
+      detail: "the stream key is not known",
+      peer: "10.0.0.9:4000",
+      ageMs: 5000,
+    };
+    server.state = { ...server.state, gateway: { refused } };
+    server.send({ type: "state", state: server.state });
+    await see(
+      page,
+      ".notice",
+      "A publisher was sent away (10.0.0.9:4000): the stream key is not known (SL_KEY_UNKNOWN).",
+    );
+    server.state = { ...server.state, gateway: { refused: { ...refused, ageMs: 61_000 } } };
+    server.send({ type: "state", state: server.state });
+    await page.locator(".notice").waitFor({ state: "hidden" });
+  }));
+
 test("a page that was opened before an upgrade says so", () =>
   shown(["studio"], async ({ page, server }) => {
     await see(page, ".link", "connected");

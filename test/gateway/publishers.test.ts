@@ -38,6 +38,9 @@ test("a wrong key is refused with its code, and only there", () =>
       assert.match(lastDescription(client.answers), app === "live" ? "SL_KEY_UNKNOWN" : "SL_STREAM_UNKNOWN");
     }
     assert.is(running.counter("publishers_refused_key_unknown_total"), 3);
+    assert.is(running.counter("publishers_refused_path_total"), 1);
+    const { refused } = running.gateway.status();
+    assert.equal([refused?.code, refused?.detail], ["SL_STREAM_UNKNOWN", "publish to rtmp://HOST/live/KEY"]);
     assert.equal(running.gateway.status().publishers, []);
   }));
 

@@ -51,7 +51,7 @@ class FakeService extends EventEmitter<{ event: [ServerEvent] }> implements Back
         { name: "studio", status: STATUS, ageMs: 1, process: "running" },
         { name: "down", status: null, ageMs: null, process: "back-off" },
       ],
-      gateway: { ready: true, counters: { tags_in: 7 }, publishers: [], players: 1, viewers: 0 },
+      gateway: { ready: true, counters: { tags_in: 7 }, publishers: [], players: 1, viewers: 0, refused: null },
       inference: null,
       inferences: [],
       processes: [

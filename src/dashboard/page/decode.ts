@@ -54,6 +54,12 @@ function state(value: unknown): DashboardState {
     channels: list(f.channels, channel),
     processes: list(f.processes, process),
     configError: optional(f.configError, string),
+    gateway: {
+      refused: optional(optional(f.gateway, record)?.refused, (v) => {
+        const r = record(v);
+        return { code: string(r.code), detail: string(r.detail), peer: string(r.peer), ageMs: number(r.ageMs) };
+      }),
+    },
     restartNeeded: optional(f.restartNeeded, (v) => list(v, string)) ?? [],
   };
 }

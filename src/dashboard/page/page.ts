@@ -46,10 +46,16 @@ function mediaBase(): string | null {
   return `${location.protocol}//${host}:${port}`;
 }
 
+/** A publisher that was sent away is told of for so long. */
+const REFUSED_MS = 60_000;
+
 function noticeText(server: DashboardState | null): string | null {
   if (server === null) return null;
   if (server.configError !== null)
     return `The new configuration was refused, the old one is in force: ${server.configError}`;
+  const refused = server.gateway?.refused ?? null;
+  if (refused !== null && refused.ageMs < REFUSED_MS)
+    return `A publisher was sent away (${refused.peer}): ${refused.detail} (${refused.code}).`;
   const keys = server.restartNeeded ?? [];
   return keys.length === 0 ? null : `Not in force before the service is started anew: ${keys.join(", ")}.`;
 }

@@ -1,3 +1,4 @@
+import type { Code } from "../../codes.js";
 import type { ChannelConfig } from "../../config/schema.js";
 import type { EngineChoice, EngineReport } from "../../model/engines/names.js";
 import type { Face, Keep, Mode } from "../../pipeline/types.js";
@@ -89,6 +90,7 @@ export type ToGateway =
       webrtc?: WebRtcSettings;
     }
   | { type: "stop" };
+export type RefusedPublisher = { code: Code; detail: string; peer: string; ageMs: number };
 export type FromGateway =
   | { type: "ready"; rtmpPort: number; mediaPort: number }
   | {
@@ -97,6 +99,8 @@ export type FromGateway =
       publishers: { channel: string; peer: string }[];
       players: number;
       viewers: number;
+      /** The publisher that was sent away last, null: none yet. */
+      refused: RefusedPublisher | null;
     }
   | { type: "log"; level: "debug" | "info" | "warn" | "error"; message: string; fields?: Record<string, unknown> };
 
