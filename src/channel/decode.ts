@@ -105,6 +105,7 @@ export class PictureDecoder {
   #caps = "";
   #config: Buffer | null = null;
   #waitForKey = true;
+  #isBehind = false;
 
   /** @param mayTake asked before each picture is taken over; those not taken leak away, newest first to stay */
   constructor(
@@ -132,13 +133,17 @@ export class PictureDecoder {
       this.#caps = `video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)${unit.config.toString("hex")}`;
     }
     const nowMs = performance.now();
-    // By the clock, not by timestamps: what comes in one burst after a stall of the network is decoded at once.
-    const isBehind = nowMs - (this.#given[0]?.atMs ?? nowMs) > MAX_LAG_MS && this.#decoder.levelBytes > 0;
-    if (isBehind) this.#waitForKey = true;
+    // By the clock, not by timestamps: what comes in one burst after a stall of the network is decoded at once. What the decoder keeps for
+    // reordering, and what was left out behind it, is no lag: with nothing waiting in front it has done what it can.
+    const isOld = nowMs - (this.#given[0]?.atMs ?? nowMs) > MAX_LAG_MS;
+    const isBehind = isOld && this.#decoder.levelBytes > 0;
+    if (isOld && !isBehind) this.#given = [];
+    if (isBehind) this.#waitForKey = this.#isBehind = true;
     if (isBehind || (this.#waitForKey && !unit.key)) {
       this.counters.picture_units_dropped += 1;
       return;
     }
+    if (this.#waitForKey) this.#isBehind = false;
     if (this.#waitForKey) this.#given = []; // lag is counted from where decoding begins
     this.#given.push({ ptsMs: unit.ptsMs, atMs: nowMs });
     if (this.#given.length > MAX_GIVEN) this.#given.shift();
@@ -148,9 +153,9 @@ export class PictureDecoder {
     if (this.#waitForKey) this.counters.picture_units_dropped += 1;
   }
 
-  /** Nothing is decoded before the next key frame. */
+  /** Nothing is decoded before the next key frame, and not because there is too much to decode. */
   get waitsForKey(): boolean {
-    return this.#waitForKey;
+    return this.#waitForKey && !this.#isBehind;
   }
 
   close(): void {

@@ -77,6 +77,7 @@ export class Separation {
   readonly #failures = new Set<string>();
   readonly #slow: SlowModel;
   #newest: StepOutcome | null = null;
+  #inferenceUp = false;
   #soundAgeMs = 0;
   readonly #counts = {
     steps_in_time: 0,
@@ -258,7 +259,9 @@ export class Separation {
     const { fromSample } = outcome;
     if (outcome.failure !== null) {
       this.#counts.steps_failed += 1;
-      this.#fail(outcome.failure, fromSample);
+      // Of before the connection came back: the connection itself says nothing more.
+      const isOld = outcome.failure === "SL_INFERENCE_DOWN" && this.#inferenceUp;
+      this.#fail(isOld ? "SL_INFERENCE_LATE" : outcome.failure, fromSample);
       return outcome;
     }
     for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
@@ -269,6 +272,7 @@ export class Separation {
 
   /** The connection to the inference process came up or broke. */
   inferenceConnected(up: boolean): void {
+    this.#inferenceUp = up;
     if (up) this.#recover("SL_INFERENCE_DOWN", 0);
     else this.#fail("SL_INFERENCE_DOWN", 0);
   }

@@ -20,6 +20,8 @@ export class ConfigError extends Error {
   constructor(
     readonly file: string,
     readonly issues: readonly ConfigIssue[],
+    /** Secrets that it names: the fault may go away there. */
+    readonly files: readonly string[] = [],
   ) {
     super(issues.map((issue) => formatIssue(file, issue)).join("\n"));
   }

@@ -99,14 +99,14 @@ export function parseConfig(text: string, file: string, env: Environment = {}): 
     issues.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
     throw new ConfigError(file, [...overlay.issues, ...issues].slice(0, MAX_ISSUES));
   }
+  const files = Object.values(parsed.data.channels).flatMap((channel) =>
+    [channel.key, channel.input, ...channel.outputs].flatMap((value) => secretFile(value ?? "", file) ?? []),
+  );
   const issues: ConfigIssue[] = [...overlay.issues];
   const loaded = resolveReferences(parsed.data, file, env, (path, message, allowed) => {
     issues.push(locate({ ...plain(path.join("."), message), allowed }, path));
   });
-  if (issues.length > 0) throw new ConfigError(file, issues.slice(0, MAX_ISSUES));
-  const files = Object.values(parsed.data.channels).flatMap((channel) =>
-    [channel.key, channel.input, ...channel.outputs].flatMap((value) => secretFile(value ?? "", file) ?? []),
-  );
+  if (issues.length > 0) throw new ConfigError(file, issues.slice(0, MAX_ISSUES), files);
   return { config: loaded, warnings: overlay.warnings, files };
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
+import { type FSWatcher, readFileSync, realpathSync, watch } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
@@ -35,6 +35,7 @@ export class FileWatcher {
   #timer: NodeJS.Timeout | null = null;
   readonly #look: NodeJS.Timeout;
   #content: string | null;
+  #known = new Map<string, string | null>();
   #lastCall = Number.NEGATIVE_INFINITY;
   #closed = false;
   #looking = false;
@@ -45,7 +46,8 @@ export class FileWatcher {
     this.#onChange = onChange;
     this.#quietMs = options.quietMs ?? 150;
     this.#leastIntervalMs = options.leastIntervalMs ?? 1000;
-    this.#content = this.#read();
+    this.#content = this.#read(file);
+    this.#learn();
     this.#open();
     this.#look = setInterval(() => void this.#lookAtFile(), options.lookMs ?? LOOK_MS);
     this.#look.unref();
@@ -59,12 +61,9 @@ export class FileWatcher {
     this.#watchers = [];
   }
 
-  /** The file and its secrets, one after the other; null while there is no file. */
-  #read(): string | null {
+  #read(path: string): string | null {
     try {
-      const parts = [readFileSync(this.#file, "utf8")];
-      for (const path of this.#secrets()) parts.push(existsSync(path) ? readFileSync(path, "utf8") : "");
-      return parts.join("\0");
+      return readFileSync(path, "utf8");
     } catch {
       return null;
     }
@@ -107,22 +106,34 @@ export class FileWatcher {
     if (this.#timer !== null || this.#looking) return;
     this.#looking = true;
     // Not at once: a network disk that is away would hold up the whole process.
-    const file = await readFile(this.#file, "utf8").catch(() => null);
-    const secrets = await Promise.all(this.#secrets().map((path) => readFile(path, "utf8").catch(() => "")));
-    const content = file === null ? null : [file, ...secrets].join("\0");
+    const [content, ...secrets] = await Promise.all(
+      [this.#file, ...this.#secrets()].map((path) => readFile(path, "utf8").catch(() => null)),
+    );
     this.#looking = false;
-    if (content !== null && content !== this.#content) this.#schedule();
+    const isNew = content != null && content !== this.#content;
+    if (isNew || this.#secrets().some((path, i) => this.#differs(path, secrets[i] ?? null))) this.#schedule();
   }
 
   #check(): void {
     this.#timer = null;
     this.#open();
-    const content = this.#read();
-    if (content === null || content === this.#content) return;
-    this.#content = content;
+    const content = this.#read(this.#file);
+    const secrets = new Map(this.#secrets().map((path) => [path, this.#read(path)]));
+    const isNew = content !== null && content !== this.#content;
+    if (!isNew && ![...secrets].some(([path, text]) => this.#differs(path, text))) return;
+    this.#content = content ?? this.#content;
+    this.#known = secrets;
     this.#lastCall = performance.now();
     this.#onChange();
-    // It may name other secrets now: they are part of what is known.
-    this.#content = this.#read() ?? content;
+    this.#learn();
+  }
+
+  /** Secrets that are named now and were not before: as they were when they were read for the first time. */
+  #learn(): void {
+    for (const path of this.#secrets()) if (!this.#known.has(path)) this.#known.set(path, this.#read(path));
+  }
+
+  #differs(path: string, text: string | null): boolean {
+    return this.#known.has(path) && this.#known.get(path) !== text;
   }
 }

@@ -302,7 +302,8 @@ export class Hub {
 
   #refusePublisher(counter: CounterName, peer: PublisherPeer, code: Code, detail: string): Refusal {
     this.counters.add(counter);
-    this.#refused = { code, detail, peer: peer.label, atMs: performance.now() };
+    // A backup encoder that tries on is no news, and must not hide who is.
+    if (code !== "SL_KEY_IN_USE") this.#refused = { code, detail, peer: peer.label, atMs: performance.now() };
     this.log("warn", "publisher refused", { code, detail, peer: peer.label });
     return { code, detail };
   }

@@ -36,9 +36,11 @@ export const LIMITS = {
   maxHandshakeBytes: 64 * 1024,
   /** SCTP packets of one WebRTC peer in a second that the stack cannot be given; some peers send a chunk that it does not know. */
   maxBadSctpPerSecond: 20,
+  /** Pieces of data on data channels of one WebRTC peer in a second: those of twenty messages, and of channels that are opened. */
+  maxDataChunksPerSecond: 200,
   /** Streams of one WebRTC peer's data channels. */
   maxDataStreams: 64,
-  /** Chunks of data that wait in the stack for others before them. */
+  /** Chunks of data that wait in the stack: for others before them, or to be taken by the peer. */
   maxDataWaiting: 256,
   /** Packets sent again to one WHEP viewer in a second. */
   maxResentPerSecond: 1000,

@@ -37,7 +37,14 @@ type StackSctp = {
   handleData(packet: Buffer): Promise<void>;
   readonly inboundStreams: Readonly<Record<number, { readonly reassembly: readonly unknown[] }>>;
   readonly sackMisOrdered: ReadonlySet<number>;
+  readonly outboundQueue: readonly unknown[];
+  readonly onReceive: {
+    allUnsubscribe(): void;
+    subscribe(listener: (stream: number, protocol: number, data: Buffer) => void): unknown;
+  };
 };
+
+type StackChannels = { datachannelReceive(stream: number, protocol: number, data: Buffer): Promise<void> };
 
 export type PeerEvents = {
   readonly onConnected: () => void;
@@ -68,6 +75,7 @@ export class WebRtcPeer {
   #datagrams = 0;
   #dataMessages = 0;
   #badSctp = 0;
+  #dataChunks = 0;
   #handshakeBytes = 0;
   readonly #dataStreams = new Set<number>();
   #guardedSctp: StackSctp | null = null;
@@ -216,19 +224,31 @@ export class WebRtcPeer {
     if (transport === undefined || sctp === undefined || sctp === this.#guardedSctp) return;
     this.#guardedSctp = sctp;
     transport.dtlsTransport.dataReceiver = (packet: Buffer) => this.#takeSctp(sctp, packet);
+    // Nobody waits for what the stack makes of a message, and it throws on those of channels that are not there.
+    const { datachannelReceive } = transport as unknown as StackChannels;
+    sctp.onReceive.allUnsubscribe();
+    sctp.onReceive.subscribe((...message) => void datachannelReceive(...message).catch(() => this.#refuseSctp()));
+  }
+
+  #refuseSctp(): void {
+    const { limits, counters, now } = this.#context;
+    this.#tick(now());
+    counters.add("webrtc_sctp_refused_total");
+    if (++this.#badSctp > limits.maxBadSctpPerSecond) this.#flood("too many SCTP packets that cannot be used");
   }
 
   #takeSctp(sctp: StackSctp, packet: Buffer): void {
     if (this.#closed) return;
-    const { limits, counters, now } = this.#context;
+    const { limits, now } = this.#context;
     this.#tick(now());
-    const refuse = (): void => {
-      counters.add("webrtc_sctp_refused_total");
-      if (++this.#badSctp > limits.maxBadSctpPerSecond) this.#flood("too many SCTP packets that cannot be used");
-    };
     const facts = readSctp(packet);
     if (facts === null) {
-      refuse();
+      this.#refuseSctp();
+      return;
+    }
+    this.#dataChunks += facts.dataChunks;
+    if (this.#dataChunks > limits.maxDataChunksPerSecond) {
+      this.#flood("too much data");
       return;
     }
     for (const stream of facts.streams) this.#dataStreams.add(stream);
@@ -236,11 +256,12 @@ export class WebRtcPeer {
       this.#flood("too many data channel streams");
       return;
     }
-    const taken = sctp.handleData(packet).catch(refuse);
+    const taken = sctp.handleData(packet).catch(() => this.#refuseSctp());
     if (facts.dataChunks === 0) return;
     void taken.then(() => {
       const waiting = Object.values(sctp.inboundStreams).reduce((sum, { reassembly }) => sum + reassembly.length, 0);
-      if (Math.max(waiting, sctp.sackMisOrdered.size) > limits.maxDataWaiting) this.#flood("data that is never whole");
+      const most = Math.max(waiting, sctp.sackMisOrdered.size, sctp.outboundQueue.length);
+      if (most > limits.maxDataWaiting) this.#flood("data that is never whole, or answers that are never taken");
     });
   }
 
@@ -257,8 +278,9 @@ export class WebRtcPeer {
       this.#addresses.add(from);
     } else if (kind === "other" || !this.#addresses.has(from)) return false;
     if (kind === "dtls") {
-      this.#handshakeBytes += handshakeBytes(data);
-      if (this.#handshakeBytes > limits.maxHandshakeBytes) return false;
+      const bytes = handshakeBytes(data);
+      this.#handshakeBytes += bytes;
+      if (bytes > 0 && this.#handshakeBytes > limits.maxHandshakeBytes) return false;
     }
     this.#lastHeardMs = now();
     return true;
@@ -285,6 +307,7 @@ export class WebRtcPeer {
     this.#datagrams = 0;
     this.#dataMessages = 0;
     this.#badSctp = 0;
+    this.#dataChunks = 0;
   }
 }
 

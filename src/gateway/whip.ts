@@ -40,9 +40,9 @@ const BEGIN_MS = 1000;
 /** Steps back in the times of one group of pictures that say the encoder makes B-frames. */
 const MAX_STEPS_BACK = 3;
 /** Parameter sets: more of them no encoder sends. */
-/** A parameter set has tens of bytes; avcC has 16 bits for its length. */
-const MAX_SET_BYTES = 4096;
 const MAX_SETS = 8;
+/** Each has tens of bytes; avcC has 16 bits for its length. */
+const MAX_SET_BYTES = 4096;
 
 type Media = { readonly track: MediaStreamTrack; readonly receiver: RTCRtpReceiver };
 

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { ConfigError } from "../config/error.js";
 import { type Environment, type LoadedConfig, type LoadResult, loadConfig, parseConfig } from "../config/loader.js";
 import { parseHostPort } from "../config/schema.js";
 import { Secret } from "../config/secret.js";
@@ -42,9 +43,18 @@ export async function serve(options: ServeOptions): Promise<Service> {
   const file = options.configFile === null ? null : resolve(options.configFile);
   const env = options.env ?? process.env;
   let secrets: readonly string[] = [];
+  const read = (): LoadResult => {
+    try {
+      const result = file === null ? parseConfig("", "(environment)", env) : loadConfig(file, env);
+      secrets = result.files;
+      return result;
+    } catch (error) {
+      if (error instanceof ConfigError && error.files.length > 0) secrets = error.files;
+      throw error;
+    }
+  };
   const load = (): LoadResult => {
-    const { config, warnings, files } = file === null ? parseConfig("", "(environment)", env) : loadConfig(file, env);
-    secrets = files;
+    const { config, warnings, files } = read();
     const http = options.http ?? config.http;
     return {
       config: { ...config, http, channels: { ...config.channels, ...(options.demo ? demoChannel(config) : {}) } },

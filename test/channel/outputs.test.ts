@@ -6,6 +6,7 @@ import * as assert from "uvu/assert";
 import { PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { GatewayOutput } from "../../src/channel/output/gateway-output.js";
+import { RtmpOutput } from "../../src/channel/output/rtmp-output.js";
 import { FlvUnits, rawAacCaps } from "../../src/channel/source/flv-units.js";
 import { AudioTimeline } from "../../src/pipeline/timeline.js";
 import { FlvReader, type FlvTag } from "../../src/transport/flv/tag.js";
@@ -83,6 +84,31 @@ test("RTMP push to another server and SRT to a listener, both bit by bit; dead o
     assert.ok(errors.length >= 2, `${path}: ${errors.length} flashes`);
     for (const error of errors) assert.ok(Math.abs(error - before) < 5, `${path}: ${error} instead of ${before}`);
   }
+});
+
+test("an RTMP output whose programme begins late is not taken for stuck before anything was given to it", async () => {
+  // Accepts and says nothing: a server of its own would end a connection on which nothing comes.
+  const held: Socket[] = [];
+  const server = createServer((socket) => held.push(socket.on("error", () => {})));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const states: string[] = [];
+  const output = new RtmpOutput(`rtmp://127.0.0.1:${(server.address() as { port: number }).port}/live/key`, {
+    onState: ({ state, reason }, detail) => void states.push(`${state} ${reason} ${detail ?? ""}`),
+  });
+  await new Promise((resolve) => setTimeout(resolve, 8500));
+  const data = Buffer.from("000000046588840a", "hex");
+  const config = Buffer.from("0142c00affe100046742c00a01000468ce3c80", "hex");
+  for (let n = 0; n < 10; n++) {
+    output.write({ kind: "video", ptsMs: 40 * n, dtsMs: 40 * n, key: n === 0, config, data });
+    await new Promise((resolve) => setTimeout(resolve, 150));
+  }
+  assert.not.ok(
+    states.some((s) => s.includes("SL_OUTPUT_STUCK")),
+    states.join(", "),
+  );
+  await output.close();
+  for (const socket of held) socket.destroy();
+  server.close();
 });
 
 test("headers that did not fit are sent again with the next key frame", () => {

@@ -78,7 +78,7 @@ export class MuxedOutput implements Output {
   }
 
   get waitsForKey(): boolean {
-    return this.#gate.waits;
+    return this.#gate.waits && (this.#state === "live" || this.#state === "connecting");
   }
 
   get counters(): Readonly<Record<string, number>> {

@@ -52,7 +52,8 @@ export class RtmpOutput implements Output {
   }
 
   get waitsForKey(): boolean {
-    return this.#gate.waits;
+    // A key frame is the largest picture: no help for a line that is too slow.
+    return this.#gate.waits && this.#state !== "stalled";
   }
 
   get counters(): Readonly<Record<string, number>> {
@@ -104,7 +105,8 @@ export class RtmpOutput implements Output {
     const moves = taken > this.#taken || (level === 0 && this.#headerSent);
     this.#taken = taken;
     this.#moving = moves ? this.#moving + 1 : 0;
-    if (moves) this.#movedMs = now;
+    // Before a programme (or its next key frame) has begun nothing is there to be taken.
+    if (moves || this.#given === 0) this.#movedMs = now;
     if (now - this.#movedMs > STUCK_MS) {
       this.#fail("SL_OUTPUT_STUCK", `nothing was taken for ${STUCK_MS / 1000} s`);
     } else if (level > MAX_BACKLOG_BYTES / 2) {

@@ -53,11 +53,13 @@ function noticeText(server: DashboardState | null): string | null {
   if (server === null) return null;
   if (server.configError !== null)
     return `The new configuration was refused, the old one is in force: ${server.configError}`;
+  const texts: string[] = [];
   const refused = server.gateway?.refused ?? null;
   if (refused !== null && refused.ageMs < REFUSED_MS)
-    return `A publisher was sent away (${refused.peer}): ${refused.detail} (${refused.code}).`;
+    texts.push(`A publisher was sent away (${refused.peer}): ${refused.detail} (${refused.code}).`);
   const keys = server.restartNeeded ?? [];
-  return keys.length === 0 ? null : `Not in force before the service is started anew: ${keys.join(", ")}.`;
+  if (keys.length > 0) texts.push(`Not in force before the service is started anew: ${keys.join(", ")}.`);
+  return texts.length === 0 ? null : texts.join(" ");
 }
 
 function linkText(up: boolean): string {

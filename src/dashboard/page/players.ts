@@ -5,6 +5,8 @@ import { FaceBoxes } from "./faces.js";
 const RETRY_MS = 2000;
 /** Shorter waits (a seek, a late packet) are seen, not told. */
 const WAITING_MS = 1000;
+/** What a stream consists of is believed after so long. */
+const STEADY_MS = 1500;
 /** Faces are kept for as long as the output may lag behind the input. */
 const MAX_FACES_KEPT = 64;
 
@@ -23,6 +25,8 @@ class LivePlayer {
   #closed = false;
   /** Of what the stream consists; null: both, or not known yet. */
   #only: "picture" | "sound" | null = null;
+  #seems: "picture" | "sound" | null = null;
+  #seemsSinceMs = 0;
   /** What the player says in place of a fault that is none: why it cannot show this stream. */
   hindrance: string | null = null;
 
@@ -70,9 +74,13 @@ class LivePlayer {
   consistsOf(hasPicture: boolean, hasSound: boolean): void {
     if (!hasPicture && !hasSound) return;
     const only = hasPicture && hasSound ? null : hasPicture ? "picture" : "sound";
-    if (only === this.#only) return;
+    const nowMs = performance.now();
+    if (only !== this.#seems) [this.#seems, this.#seemsSinceMs] = [only, nowMs];
+    // One track comes before the other at each start.
+    if (only === this.#only || nowMs - this.#seemsSinceMs < STEADY_MS) return;
     this.#only = only;
     if (this.#player === null) return;
+    clearTimeout(this.#retry);
     this.#drop();
     this.#open();
   }

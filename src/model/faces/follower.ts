@@ -51,6 +51,8 @@ type Unit = {
 /** A face smaller than this share of the picture's shorter side (half of its box) is looked for in tiles: see blazeface.ts. */
 const SMALL_HALF = 0.07;
 const GREY = 110;
+/** As long as a face is followed that is not found again: before, that nobody is followed is as true as ever. */
+const FAULT_AFTER_SAMPLES = 48_000;
 
 /**
  * Follows the faces of one channel: pictures in, mouth crops of every followed face for every unit out. Has no clock; all times are
@@ -80,6 +82,8 @@ export class FaceFollower {
   #round: Round = "whole";
   #running: Promise<void> | null = null;
   #detectionFault: InferenceError["code"] | null = null;
+  /** The picture of the first of the detections that failed in a row. */
+  #faultSince: number | null = null;
   /** Counts cuts and resets: what was found before one is not true after it. */
   #epoch = 0;
 
@@ -166,9 +170,11 @@ export class FaceFollower {
     return this.#at(unit)?.frozen ?? true;
   }
 
-  /** Why the newest detection failed; null: it did not. That no face is followed then says nothing about the picture. */
+  /** Why no detection has succeeded for a second of picture; null: one has. That no face is followed then says nothing about the picture. */
   get detectionFault(): InferenceError["code"] | null {
-    return this.#detectionFault;
+    const since = this.#faultSince;
+    const isOld = since !== null && this.#picture !== null && this.#picture.atSample - since >= FAULT_AFTER_SAMPLES;
+    return isOld ? this.#detectionFault : null;
   }
 
   /** Newest unit whose picture is certain; later ones may still change. */
@@ -235,12 +241,14 @@ export class FaceFollower {
       .then((detections) => {
         this.counters.detections++;
         this.#detectionFault = null;
+        this.#faultSince = null;
         if (epoch === this.#epoch) this.#found(picture, round, detections);
       })
       // Of the detector or of ours: nobody waits for this promise live, so that a rejection would end the process.
       .catch((error: unknown) => {
         this.counters.detection_failures++;
         this.#detectionFault = error instanceof InferenceError ? error.code : "SL_INFERENCE_FAILED";
+        this.#faultSince ??= picture.atSample;
       })
       .finally(() => {
         this.#running = null;
