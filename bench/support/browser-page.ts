@@ -27,41 +27,27 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
     }
   });\`;
   await audio.audioWorklet.addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })));
-  const watch = (stream, keep, shown) => {
-    const seen = { flashes: [], beeps: [], sounds: [], frames: 0, shown: 0, earliest: Infinity };
-    const track = stream.getVideoTracks()[0].clone();
-    const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 30 }).readable.getReader();
-    const nv12 = new Uint8Array(512);
-    void (async () => {
-      let white = true;
-      for (;;) {
-        const { value: picture, done } = await reader.read();
-        if (done) return;
-        seen.frames++;
-        const atMs = picture.timestamp / 1000;
-        // Pictures wait for this thread: the one that waited least says where their clock lies on the page's.
-        seen.earliest = Math.min(seen.earliest, performance.now() - atMs);
-        const { codedWidth: w, codedHeight: h } = picture;
-        const rect = { x: 2 * Math.round(w / 32), y: 2 * Math.round(h / 32), width: 8, height: 8 };
-        await picture.copyTo(nv12, { rect });
-        picture.close();
-        const light = nv12[36] > 128;
-        if (light && !white) seen.flashes.push(atMs);
-        white = light;
-      }
-    })();
-    if (shown) {
-      const video = document.createElement("video");
-      video.muted = true;
-      video.srcObject = stream;
-      document.body.append(video);
-      void video.play();
-      const onFrame = () => {
-        seen.shown++;
-        video.requestVideoFrameCallback(onFrame);
-      };
+  const watch = (stream, keep) => {
+    const seen = { flashes: [], beeps: [], sounds: [], frames: 0 };
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = stream;
+    document.body.append(video);
+    void video.play();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [8, 8];
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
+    let white = true;
+    const onFrame = (now, meta) => {
+      seen.frames++;
+      const { videoWidth: w, videoHeight: h } = video;
+      paint.drawImage(video, w / 32, h / 32, w / 16, h / 16, 0, 0, 8, 8);
+      const light = paint.getImageData(4, 4, 1, 1).data[1] > 128;
+      if (light && !white) seen.flashes.push(meta.presentationTime ?? now);
+      white = light;
       video.requestVideoFrameCallback(onFrame);
-    }
+    };
+    video.requestVideoFrameCallback(onFrame);
     const ear = new AudioWorkletNode(audio, "ear", { processorOptions: { keep }, channelCount: 1, channelCountMode: "explicit" });
     ear.port.onmessage = ({ data }) => {
       if (data.beepMs !== undefined) seen.beeps.push(data.beepMs);
@@ -88,7 +74,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
   };
   const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   const own = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 }, audio: plain });
-  const before = watch(own, false, false);
+  const before = watch(own, false);
   const publisher = new RTCPeerConnection();
   for (const track of own.getTracks()) publisher.addTransceiver(track, { direction: "sendonly", streams: [own] });
   const viewers = [];
@@ -110,7 +96,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
       await publisher.setRemoteDescription(await gathered(pc));
       await connected(pc);
     }
-    return watch(stream, keep, true);
+    return watch(stream, keep);
   };
   if (whip !== "") await post(publisher, whip);
   const after = await view(whep, record);
@@ -139,8 +125,7 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
     for (let i = 0; i < bytes.length; i += 32768) out += String.fromCharCode(...bytes.subarray(i, i + 32768));
     return btoa(out);
   };
-  const events = (seen) => ({ flashes: seen.flashes.map((t) => t + seen.earliest), beeps: seen.beeps });
-  const result = { before: events(before), after: events(after), frames: after.frames, shown: after.shown, playout, ...stats };
+  const result = { before: { flashes: before.flashes, beeps: before.beeps }, after: { flashes: after.flashes, beeps: after.beeps }, frames: after.frames, playout, ...stats };
   if (record) Object.assign(result, { clean: text(after.sounds), input: text(input.sounds) });
   return result;
 }`;
@@ -150,9 +135,8 @@ export type BrowserRun = {
   /** Milliseconds; pictures on the page's clock, sound on that of its AudioContext. */
   readonly before: Events;
   readonly after: Events;
-  /** Pictures that Chromium decoded, and of those that it showed. */
+  /** Pictures that were shown. */
   readonly frames: number;
-  readonly shown: number;
   /** Once a second, ms: how much later than its picture Chromium says that it plays the sound (`estimatedPlayoutTimestamp`). */
   readonly playout: readonly number[];
   /** Of the video that was played. */
