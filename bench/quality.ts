@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { HOP_UNITS, type Profile } from "../src/channel/latency.js";
 import type { AnyCard } from "../src/model/card.js";
 import { findModel, readLiveCard } from "../src/model/cards.js";
 import { BUILT_IN_MODELS } from "../src/paths.js";
@@ -14,14 +15,17 @@ import { Store } from "./quality/store.js";
 import { aimTable, conditionTable, costTable, modelTable, type Summary, summarise } from "./quality/table.js";
 import { openSeparator } from "./support/separator.js";
 
+const PROFILES = Object.keys(HOP_UNITS.stream) as Profile[];
+
 const USAGE = `Quality of the product on people it has not seen, beside its cost; docs/reference/quality.md says what each test means.
 
-  node dist/bench/quality.js --data DIR [--rendered DIR] --out DIR [--model NAME|PATH] [--only NAME,...] [--limit N] [--seed N]
-                             [--jobs N] [--threads N] [--beside DIR,...]
+  node dist/bench/quality.js --data DIR [--rendered DIR] --out DIR [--model NAME|PATH] [--profile P] [--only NAME,...]
+                             [--limit N] [--seed N] [--jobs N] [--threads N] [--beside DIR,...]
 
   --data      folder of the evaluation data: manifest.tsv and audio/manifest.tsv; only rows of split "val" are read
   --rendered  folder of rendered heads (bench/val/render-heads.py); --data or --rendered or both
   --out       table.md, quality.json and items-*.jsonl: what is there already is not done again
+  --profile   steps and look-ahead of a channel of this profile: ${PROFILES.join(", ")} (balanced)
   --only      ${CONDITIONS.map((c) => c.name).join(", ")}
   --limit     so many items of each condition, spread over all
   --jobs      processes at once (1); each runs its network in --threads threads (1)
@@ -46,6 +50,7 @@ function options() {
       rendered: { type: "string" },
       out: { type: "string" },
       model: { type: "string", default: "live" },
+      profile: { type: "string", default: "balanced" },
       only: { type: "string" },
       limit: { type: "string" },
       seed: { type: "string", default: "1" },
@@ -61,11 +66,15 @@ function options() {
   if (values.out === undefined) throw new UsageError("--out DIR is missing");
   if (values.data === undefined && values.rendered === undefined)
     throw new UsageError("--data DIR or --rendered DIR is missing");
+  const profile = PROFILES.find((name) => name === values.profile);
+  if (profile === undefined)
+    throw new UsageError(`--profile is one of ${PROFILES.join(", ")}, not "${values.profile}"`);
   const part = /^(\d+)\/(\d+)$/.exec(values.part ?? "0/1");
   if (part === null) throw new UsageError(`--part is K/N, not "${values.part}"`);
   return {
     ...values,
     out: values.out,
+    profile,
     part: { number: Number(part[1]), of: Number(part[2]) },
     isPart: values.part !== undefined,
     only: values.only?.split(",") ?? null,
@@ -84,6 +93,7 @@ function commandOf(o: Options): string {
   if (o.data !== undefined) words.push("--data DIR");
   if (o.rendered !== undefined) words.push("--rendered DIR");
   words.push(`--model ${o.model.includes("/") ? "PATH" : o.model}`);
+  words.push(`--profile ${o.profile}`);
   if (o.only !== null) words.push(`--only ${o.only.join(",")}`);
   if (o.limit !== null) words.push(`--limit ${o.limit}`);
   words.push(`--seed ${o.seed}`, "--out DIR");
@@ -113,7 +123,7 @@ function besides(folders: readonly string[]): { name: string; summary: Summary }
 function write(o: Options, card: AnyCard, store: Store, cost: Cost): void {
   const results = store.all();
   const summary = summarise(results, cost);
-  const model = `${card.name} ${card.version}`;
+  const model = `${card.name} ${card.version}, ${o.profile}`;
   const sha256 = card.sha256[card.files.step]!;
   const rows = [{ name: model, summary }, ...besides(o.beside)];
   const lines = [
@@ -148,7 +158,8 @@ async function main(): Promise<number> {
   // Refused before the work: a model that no channel could use, for it sees nothing or separates nothing.
   const folder = await findModel(o.model, BUILT_IN_MODELS);
   const card = await readLiveCard(folder);
-  const identity = { model: `${card.name} ${card.version}`, sha256: card.sha256[card.files.step]!, seed: o.seed };
+  const sha256 = card.sha256[card.files.step]!;
+  const identity = { model: `${card.name} ${card.version}`, sha256, seed: o.seed, profile: o.profile };
   const store = new Store(o.out, identity);
   besides(o.beside); // a wrong folder is told before the work, not after it
   let failed = 0;
@@ -157,8 +168,9 @@ async function main(): Promise<number> {
     store.read();
   } else {
     const separator = await openSeparator(o.model, o.threads, (faces) => new RememberingFaces(faces));
+    const profiled = { ...separator, options: { ...separator.options, profile: o.profile } };
     try {
-      failed = await runJobs(jobs, o.part, separator, store, (line) => process.stderr.write(`${line}\n`));
+      failed = await runJobs(jobs, o.part, profiled, store, (line) => process.stderr.write(`${line}\n`));
     } finally {
       await separator.close();
     }

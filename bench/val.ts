@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { HOP_UNITS, type Profile } from "../src/channel/latency.js";
 import type { Evaluate } from "../src/file/evaluate.js";
 import { separateFile } from "../src/file/separate-file.js";
 import { SAMPLE_RATE } from "../src/pipeline/types.js";
@@ -14,7 +15,7 @@ import { readMono } from "./val/read-mono.js";
  * How well the product separates people it has not seen: mixtures of two voices at 0 dB, one of them visible, through the same
  * code as `sightline separate` (decoding, faces, model, gains, files).
  *
- *     node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--limit N] [--seed N] [--out FILE.md]
+ *     node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile P] [--limit N] [--seed N] [--out FILE.md]
  *
  * Beside it the same network with a frozen picture (the first mouth crop held still, no policy steps in) and nothing done.
  * SI-SDR improvement: of the visible person's voice, output against mixture. Kept: the output is nearer (SI-SDR) to the visible
@@ -26,11 +27,14 @@ const { values } = parseArgs({
     data: { type: "string" },
     rendered: { type: "string" },
     model: { type: "string", default: "live" },
+    profile: { type: "string", default: "balanced" },
     limit: { type: "string" },
     seed: { type: "string", default: "1" },
     out: { type: "string" },
   },
 });
+
+const profile = values.profile as Profile;
 
 const WAYS = { product: {}, frozen: { picture: "frozen", policy: "off" } } as const satisfies Record<string, Evaluate>;
 type Way = keyof typeof WAYS;
@@ -61,7 +65,7 @@ async function evaluatePair(pair: Pair, separator: Separator, folder: string): P
   let separated = 0;
   for (const [way, evaluate] of Object.entries(WAYS) as [Way, Evaluate][]) {
     const out = join(folder, way);
-    const report = await separateFile({ input: file, out, ...separator.options, mp4: false, evaluate });
+    const report = await separateFile({ input: file, out, ...separator.options, profile, mp4: false, evaluate });
     const kept = readMono(report.files["onscreen.wav"]!, report.channels);
     const removed = readMono(report.files["offscreen.wav"]!, report.channels);
     // Both together are the mixture, in its place: else the scores would measure a shift.
@@ -144,9 +148,9 @@ async function run(title: string, pairs: Pair[], separator: Separator): Promise<
   return [`### ${title}`, "", ...table(results), ""];
 }
 
-if (values.data === undefined && values.rendered === undefined) {
+if ((values.data === undefined && values.rendered === undefined) || !(profile in HOP_UNITS.stream)) {
   console.error(
-    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--limit N] [--seed N] [--out FILE.md]",
+    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile low|balanced|quality] [--limit N] [--seed N] [--out FILE.md]",
   );
   process.exit(2);
 }
@@ -163,6 +167,7 @@ try {
     ...(values.data === undefined ? [] : ["--data DIR"]),
     ...(values.rendered === undefined ? [] : ["--rendered DIR"]),
     `--model ${values.model}`,
+    `--profile ${profile}`,
     ...(values.limit === undefined ? [] : [`--limit ${values.limit}`]),
     `--seed ${values.seed}`,
   ];

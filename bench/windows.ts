@@ -109,7 +109,8 @@ async function live(
   for (let step = separator.nextStep(hopUnits); step !== null; step = separator.nextStep(hopUnits)) {
     const end = step.atSample + step.samples.length;
     while (shown < pictures.length && pictures[shown]!.atSample <= end) stage.pictures.push(pictures[shown++]!);
-    const { failure } = await runner.run(step);
+    const [outcome] = await runner.run(step);
+    const failure = outcome?.failure ?? null;
     if (failure !== null) throw new Error(`a window failed: ${failure}`);
   }
   const { kept } = separator.render(separator.gainsUntil)!;

@@ -3,10 +3,15 @@ import { join } from "node:path";
 import type { Result } from "./condition.js";
 
 /** Changes whenever results of before must not be mixed with those of now. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** What all results of a folder have in common. */
-export type Identity = { readonly model: string; readonly sha256: string; readonly seed: number };
+export type Identity = {
+  readonly model: string;
+  readonly sha256: string;
+  readonly seed: number;
+  readonly profile: string;
+};
 
 type Line = Identity & { readonly format: number; readonly result: Result };
 
@@ -33,11 +38,11 @@ export class Store {
       for (const text of readFileSync(join(this.#folder, file), "utf8").split("\n")) {
         const line = parsed(text);
         if (line === null) continue;
-        const { model, sha256, seed } = this.#identity;
-        if (line.format !== FORMAT || line.sha256 !== sha256 || line.seed !== seed)
+        const { model, sha256, seed, profile } = this.#identity;
+        if (line.format !== FORMAT || line.sha256 !== sha256 || line.seed !== seed || line.profile !== profile)
           throw new Error(
-            `--out ${this.#folder} holds results of model ${line.model} (${line.sha256.slice(0, 8)}), seed ${line.seed}; ` +
-              `this run has ${model} (${sha256.slice(0, 8)}), seed ${seed}: name another folder or remove ${file}`,
+            `--out ${this.#folder} holds results of model ${line.model} (${line.sha256.slice(0, 8)}), profile ${line.profile}, seed ${line.seed}; ` +
+              `this run has ${model} (${sha256.slice(0, 8)}), profile ${profile}, seed ${seed}: name another folder or remove ${file}`,
           );
         this.#results.set(keyOf(line.result), line.result);
       }

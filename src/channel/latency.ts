@@ -1,7 +1,7 @@
 /**
  * The declared latency D of a profile, from declared parts (milliseconds). Everything that leaves a channel is D later than it came.
  * D is the longest way a sample can go: it waits for the end of its step (H) and for the pictures, then for the model; the gains of
- * the newest G of a step come with the next one; the filter bank wants gains for half a frame beyond; the encoder has the last part.
+ * the newest G of a step come with the next one, and it is decided about when the look-ahead was seen and heard, too; the filter bank wants gains for half a frame beyond; the encoder has the last part.
  */
 import type { AnyCard, StreamCard } from "../model/card.js";
 import { BANK_SIZE } from "../pipeline/filter-bank.js";
@@ -11,7 +11,7 @@ import { AAC_ENCODERS } from "../transport/gst/launch.js";
 export type Profile = "low" | "balanced" | "quality";
 
 /** What is to be known of a model. `guardSamples`: its guard, and for windows what is cross-faded before it. */
-export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples"> & {
+export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples" | "voices"> & {
   readonly kind: AnyCard["kind"];
 };
 
@@ -20,6 +20,12 @@ export const HOP_UNITS: Record<AnyCard["kind"], Record<Profile, number>> = {
   stream: { low: 1, balanced: 4, quality: 10 },
   window: { low: 6, balanced: 10, quality: 15 },
 };
+
+/**
+ * Whose voice is whose is decided when so many more units were seen and heard, of a model that gives its voices one by one: what cannot be known
+ * in the first second of a face is known after it (docs/decisions/18).
+ */
+export const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 0, quality: 25 };
 
 /** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
@@ -40,6 +46,7 @@ export type LatencyPlan = {
   readonly declaredMs: number;
   readonly parts: Readonly<Record<string, number>>;
   readonly hopUnits: number;
+  readonly lookAheadUnits: number;
   readonly captureDecodeMs: number;
   /** How long before its release sound must be rendered: a whole AAC frame must be full, and its sound lies `delay` before. */
   readonly encodeMs: number;
@@ -56,12 +63,14 @@ export function latencyPlan(
   encoder: "aac" | "none" = "aac",
 ): LatencyPlan {
   const hopUnits = HOP_UNITS[model.kind][profile];
+  const lookAheadUnits = model.voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
   const aacSamples = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples)) + AAC_FRAME_SAMPLES;
   const encodeMs = (encoder === "aac" ? ms(aacSamples) : 0) + RENDER_BLOCK_MS;
   const parts = {
     captureDecode: CAPTURE_DECODE_MS[profile],
     hop: ms(hopUnits * model.unitSamples),
     guard: ms(model.guardSamples),
+    lookAhead: ms(lookAheadUnits * model.unitSamples),
     bank: ms(BANK_SAMPLES),
     inference: INFERENCE_MS[model.kind][profile],
     jitter: JITTER_MS[profile],
@@ -72,6 +81,7 @@ export function latencyPlan(
     declaredMs,
     parts,
     hopUnits,
+    lookAheadUnits,
     captureDecodeMs: parts.captureDecode,
     encodeMs,
     inferenceMs: INFERENCE_MS[model.kind][profile],

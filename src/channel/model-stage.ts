@@ -20,7 +20,12 @@ export type PictureSide = {
   readonly counters: Readonly<Record<string, number>>;
 };
 
-export type Runner = { run(step: StepSound): Promise<StepOutcome>; beginAnew(atSample: number): void };
+/** Runs steps, and decides about them: at once, or later (StepRunner). */
+export type Runner = {
+  run(step: StepSound): Promise<StepOutcome[]>;
+  decideBefore(sample: number): StepOutcome[];
+  beginAnew(atSample: number): void;
+};
 
 /** The part of a channel that is another one for each kind of model: what it sees, and how it is asked. */
 export type ModelStage = {
@@ -53,11 +58,13 @@ export function geometryOf({ card }: AnyInference): ModelGeometry {
 }
 
 /** @param session name under which the inference knows us */
-export function modelStage(inference: AnyInference, session: string, config: Policy): ModelStage {
-  return isWindowed(inference) ? windowStage(inference, session, config) : streamStage(inference, session, config);
+export function modelStage(inference: AnyInference, session: string, config: Policy, lookAheadUnits = 0): ModelStage {
+  return isWindowed(inference)
+    ? windowStage(inference, session, config)
+    : streamStage(inference, session, config, lookAheadUnits);
 }
 
-function streamStage(inference: Inference, session: string, config: Policy): ModelStage {
+function streamStage(inference: Inference, session: string, config: Policy, lookAheadUnits: number): ModelStage {
   const { card } = inference;
   const pictures = new FaceFollower({ inference, side: card.picture.side, unitSamples: card.unitSamples });
   const { region, whenNobodyVisible, whenVisibleSilent } = config;
@@ -65,7 +72,7 @@ function streamStage(inference: Inference, session: string, config: Policy): Mod
   return {
     pictures,
     leastStepMs: 25,
-    runner: (separator) => new StepRunner({ inference, session, faces: pictures, separator, policy }),
+    runner: (separator) => new StepRunner({ inference, session, faces: pictures, separator, policy, lookAheadUnits }),
     close: () => inference.forget(session),
   };
 }

@@ -1,4 +1,4 @@
-import { mergeMap, type OperatorFunction, pipe, tap } from "rxjs";
+import { ignoreElements, merge, mergeMap, type Observable, type OperatorFunction, Subject, tap } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
 import type { AnyInference } from "../model/inference.js";
 import { checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
@@ -26,6 +26,7 @@ export const NO_MODEL: ModelGeometry = {
   unitSamples: 1920,
   guardSamples: 4800,
   lookBackSamples: 99_840,
+  voices: 2,
 };
 
 export type SeparationOptions = {
@@ -56,8 +57,9 @@ type Core = {
 const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
 /** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
 const SOUND_BEHIND_MS = 250;
-/** Rendering goes in pieces of the filter bank's hop. */
+/** Rendering goes in pieces of the filter bank's hop, and wants gains for so much more. */
 const RENDER_STEP = BANK_HOP;
+const GAINS_BEYOND = 2 * BANK_HOP;
 const SLOW =
   "the model needs longer than the profile has for it: a longer profile, more inferenceThreads or a smaller model";
 /** Pictures are waited for so long at the most, after the sound of a step is there. */
@@ -74,6 +76,7 @@ export class Separation {
   #core: Core | null = null;
   /** What an operator may change while it runs. */
   #settings: Required<ChannelPatch>;
+  readonly #decided = new Subject<StepOutcome>();
   readonly #failures = new Set<string>();
   readonly #slow: SlowModel;
   #newest: StepOutcome | null = null;
@@ -97,7 +100,7 @@ export class Separation {
     this.#settings = { bypass, keep, strengthPercent, attenuationLimitDb };
     this.#slow = new SlowModel(options.plan.inferenceMs);
     const session = `${options.name}-${process.pid}`;
-    this.#model = inference === null ? null : modelStage(inference, session, config);
+    this.#model = inference === null ? null : modelStage(inference, session, config, options.plan.lookAheadUnits);
   }
 
   close(): void {
@@ -201,7 +204,9 @@ export class Separation {
   /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
   #forceOut(separator: GainRenderer, samples: number): void {
     const { needsRemoved, onRendered } = this.#o;
-    const out = separator.render(separator.renderedSamples + samples, { removed: needsRemoved() });
+    const until = separator.renderedSamples + samples;
+    for (const outcome of this.#core?.runner?.decideBefore(until + GAINS_BEYOND) ?? []) this.#take(outcome);
+    const out = separator.render(until, { removed: needsRemoved() });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
     if (out !== null) onRendered(out);
   }
@@ -243,14 +248,23 @@ export class Separation {
     return joinSteps(waiting, next, unitSamples, maxUnits);
   }
 
-  async runStep(step: StepSound): Promise<StepOutcome> {
-    const { stages, log } = this.#o;
-    const { runner, separator } = this.#core!;
+  /** What was decided, in order: by steps that were run, or because their sound must leave. */
+  get decided$(): Observable<StepOutcome> {
+    return this.#decided;
+  }
+
+  async runStep(step: StepSound): Promise<void> {
     const begun = performance.now();
-    const outcome = await runner!.run(step);
-    stages.add("step", performance.now() - begun);
+    const outcomes = await this.#core!.runner!.run(step);
+    this.#o.stages.add("step", performance.now() - begun);
+    for (const outcome of outcomes) this.#take(outcome);
+  }
+
+  #take(outcome: StepOutcome): void {
+    const { stages, log } = this.#o;
+    const { separator } = this.#core!;
     stages.add("engine", outcome.engineMs);
-    const slow = outcome.failure === null ? this.#slow.take(outcome.engineMs, begun) : null;
+    const slow = outcome.failure === null ? this.#slow.take(outcome.engineMs, performance.now()) : null;
     if (slow !== null) log("warn", SLOW, { code: "SL_MODEL_LATE", ...slow });
     this.#counts.step_resets += outcome.resets;
     if (outcome.recalled) this.#counts.steps_recalled += 1;
@@ -262,12 +276,12 @@ export class Separation {
       // Of before the connection came back: the connection itself says nothing more.
       const isOld = outcome.failure === "SL_INFERENCE_DOWN" && this.#inferenceUp;
       this.#fail(isOld ? "SL_INFERENCE_LATE" : outcome.failure, fromSample);
-      return outcome;
+    } else {
+      for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
+      if (separator.renderedSamples > fromSample) this.#counts.steps_late += 1;
+      else this.#counts.steps_in_time += 1;
     }
-    for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
-    if (separator.renderedSamples > fromSample) this.#counts.steps_late += 1;
-    else this.#counts.steps_in_time += 1;
-    return outcome;
+    this.#decided.next(outcome);
   }
 
   /** The connection to the inference process came up or broke. */
@@ -300,6 +314,8 @@ export class Separation {
     let until = separator.renderedSamples;
     // Of a hop the first sample is the one that must leave: it wants its gains to be known as far as the declared latency says.
     while (until + RENDER_STEP <= separator.soundUntil && isDue(until)) until += RENDER_STEP;
+    if (until > separator.renderedSamples)
+      for (const outcome of this.#core?.runner?.decideBefore(until + GAINS_BEYOND) ?? []) this.#take(outcome);
     const out = separator.render(until, { removed: needsRemoved() });
     if (out === null) return;
     stages.add("render", performance.now() - nowMs);
@@ -319,17 +335,21 @@ export class Separation {
   }
 }
 
-/** At every change (sound, picture, tick): what must leave is rendered, and the steps that are due are run, one at a time. */
+/** At every change (sound, picture, tick): what must leave is rendered, and the steps that are due are run, one at a time. Gives what was decided. */
 export function stepsOf(separation: Separation, counter: JoinCounter): OperatorFunction<unknown, StepOutcome> {
-  return pipe(
-    tap(() => separation.renderDue()),
-    mergeMap(() => separation.dueSteps()),
-    latestJoined(
-      counter,
-      (waiting, next) => separation.joined(waiting, next),
-      (step) => separation.runStep(step),
-    ),
-  );
+  return (changes$) => {
+    const run$ = changes$.pipe(
+      tap(() => separation.renderDue()),
+      mergeMap(() => separation.dueSteps()),
+      latestJoined(
+        counter,
+        (waiting, next) => separation.joined(waiting, next),
+        (step) => separation.runStep(step),
+      ),
+      ignoreElements(),
+    );
+    return merge(separation.decided$, run$);
+  };
 }
 
 const nanoseconds = (ms: number): bigint => BigInt(Math.round(ms * 1e6));

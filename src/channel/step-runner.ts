@@ -2,11 +2,13 @@ import type { FaceFollower, FollowedFace } from "../model/faces/follower.js";
 import { type Look, lookOf } from "../model/faces/look.js";
 import { type Inference, InferenceError, type StepRequest } from "../model/inference.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
-import { type AttributionPolicy, type Decision, type FaceGains, FacePolicy } from "../pipeline/face-policy.js";
+import { type AttributionPolicy, type Decision, FacePolicy } from "../pipeline/face-policy.js";
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
-import { type Face, type GainGrid, SAMPLE_RATE } from "../pipeline/types.js";
+import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
+import { Beliefs } from "../pipeline/voices.js";
 import { KnownPeople } from "./known-people.js";
-import { joined, layoutOf, tail } from "./steps.js";
+import { type Answered, Run, StepDecisions } from "./step-decisions.js";
+import { joined, layoutOf, tail, voicesTail } from "./steps.js";
 
 /** What the runner asks about the picture; unit u begins at sample u * unitSamples. */
 export type Faces = Pick<FaceFollower, "facesAt" | "cropsFor" | "frozenAt" | "detectionFault">;
@@ -18,8 +20,11 @@ export type StepRunnerOptions = {
   readonly faces: Faces;
   readonly separator: GainRenderer;
   readonly policy: Partial<AttributionPolicy>;
+  /** A step is decided about when so much more was seen and heard. Needs a model whose card has `voices`; default 0. */
+  readonly lookAheadUnits?: number;
 };
 
+/** What a step came to, once it is decided about. */
 export type StepOutcome = {
   /** The cells that the step's gains lie on. */
   readonly layout: GridLayout;
@@ -42,18 +47,18 @@ export type StepOutcome = {
 
 /** A face's voice counts as surely found from this confidence on. */
 const SURE = 0.3;
-/** From this confidence in a face that is seen, nobody's voice from before is kept beside it. */
-const SETTLED = 0.8;
 /** For so long after it was last seen a voice is kept without a picture. */
 const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 
 /**
- * Runs one model step for every followed face and gives the separator what comes of it. Has no clock: live channels and files run the
- * very same steps. One call at a time, in order; a step that was left out in between costs a look-back, nothing else.
+ * Runs one model step for every followed face and gives the separator what comes of it, at once or with a look-ahead. Has no clock: live channels and
+ * files run the very same steps. One call at a time, in order; a step that was left out in between costs a look-back, nothing else.
  */
 export class StepRunner {
-  readonly attribution: FacePolicy;
   readonly #options: StepRunnerOptions;
+  readonly #policy: FacePolicy;
+  readonly #decisions: StepDecisions;
+  readonly #lookAheadUnits: number;
   /** States that the inference keeps, by track. */
   readonly #running = new Map<number, Running>();
   /** Faces of whose voice the model was sure when they were last seen. */
@@ -63,8 +68,16 @@ export class StepRunner {
   #anewFrom: number | null = null;
 
   constructor(options: StepRunnerOptions) {
+    const { inference, separator, policy, lookAheadUnits = 0 } = options;
+    const { unitSamples, voices } = inference.card;
+    if (lookAheadUnits > 0 && voices === undefined)
+      throw new RangeError(
+        `model ${inference.card.name} does not give its voices one by one: no look-ahead is possible`,
+      );
     this.#options = options;
-    this.attribution = new FacePolicy(options.policy);
+    this.#lookAheadUnits = lookAheadUnits;
+    this.#policy = new FacePolicy(policy);
+    this.#decisions = new StepDecisions({ separator, policy: this.#policy, unitSamples, lookAheadUnits });
   }
 
   /** The timestamps jumped at this sample: who and what was heard before it says nothing of what comes. */
@@ -72,10 +85,13 @@ export class StepRunner {
     this.#anewFrom = atSample;
   }
 
-  /** Never rejects for what the inference does; rejects on faults of ours. */
-  async run(step: StepSound): Promise<StepOutcome> {
+  /**
+   * The step is run; given back is what is decided by it: with a look-ahead, steps before it. Never rejects for what the inference does; rejects on
+   * faults of ours.
+   */
+  async run(step: StepSound): Promise<StepOutcome[]> {
     const { card } = this.#options.inference;
-    const { separator, faces } = this.#options;
+    const { faces } = this.#options;
     const layout = layoutOf(step, card);
     const end = step.atSample + step.units * card.unitSamples;
     if (this.#anewFrom !== null && end > this.#anewFrom) this.#forgetEverything();
@@ -92,7 +108,7 @@ export class StepRunner {
     }));
     // Until it is known whose voice a face that is seen has, the one that was known goes on: who is shown may only be listening.
     const settled = shots.some(
-      ({ face, request }) => (this.#running.get(request.personOf ?? face.id)?.confidence ?? 0) >= SETTLED,
+      ({ face, request }) => this.#running.get(request.personOf ?? face.id)?.run.settled === true,
     );
     const recalled = settled ? [] : this.#recall(step.atSample, seen);
     const asked = [
@@ -110,43 +126,40 @@ export class StepRunner {
 
     let engineMs = 0;
     let failure: InferenceError["code"] | null = null;
-    const gains: FaceGains[] = [];
-    for (const answer of answers) {
-      engineMs += answer.engineMs;
-      if (seen.includes(answer.face)) this.#know(answer, step);
-      if (answer.gains !== null) {
-        const { id, box, still } = answer.face;
-        gains.push({ id, box, still, gains: answer.gains });
-      }
+    const answered: Answered[] = [];
+    for (const { face, result, engineMs: tookMs, failure: why } of answers) {
+      engineMs += tookMs;
+      if (result !== null) answered.push({ face, recalled: recalled.includes(face), ...result });
       // A visible person without an answer must not be turned down by the answers for others.
-      else if (this.attribution.counts(answer.face.box)) failure ??= answer.failure;
+      else if (this.#policy.counts(face.box)) failure ??= why;
     }
+    for (const answer of answers) if (seen.includes(answer.face)) this.#know(answer, step);
     // Nobody was found because nobody could be looked for: that is a fault, not an empty picture (which may be set to mute).
-    if (tracks.length === 0 && gains.length === 0 && !frozen) failure ??= faces.detectionFault;
-    const decision =
-      failure === null
-        ? this.attribution.decide({
-            layout,
-            faces: gains,
-            frozen: frozen && gains.length === 0,
-            energies: separator.energies(layout),
-          })
-        : null;
+    if (tracks.length === 0 && answered.length === 0 && !frozen) failure ??= faces.detectionFault;
     this.#forgetAllBut([...tracks, ...recalled], end);
-    const resets = asked.filter((a) => a.request.reset).length;
-    const shown = tracks.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 }));
-    if (decision !== null) separator.acceptDecision(decision);
-    return {
+    this.#decisions.push({
       layout,
-      fromSample: layout.atSample,
-      decision,
+      fromUnit: step.atSample / card.unitSamples,
+      units: step.units,
+      faces: tracks,
+      answered,
+      frozen: frozen && answered.length === 0,
       failure,
-      faces: shown,
       engineMs,
-      resets,
-      recalled: answers.some((a) => a.gains !== null && recalled.includes(a.face)),
+      resets: asked.filter((a) => a.request.reset).length,
       recognised: answers.filter((a) => a.recognised).length,
-    };
+    });
+    return this.#decisions.until(lastUnit - this.#lookAheadUnits);
+  }
+
+  /** What cannot wait for the look-ahead, for the sound up to here must leave: decided with what is known. */
+  decideBefore(sample: number): StepOutcome[] {
+    return this.#decisions.before(sample);
+  }
+
+  /** No more steps come: the rest is decided. */
+  finish(): StepOutcome[] {
+    return this.#decisions.until(Number.POSITIVE_INFINITY);
   }
 
   /**
@@ -164,9 +177,9 @@ export class StepRunner {
     return last.filter((l) => l.seen === newest).map((l) => l.face);
   }
 
-  #know({ face, confidence, look }: Answer, step: StepSound): void {
+  #know({ face, result, look }: Answer, step: StepSound): void {
     const running = this.#running.get(face.id);
-    if (running !== undefined && confidence !== null && confidence >= SURE)
+    if (running !== undefined && result !== null && result.run.confidence >= SURE)
       this.#people.know(face.id, running.chain, step.atSample, look, step.units);
     else this.#people.forget(face.id);
   }
@@ -214,6 +227,7 @@ export class StepRunner {
       crops,
       hasPicture,
       memory: null,
+      voices: this.#lookAheadUnits > 0,
     };
   }
 
@@ -226,25 +240,36 @@ export class StepRunner {
     freshChain: number,
   ): Promise<Answer> {
     let engineMs = 0;
-    const nothing = { face, gains: null, confidence: null, failure: null, engineMs, look: null, recognised: false };
+    const nothing: Answer = { face, result: null, failure: null, engineMs, look: null, recognised: false };
     // A lost state (the inference was restarted) is re-made at once: without what was known of the person, then with the look-back.
     for (let attempt = request; ; ) {
       try {
-        const result = await this.#options.inference.step(attempt);
-        engineMs += result.engineMs;
+        const { gains, voices, confidence, engineMs: tookMs } = await this.#options.inference.step(attempt);
+        engineMs += tookMs;
         const { unitSamples, picture } = this.#options.inference.card;
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
-        const chain = attempt.reset || before === undefined ? freshChain : before.chain;
+        const goesOn = !attempt.reset && before !== undefined;
+        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, voices?.count);
+        run.confidence = confidence ?? 0;
+        if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices);
         this.#running.set(face.id, {
           face,
-          chain,
+          chain: goesOn ? before.chain : freshChain,
           next: step.atSample + step.units * unitSamples,
-          confidence: result.confidence ?? 0,
+          run,
         });
-        const look = hasPicture ? lookOf(crops.subarray(-step.units * picture.side ** 2), picture.side) : null;
-        const gains = tail(result.gains, layout);
-        return { ...nothing, gains, confidence: result.confidence, engineMs, look, recognised: personOf !== null };
+        return {
+          ...nothing,
+          result: {
+            gains: tail(gains, layout),
+            voices: voices === null ? null : voicesTail(voices, layout, step.units),
+            run,
+          },
+          engineMs,
+          look: hasPicture ? lookOf(crops.subarray(-step.units * picture.side ** 2), picture.side) : null,
+          recognised: personOf !== null,
+        };
       } catch (error) {
         if (!(error instanceof InferenceError)) throw error;
         this.#forget(face.id);
@@ -257,6 +282,14 @@ export class StepRunner {
         } else attempt = this.#request(face.id, step, true);
       }
     }
+  }
+
+  /** Steps may be joined, up to a look-back: that much is kept beside the look-ahead. */
+  #newRun(units: number, voices: number | undefined): Run {
+    if (voices === undefined) return new Run(null);
+    const { unitSamples, lookBackSamples } = this.#options.inference.card;
+    const kept = units + this.#lookAheadUnits + 2 * Math.ceil(lookBackSamples / unitSamples);
+    return new Run(new Beliefs(voices, kept));
   }
 
   /** At the end of a step: who was followed in it goes on, and so do people who are known from before as long as the sound does. */
@@ -283,19 +316,14 @@ export class StepRunner {
 }
 
 /** `next`: where the next step must begin to continue the state; `chain`: what has heard the sound without a break, whoever was seen. */
-type Running = {
-  readonly face: FollowedFace;
-  readonly next: number;
-  readonly chain: number;
-  readonly confidence: number;
-};
+type Running = { readonly face: FollowedFace; readonly next: number; readonly chain: number; readonly run: Run };
 
 type Beginning = Pick<StepRequest, "soundOf" | "personOf">;
 
 type Answer = {
   readonly face: FollowedFace;
-  readonly gains: GainGrid | null;
-  readonly confidence: number | null;
+  /** Null: the model did not answer, for the reason `failure`. */
+  readonly result: Pick<Answered, "gains" | "voices" | "run"> | null;
   readonly failure: InferenceError["code"] | null;
   readonly engineMs: number;
   /** Of its newest crops; null: no picture. */

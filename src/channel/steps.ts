@@ -2,6 +2,7 @@ import type { Inference } from "../model/inference.js";
 import type { GridLayout } from "../pipeline/band-energy.js";
 import type { StepSound } from "../pipeline/gain-renderer.js";
 import type { GainGrid } from "../pipeline/types.js";
+import type { Voices } from "../pipeline/voices.js";
 
 type CardGrid = Pick<Inference["card"], "unitSamples" | "firstFrameOffset" | "grid">;
 
@@ -24,6 +25,24 @@ export function layoutOf(
 export function tail(gains: GainGrid, layout: GridLayout): GainGrid {
   if (gains.frames === layout.frames) return gains;
   return { ...layout, data: gains.data.subarray((gains.frames - layout.frames) * gains.bins) };
+}
+
+/** The same of its voices; the newest `units` are the step's. */
+export function voicesTail({ count, masks, belief, open }: Voices, layout: GridLayout, units: number): Voices {
+  if (open.length === units) return { count, masks, belief, open };
+  /** The last numbers of every voice. */
+  const last = (all: Float32Array, size: number): Float32Array => {
+    const out = new Float32Array(count * size);
+    const each = all.length / count;
+    for (let v = 0; v < count; v++) out.set(all.subarray((v + 1) * each - size, (v + 1) * each), v * size);
+    return out;
+  };
+  return {
+    count,
+    masks: last(masks, layout.frames * layout.bins),
+    belief: last(belief, units),
+    open: open.subarray(-units),
+  };
 }
 
 export function joined(a: Float32Array, b: Float32Array): Float32Array {

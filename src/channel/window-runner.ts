@@ -61,8 +61,17 @@ export class WindowRunner {
     this.#begins = atSample;
   }
 
+  /** A window has seen and heard all that it will: nothing waits for its decision. */
+  decideBefore(): StepOutcome[] {
+    return [];
+  }
+
   /** Never rejects for what the inference does; rejects on faults of ours. */
-  async run(step: StepSound): Promise<StepOutcome> {
+  async run(step: StepSound): Promise<[StepOutcome]> {
+    return [await this.#outcomeOf(step)];
+  }
+
+  async #outcomeOf(step: StepSound): Promise<StepOutcome> {
     const { inference, pictures } = this.#o;
     const { frames } = inference.card.paper.window;
     const place = this.#placeOf(step);

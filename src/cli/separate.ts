@@ -1,3 +1,4 @@
+import type { Profile } from "../channel/latency.js";
 import { CAM_DETAILS, type CamDetail } from "../file/cam-detail.js";
 import { ENGINE_CHOICES, type EngineChoice } from "../model/engines/names.js";
 import { command, UsageError } from "./command.js";
@@ -14,6 +15,7 @@ export type SeparateArguments = {
     | null;
   readonly keep: "on-screen" | "off-screen";
   readonly strengthPercent: number;
+  readonly profile: Profile;
   readonly cam: boolean;
   readonly camModel?: string;
   readonly camDetail?: CamDetail;
@@ -48,6 +50,12 @@ export const separateCommand = command({
       description: "how much of the suppression is applied, percent",
       default: "100",
       valueHint: "PCT",
+    },
+    profile: {
+      type: "enum",
+      description: "steps and look-ahead of a live channel of this profile (live models)",
+      options: ["low", "balanced", "quality"],
+      default: "quality",
     },
     cam: {
       type: "boolean",
@@ -97,6 +105,7 @@ export const separateCommand = command({
       mask: parseMask(args.mask),
       keep: args.keep === "off" ? "off-screen" : "on-screen",
       strengthPercent: parseStrength(args.strength),
+      profile: args.profile as Profile,
       cam: args.cam === true || args.camModel !== undefined,
       ...(args.camModel !== undefined && { camModel: args.camModel }),
       ...(args.camDetail !== undefined && { camDetail: args.camDetail as CamDetail }),

@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
+import type { Profile } from "../channel/latency.js";
 import { findModel, loadWindow, readCard } from "../model/cards.js";
 import type { EngineChoice } from "../model/engines/engine.js";
 import { OnnxFaceDetector } from "../model/faces/detector.js";
@@ -30,6 +31,8 @@ export type SeparateOptions = {
   readonly mask?: Mask | null;
   readonly keep?: "on-screen" | "off-screen";
   readonly strengthPercent?: number;
+  /** The steps and the look-ahead of a channel of this profile, for a model that streams; default `quality`: a file has no latency. */
+  readonly profile?: Profile;
   readonly cam?: boolean;
   /** A second network (presets `cam`, `shift`) that draws cam.mp4 in place of the separator; name below models/ or a path. */
   readonly camModel?: string;

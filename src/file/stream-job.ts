@@ -1,5 +1,5 @@
 import { createWriteStream } from "node:fs";
-import { HOP_UNITS } from "../channel/latency.js";
+import { HOP_UNITS, LOOK_AHEAD_UNITS } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import type { EngineReport } from "../model/engines/names.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -19,9 +19,6 @@ import { readPictures, readSound } from "./readers.js";
 import type { SecondMap, SeparateOptions, SeparateReport } from "./separate-file.js";
 import { writeVideos } from "./videos.js";
 import { WavWriter } from "./wav.js";
-
-/** Steps as long as those of a `balanced` channel: a file gets the very windows that a live programme gets. */
-const HOP = HOP_UNITS.stream.balanced;
 
 let sessions = 0;
 
@@ -50,8 +47,11 @@ export class StreamJob {
   }
 
   async separate(): Promise<void> {
-    const { input, signal, keep = "on-screen", strengthPercent = 100, evaluate = {} } = this.#o;
+    const { input, signal, keep = "on-screen", strengthPercent = 100, profile = "quality", evaluate = {} } = this.#o;
     const { card } = this.#inference;
+    // The steps of a channel of this profile, and its look-ahead: a file gets what a live programme gets.
+    const hopUnits = HOP_UNITS.stream[profile];
+    const lookAheadUnits = card.voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
     const session = `file-${++sessions}`;
     const sound = readSound(input, signal);
     const pictures = readPictures(input, { signal });
@@ -92,22 +92,28 @@ export class StreamJob {
         faces: facesFor(evaluate, follower, card.unitSamples),
         separator,
         policy: {},
+        lookAheadUnits,
       });
       const feed = new PictureFeed(pictures, follower, timeline, this.#o.mask ?? null);
-      const runSteps = async (): Promise<void> => {
-        if (!feed.seen) return;
-        for (let step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP)) {
-          await feed.advanceTo(step.atSample / card.unitSamples + step.units - 1);
-          const outcome = await runner.run(step);
+      const take = async (outcomes: readonly StepOutcome[]): Promise<void> => {
+        for (const outcome of outcomes) {
+          const atSample = outcome.layout.atSample - card.firstFrameOffset;
           if (outcome.failure !== null) {
             throw new FileError(
               "SL_INFERENCE_FAILED",
-              `the model failed at ${(step.atSample / SAMPLE_RATE).toFixed(1)} s (${outcome.failure})`,
+              `the model failed at ${(atSample / SAMPLE_RATE).toFixed(1)} s (${outcome.failure})`,
             );
           }
           this.#note(outcome);
-          highlights.write(`${JSON.stringify(highlightOf(step.atSample, outcome))}\n`);
+          highlights.write(`${JSON.stringify(highlightOf(atSample, outcome))}\n`);
           await render(separator.gainsUntil);
+        }
+      };
+      const runSteps = async (): Promise<void> => {
+        if (!feed.seen) return;
+        for (let step = separator.nextStep(hopUnits); step !== null; step = separator.nextStep(hopUnits)) {
+          await feed.advanceTo(step.atSample / card.unitSamples + step.units - 1);
+          await take(await runner.run(step));
         }
       };
 
@@ -139,6 +145,7 @@ export class StreamJob {
       this.#log.throwIfStopped();
       separator.finish();
       await runSteps();
+      await take(runner.finish());
       await render(separator.pushedSamples);
       await Promise.all(writers.map((w) => w.finish()));
       await new Promise<void>((resolve) => highlights.end(() => resolve()));

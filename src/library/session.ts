@@ -5,6 +5,7 @@ import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
 import { type Controls, checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { type AttributionPolicy, modeOf } from "../pipeline/face-policy.js";
+import { BANK_SIZE } from "../pipeline/filter-bank.js";
 import { GainRenderer } from "../pipeline/gain-renderer.js";
 import { type SoundAt48k, SoundConverter } from "../pipeline/sound-at-48k.js";
 import { rateFault } from "../pipeline/stream-resampler.js";
@@ -23,6 +24,11 @@ export type SessionOptions = {
   readonly policy?: Partial<AttributionPolicy>;
   /** Model units (40 ms for the shipped model) a step. Default 4, as a `balanced` channel. */
   readonly hopUnits?: number;
+  /**
+   * Whose voice is whose is decided when so many more units were seen and heard: better, and as much later (25, a second, as a `quality` channel).
+   * Default 0; at most 125, and only of a model that gives its voices one by one.
+   */
+  readonly lookAheadUnits?: number;
   /** Whether what is taken away is wanted too (it costs little). Default false. */
   readonly removed?: boolean;
   /** A step whose pictures have not come waits for them until so much more sound is there. Default 1000 ms, at most 5000. */
@@ -35,6 +41,8 @@ const MAX_EARLY_PICTURES = 64;
 const MAX_WAITING_SAMPLES = 22 * SAMPLE_RATE;
 const RING_SAMPLES = 23 * SAMPLE_RATE;
 const MAX_CHANNELS = 8;
+/** 5 s: the sound waits meanwhile. */
+const MAX_LOOK_AHEAD_UNITS = 125;
 
 let sessions = 0;
 
@@ -43,7 +51,8 @@ let sessions = 0;
  * media's own times and nothing else. The same input gives the same output, however fast or slow it comes. One call at a time.
  */
 export class SeparationSession {
-  readonly #o: Required<Pick<SessionOptions, "hopUnits" | "removed" | "pictureWaitMs">> & SessionOptions;
+  readonly #o: Required<Pick<SessionOptions, "hopUnits" | "lookAheadUnits" | "removed" | "pictureWaitMs">> &
+    SessionOptions;
   readonly #name = `library-${process.pid}-${++sessions}`;
   readonly #timeline = new AudioTimeline();
   readonly #follower: FaceFollower;
@@ -58,12 +67,18 @@ export class SeparationSession {
   readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
 
   constructor(options: SessionOptions) {
-    const { hopUnits = HOP_UNITS.stream.balanced, removed = false, pictureWaitMs = 1000 } = options;
+    const { hopUnits = HOP_UNITS.stream.balanced, lookAheadUnits = 0, removed = false, pictureWaitMs = 1000 } = options;
     if (!Number.isInteger(hopUnits) || hopUnits < 1 || hopUnits > 25)
       throw new RangeError(`hopUnits must be a whole number from 1 to 25, not ${hopUnits}`);
+    if (!Number.isInteger(lookAheadUnits) || lookAheadUnits < 0 || lookAheadUnits > MAX_LOOK_AHEAD_UNITS)
+      throw new RangeError(
+        `lookAheadUnits must be a whole number from 0 to ${MAX_LOOK_AHEAD_UNITS}, not ${lookAheadUnits}`,
+      );
+    if (lookAheadUnits > 0 && options.model.card.voices === undefined)
+      throw new RangeError(`lookAheadUnits: model ${options.model.card.name} does not give its voices one by one`);
     if (!(pictureWaitMs >= 0 && pictureWaitMs <= 5000))
       throw new RangeError(`pictureWaitMs must be a number from 0 to 5000, not ${pictureWaitMs}`);
-    this.#o = { ...options, hopUnits, removed, pictureWaitMs };
+    this.#o = { ...options, hopUnits, lookAheadUnits, removed, pictureWaitMs };
     const { card } = options.model;
     this.#follower = new FaceFollower({
       inference: options.model,
@@ -108,6 +123,7 @@ export class SeparationSession {
       if (rest !== null) this.#push(rest, out);
       separator.finish();
       for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
+      this.#take(this.#core.runner.finish(), out);
       this.#render(separator.pushedSamples, out);
     }
     this.close();
@@ -143,6 +159,7 @@ export class SeparationSession {
         separator.pushedSamples + block.channels[0]!.length - separator.renderedSamples - MAX_WAITING_SAMPLES;
       if (over > 0) {
         this.#counts.sound_forced_out += over;
+        this.#take(this.#core.runner.decideBefore(separator.renderedSamples + over + BANK_SIZE), out);
         this.#render(separator.renderedSamples + over, out);
       }
       separator.pushAudio(block);
@@ -170,10 +187,17 @@ export class SeparationSession {
   }
 
   #begin(channels: number) {
-    const { model, controls = {}, policy = {}, hopUnits, pictureWaitMs } = this.#o;
+    const { model, controls = {}, policy = {}, hopUnits, lookAheadUnits, pictureWaitMs } = this.#o;
     const { unitSamples } = model.card;
     const separator = new GainRenderer({ model: model.card, channels, controls, ringSamples: RING_SAMPLES });
-    const runner = new StepRunner({ inference: model, session: this.#name, faces: this.#follower, separator, policy });
+    const runner = new StepRunner({
+      inference: model,
+      session: this.#name,
+      faces: this.#follower,
+      separator,
+      policy,
+      lookAheadUnits,
+    });
     const cutter = new StepCutter({
       separator,
       unitSamples,
@@ -204,24 +228,31 @@ export class SeparationSession {
   }
 
   async #run(step: NonNullable<ReturnType<StepCutter["next"]>>, out: MediaOut[]): Promise<void> {
-    const { separator, runner } = this.#core!;
-    const outcome = await runner.run(step);
+    const outcomes = await this.#core!.runner.run(step);
     this.#counts.steps += 1;
-    const { failure, layout, decision } = outcome;
-    if (failure !== null) {
-      this.#counts.steps_failed += 1;
-      this.#failures.add(failure);
-      separator.bypassFrom(layout.atSample - layout.hopSamples, failure);
-    } else {
-      for (const code of this.#failures) separator.separateFrom(layout.atSample, code);
-      this.#failures.clear();
+    this.#take(outcomes, out);
+  }
+
+  #take(outcomes: readonly StepOutcome[], out: MediaOut[]): void {
+    const { separator } = this.#core!;
+    const { firstFrameOffset } = this.#o.model.card;
+    for (const outcome of outcomes) {
+      const { failure, layout, decision } = outcome;
+      if (failure !== null) {
+        this.#counts.steps_failed += 1;
+        this.#failures.add(failure);
+        separator.bypassFrom(layout.atSample - layout.hopSamples, failure);
+      } else {
+        for (const code of this.#failures) separator.separateFrom(layout.atSample, code);
+        this.#failures.clear();
+      }
+      if (decision?.gains != null)
+        out.push({ kind: "gains", ptsMs: this.#ptsMs(decision.gains.atSample), gains: decision.gains });
+      out.push(this.#highlight(layout.atSample - firstFrameOffset, outcome));
+      // A failed step gives no gains to wait for: its sound leaves as it is.
+      const untouchedUntil = layout.atSample + (layout.frames - 1) * layout.hopSamples;
+      this.#render(failure === null ? separator.gainsUntil : untouchedUntil, out);
     }
-    if (decision?.gains != null)
-      out.push({ kind: "gains", ptsMs: this.#ptsMs(decision.gains.atSample), gains: decision.gains });
-    out.push(this.#highlight(step.atSample, outcome));
-    // A failed step gives no gains to wait for: its sound leaves as it is.
-    const untouchedUntil = layout.atSample + (layout.frames - 1) * layout.hopSamples;
-    this.#render(failure === null ? separator.gainsUntil : untouchedUntil, out);
   }
 
   #highlight(atSample: number, { decision, failure, faces }: StepOutcome): MediaOut {

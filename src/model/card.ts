@@ -43,6 +43,11 @@ export const streamCard = z.strictObject({
   memorySize: z.int().positive(),
   /** How gains come from the two masks (wanted voice, rest): `on` = the first alone, `ratio` = first / (first + second). */
   gain: z.enum(["on", "ratio"]).default("on"),
+  /**
+   * So many voices are also given one by one, without a decision between them: outputs `voices` (n, frames, bins), masks 0..1; `belief` (n, units),
+   * how far each is believed to be the wanted one; `open` (1, units), how far the lips are believed to speak.
+   */
+  voices: z.int().min(2).max(8).optional(),
   states: z.array(state),
   files: z.strictObject({ step: z.string(), voice: z.string().optional() }),
   /** sha256 of every file, hex. A model whose file does not match never runs. */

@@ -1,4 +1,5 @@
 import type { GainGrid } from "../pipeline/types.js";
+import type { Voices } from "../pipeline/voices.js";
 import type { StreamCard, WindowCard } from "./card.js";
 
 /**
@@ -21,12 +22,16 @@ export type StepRequest = {
   readonly crops: Uint8Array;
   readonly hasPicture: boolean;
   readonly memory: Float32Array | null;
+  /** Whether the voices are wanted one by one, too; only of a model whose card has `voices`. Default: no. */
+  readonly voices?: boolean;
 };
 
 export type StepResult = {
   readonly gains: GainGrid;
   /** How sure the model is whose voice it lets through, 0..1, at the end of the step; null: it does not say. */
   readonly confidence: number | null;
+  /** On the cells of `gains`; null: not asked for. */
+  readonly voices: Voices | null;
   /** Milliseconds spent in the engine. */
   readonly engineMs: number;
 };

@@ -204,7 +204,7 @@ test("what is wrong on the command line is told", () => {
 });
 
 test("results of another model are not mixed in; a line that was cut off is done again", () => {
-  const identity = { model: "live 1", sha256: "aa", seed: 1 };
+  const identity = { model: "live 1", sha256: "aa", seed: 1, profile: "balanced" };
   const result = { condition: "swap", name: "a", labels: {}, scores: { product: { right: 1, both: 1, moved: 2 } } };
   const store = new Store(at("store"), identity);
   store.add(result, 0);
@@ -215,6 +215,10 @@ test("results of another model are not mixed in; a line that was cut off is done
   assert.is(new Store(at("store"), identity).all().length, 2);
   assert.throws(() => new Store(at("store"), { ...identity, sha256: "bb" }), /results of model live 1 \(aa\)/);
   assert.throws(() => new Store(at("store"), { ...identity, seed: 2 }), /seed 1; this run has/);
+  assert.throws(
+    () => new Store(at("store"), { ...identity, profile: "low" }),
+    /profile balanced, seed 1; this run has/,
+  );
 });
 
 test("a perfect estimate is kept and the other voice is not", () => {

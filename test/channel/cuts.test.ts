@@ -18,11 +18,11 @@ test("a cut is no new beginning: the sound goes on, and who comes back is known 
   const requests = () => asked.map((r) => [r.track, r.soundOf, r.personOf, r.reset, r.hasPicture]);
   await see(1, anna);
   assert.equal(requests(), [[1, null, null, true, true]]);
-  // Anna's voice goes on until it is known whose Ben's is.
+  // Anna's voice goes on until it is known whose Ben's is; she is asked for once more, for that is not known before.
   for (const now of [0.1, 0.5, 0.9]) {
     sure = now;
     const { failure, recognised, recalled } = await see(2, ben);
-    assert.equal([failure, recognised, recalled], [null, 0, true]);
+    assert.equal([failure, recognised, recalled], [null, 0, now < 0.8]);
     assert.equal(requests(), [
       [2, now === 0.1 ? 1 : null, null, false, true],
       [1, null, null, false, false],

@@ -3,7 +3,7 @@ import { type Faces, StepRunner } from "../../src/channel/step-runner.js";
 import { joinSteps } from "../../src/channel/steps.js";
 import type { LocalInference } from "../../src/model/inference/local.js";
 import type { StepSound } from "../../src/pipeline/gain-renderer.js";
-import { faces, runnerSuite, separatorWithSound, UNIT, watching } from "./step-stage.js";
+import { faces, only, runnerSuite, separatorWithSound, UNIT, watching } from "./step-stage.js";
 
 const test = runnerSuite("step runner");
 
@@ -19,7 +19,7 @@ async function gainsOf(model: LocalInference, skip: (index: number) => boolean):
   const out = new Map<number, Float32Array>();
   for (let i = 0, step = separator.nextStep(4); step !== null && i < 8; step = separator.nextStep(4), i++) {
     if (skip(i)) continue;
-    const { decision, failure } = await runner.run(step);
+    const { decision, failure } = only(await runner.run(step));
     assert.is(failure, null);
     out.set(step.atSample, decision!.gains!.data);
   }
@@ -68,9 +68,9 @@ test("a state that the inference lost is re-made within the same step", async ({
     separator,
     policy: {},
   });
-  await runner.run(separator.nextStep(4)!);
+  only(await runner.run(separator.nextStep(4)!));
   model.forget("s");
-  const outcome = await runner.run(separator.nextStep(4)!);
+  const outcome = only(await runner.run(separator.nextStep(4)!));
   assert.equal(
     asked.map((r) => r.reset),
     [true, false, true],
@@ -86,9 +86,8 @@ test("that nobody was found because nobody could be looked for is a fault, not a
   const nobody = faces(model.card.picture.side, []);
   const run = async (shown: Faces) => {
     const policy = { whenNobodyVisible: "mute" } as const;
-    return new StepRunner({ inference: model, session: "s", faces: shown, separator, policy }).run(
-      separator.nextStep(4)!,
-    );
+    const runner = new StepRunner({ inference: model, session: "s", faces: shown, separator, policy });
+    return only(await runner.run(separator.nextStep(4)!));
   };
   const fault = await run({ ...nobody, detectionFault: "SL_INFERENCE_DOWN" });
   assert.equal([fault.failure, fault.decision], ["SL_INFERENCE_DOWN", null]);
@@ -108,12 +107,12 @@ test("a model that fails leaves the sound as it is and says why; the next step b
     cropsFor: (...args) => (short ? { ...good.cropsFor(...args), crops: new Uint8Array(3) } : good.cropsFor(...args)),
   };
   const runner = new StepRunner({ inference: model, session: "s", faces: damaged, separator, policy: {} });
-  await runner.run(separator.nextStep(4)!);
+  only(await runner.run(separator.nextStep(4)!));
   short = true;
-  const failed = await runner.run(separator.nextStep(4)!);
+  const failed = only(await runner.run(separator.nextStep(4)!));
   assert.equal([failed.decision, failed.failure], [null, "SL_INFERENCE_FAILED"]);
   short = false;
-  assert.is((await runner.run(separator.nextStep(4)!)).failure, null);
+  assert.is(only(await runner.run(separator.nextStep(4)!)).failure, null);
   assert.is(asked.at(-1)!.reset, true);
 });
 
@@ -180,7 +179,7 @@ test("nobody visible, or a frozen picture: nothing is asked, the sound stays, wi
       separator,
       policy: {},
     });
-    const outcome = await runner.run(separator.nextStep(4)!);
+    const outcome = only(await runner.run(separator.nextStep(4)!));
     assert.equal([outcome.decision?.gains, outcome.decision?.reason], [null, reason]);
     assert.is(asked.length, 0);
     const out = separator.render(24_000);

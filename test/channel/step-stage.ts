@@ -59,6 +59,12 @@ export function separatorWithSound(model: LocalInference): GainRenderer {
   return separator;
 }
 
+/** The outcome of a step that is decided about at once. */
+export function only([outcome, ...more]: readonly StepOutcome[]): StepOutcome {
+  if (outcome === undefined || more.length > 0) throw new Error(`${more.length + 1} outcomes`);
+  return outcome;
+}
+
 /** A runner whose faces can be changed, over a model that says how sure it is. */
 export function watching(
   model: LocalInference,
@@ -98,6 +104,6 @@ export function watching(
     see: (ids, frozen = false, who = 0) => {
       now = faces(model.card.picture.side, ids, frozen, who);
     },
-    next: () => runner.run(separator.nextStep(4)!),
+    next: async () => only(await runner.run(separator.nextStep(4)!)),
   };
 }

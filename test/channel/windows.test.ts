@@ -13,6 +13,7 @@ import { sourceBox } from "../../src/model/paper/source-box.js";
 import { GainRenderer, type StepSound } from "../../src/pipeline/gain-renderer.js";
 import { CROSS_FADE_SAMPLES } from "../../src/pipeline/gain-timeline.js";
 import { clipFolder, ffmpeg } from "../gst/clip.js";
+import { only } from "./step-stage.js";
 import { barPicture, openWindows, stereoNoise } from "./window-stage.js";
 
 const SECONDS = 5;
@@ -69,7 +70,7 @@ function live(model: LocalWindows, stillFrom = SECONDS, window?: WindowInference
 async function runAll({ stage, separator, next }: Live): Promise<{ outcomes: StepOutcome[]; out: Float32Array }> {
   const runner = stage.runner(separator);
   const outcomes: StepOutcome[] = [];
-  for (let step = next(); step !== null; step = next()) outcomes.push(await runner.run(step));
+  for (let step = next(); step !== null; step = next()) outcomes.push(...(await runner.run(step)));
   return { outcomes, out: separator.render(separator.gainsUntil)?.kept.channels[0] ?? new Float32Array(0) };
 }
 
@@ -130,7 +131,7 @@ test("a hop that was left out is made good by the next window", async ({ model }
   const runner = scene.stage.runner(scene.separator);
   const layouts = [];
   for (let i = 0, step = scene.next(); step !== null; i++, step = scene.next())
-    if (i !== 5) layouts.push((await runner.run(step)).layout);
+    if (i !== 5) layouts.push(only(await runner.run(step)).layout);
   for (const [i, layout] of layouts.slice(1).entries()) {
     const before = layouts[i]!;
     assert.ok(layout.atSample <= before.atSample + before.frames * before.hopSamples, `a hole before step ${i + 1}`);
@@ -152,7 +153,7 @@ test("a picture that stands still, or none, leaves the sound as it is, and the m
   const blind = live(model);
   const step = blind.next()!;
   blind.stage.pictures.reset();
-  const { decision } = await blind.stage.runner(blind.separator).run(step);
+  const { decision } = only(await blind.stage.runner(blind.separator).run(step));
   assert.is(decision?.reason, "SL_PICTURE_FROZEN");
 });
 
@@ -178,7 +179,7 @@ test("after a jump of the timestamps no window mixes what was with what is", asy
   const asked: boolean[] = [];
   for (let i = 0, step = scene.next(); step !== null; i++, step = scene.next()) {
     if (i === 6) runner.beginAnew(step.atSample);
-    asked.push((await runner.run(step)).decision !== null);
+    asked.push(only(await runner.run(step)).decision !== null);
   }
   assert.equal(asked, [false, false, true, true, true, true, false, false, true, true, true, true]);
 });
@@ -191,7 +192,7 @@ test("sound that left the ring is a late hop, not the end of the chain", async (
   for (let n = 0; n < 5; n++)
     scene.separator.pushAudio({ atSample: scene.separator.pushedSamples, channels: stereoNoise(48_000) });
   const late = { ...step, atSample: step.atSample + 2 * step.samples.length };
-  assert.is((await scene.stage.runner(scene.separator).run(late)).failure, "SL_INFERENCE_LATE");
+  assert.is(only(await scene.stage.runner(scene.separator).run(late)).failure, "SL_INFERENCE_LATE");
 });
 
 test("mono sound, `mute` and `keep` of a channel hold for windows too", async ({ model }) => {
@@ -201,7 +202,7 @@ test("mono sound, `mute` and `keep` of a channel hold for windows too", async ({
   const runner = stage.runner(separator);
   let decision: StepOutcome["decision"] = null;
   for (let step = separator.nextStep(HOP_UNITS); step !== null; step = separator.nextStep(HOP_UNITS))
-    ({ decision } = await runner.run(step));
+    ({ decision } = only(await runner.run(step)));
   assert.equal([decision?.mute, decision?.reason], [true, "SL_PICTURE_FROZEN"]);
   separator.render(separator.soundUntil);
   assert.is(separator.mode.mode, "muted");
@@ -211,7 +212,8 @@ test("mono sound, `mute` and `keep` of a channel hold for windows too", async ({
   one.pushAudio({ atSample: 0, channels: [stereoNoise(3 * 48_000)[0]!] });
   for (let i = 0; i < 75; i++) moving.pictures.push(barPicture(i, i * PICTURE_SAMPLES));
   const again = moving.runner(one);
-  for (let step = one.nextStep(15); step !== null; step = one.nextStep(15)) ({ decision } = await again.run(step));
+  for (let step = one.nextStep(15); step !== null; step = one.nextStep(15))
+    ({ decision } = only(await again.run(step)));
   assert.ok(decision!.gains !== null);
 });
 

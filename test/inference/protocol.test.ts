@@ -29,6 +29,7 @@ const request = fc.record({
   samples: floats,
   crops: fc.uint8Array({ maxLength: 40 }),
   hasPicture: fc.boolean(),
+  voices: fc.boolean(),
   memory: fc.option(fc.float32Array({ minLength: 1, maxLength: 20, noNaN: true })),
 });
 
@@ -65,11 +66,18 @@ test("gains arrive as they were sent", () => {
     confidence: 0.25,
     engineMs: 1.5,
   };
-  const { header, payload } = encodeGains(result, 9);
-  const got = carried(header, payload, 11);
-  const parsed = fromChild.parse(got.header);
-  if (parsed.t !== "gains") throw new Error(parsed.t);
-  assert.equal(decodeGains(parsed, got.payload), result);
+  const some = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i / n);
+  const voices = { count: 2, masks: some(30), belief: some(4), open: some(2) };
+  for (const sent of [
+    { ...result, voices: null },
+    { ...result, voices },
+  ]) {
+    const { header, payload } = encodeGains(sent, 9);
+    const got = carried(header, payload, 11);
+    const parsed = fromChild.parse(got.header);
+    if (parsed.t !== "gains") throw new Error(parsed.t);
+    assert.equal(decodeGains(parsed, got.payload), sent);
+  }
 });
 
 test("lengths that do not fit are refused", () => {
@@ -95,12 +103,19 @@ test("lengths that do not fit are refused", () => {
     bins: 2,
     binHz: 1,
     confidence: null,
+    voices: 0,
+    units: 1,
     engineMs: 0,
   };
-  assert.throws(
-    () => decodeGains(gains, Buffer.alloc(15)),
-    (e: unknown) => e instanceof ProtocolError,
-  );
+  for (const [voices, length] of [
+    [0, 15],
+    [2, 16],
+    [2, 4 * (4 + 8 + 2 + 1) + 4],
+  ] as const)
+    assert.throws(
+      () => decodeGains({ ...gains, voices }, Buffer.alloc(length)),
+      (e: unknown) => e instanceof ProtocolError,
+    );
 });
 
 test("headers out of their limits are not requests", () => {

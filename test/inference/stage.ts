@@ -96,6 +96,7 @@ export class CountingInference implements Inference {
     return {
       gains: { atSample: r.atSample, hopSamples: 384, frames: r.units * 5, bins: 2, binHz: 12_000, data },
       confidence: null,
+      voices: null,
       engineMs: 1,
     };
   }

@@ -1,3 +1,4 @@
+import type { Voices } from "../../pipeline/voices.js";
 import type { StreamCard } from "../card.js";
 import { type LoadedStream, loadStream } from "../cards.js";
 import { type Engine, type EngineChoice, type TensorMap, tensor } from "../engines/engine.js";
@@ -82,7 +83,12 @@ export class LocalInference implements Inference {
     let voice: Engine | null = null;
     try {
       const inputs = ["samples", "crops", "has_picture", "memory", "has_memory", ...card.states.map((s) => s.name)];
-      const outputs = ["gain", ...(card.gain === "ratio" ? ["rest"] : []), ...card.states.map((s) => `${s.name}_next`)];
+      const outputs = [
+        "gain",
+        ...(card.gain === "ratio" ? ["rest"] : []),
+        ...(card.voices === undefined ? [] : ["voices", "belief", "open"]),
+        ...card.states.map((s) => `${s.name}_next`),
+      ];
       const odd = [
         ...inputs.filter((n) => !engine.inputNames.includes(n)),
         ...engine.inputNames.filter((n) => !inputs.includes(n)),
@@ -172,7 +178,9 @@ export class LocalInference implements Inference {
       const y = await this.engine.run({ ...track.states, ...this.inputsOf(r) });
       const engineMs = performance.now() - begin;
       const frames = (r.units * card.unitSamples) / card.grid.hopSamples;
-      const data = this.gainsOf(y, frames * card.grid.bins);
+      const cells = frames * card.grid.bins;
+      const data = this.gainsOf(y, cells);
+      const voices = r.voices === true ? this.voicesOf(y, cells, r.units) : null;
       track.states = Object.fromEntries(card.states.map((s) => [s.name, y[`${s.name}_next`]!]));
       track.next = r.atSample + r.units * card.unitSamples;
       return {
@@ -185,6 +193,7 @@ export class LocalInference implements Inference {
           data,
         },
         confidence: confidenceOf(y),
+        voices,
         engineMs,
       };
     } catch (e) {
@@ -196,6 +205,8 @@ export class LocalInference implements Inference {
 
   private checkRequest(r: StepRequest): void {
     const { card } = this;
+    if (r.voices === true && card.voices === undefined)
+      throw failed(`model ${card.name} does not give its voices one by one`);
     const crop = card.picture.side ** 2;
     if (!Number.isInteger(r.units) || r.units < 1 || r.units > MAX_UNITS)
       throw failed(`a step has 1 to ${MAX_UNITS} units, not ${r.units}`);
@@ -223,14 +234,21 @@ export class LocalInference implements Inference {
   }
 
   private gainsOf(y: TensorMap, size: number): Float32Array {
-    const gain = y.gain?.data;
-    if (!(gain instanceof Float32Array) || gain.length !== size)
-      throw failed(`the network gave ${gain?.length ?? 0} gains, expected ${size}`);
-    if (!allFinite(gain)) throw failed("the network gave gains that are not finite");
+    const gain = floatsOf(y, "gain", size);
     const rest = y.rest?.data;
     if (this.card.gain === "ratio" && rest instanceof Float32Array)
       for (let i = 0; i < size; i++) gain[i] = gain[i]! / (gain[i]! + rest[i]! + TINY);
     return gain;
+  }
+
+  private voicesOf(y: TensorMap, cells: number, units: number): Voices {
+    const count = this.card.voices!;
+    return {
+      count,
+      masks: floatsOf(y, "voices", count * cells),
+      belief: floatsOf(y, "belief", count * units),
+      open: floatsOf(y, "open", units),
+    };
   }
 
   /** Two steps of one unit: allocates, compiles and proves that shapes are as the card says. */
@@ -246,11 +264,21 @@ export class LocalInference implements Inference {
       soundOf: null,
       personOf: null,
       memory: null,
+      voices: this.card.voices !== undefined,
     };
     await this.step({ ...request, reset: true, atSample: 0 });
     await this.step({ ...request, reset: false, atSample: unitSamples });
     this.forget("");
   }
+}
+
+/** @throws InferenceError when the network did not give so many finite numbers */
+function floatsOf(y: TensorMap, name: string, size: number): Float32Array {
+  const data = y[name]?.data;
+  if (!(data instanceof Float32Array) || data.length !== size)
+    throw failed(`the network gave ${data?.length ?? 0} values of ${name}, expected ${size}`);
+  if (!allFinite(data)) throw failed(`the network gave values of ${name} that are not finite`);
+  return data;
 }
 
 /** Of the last unit; null when the network has no such output. */

@@ -7,6 +7,7 @@ import { type Detection, InferenceError, type StepRequest, type StepResult } fro
  * that the client asks and each request gets one answer with its id, in any order. Numbers in payloads are little endian.
  *
  *   step    payload: samples (float32), memory (float32), crops (uint8)      -> gains payload: float32 | error
+ *           with `voices` the answer's payload goes on with masks, belief, open (float32)
  *   window  payload: left, right (float32), pictures (uint8)                 -> window payload: gains, map (float32) | error
  *   remember  payload: samples (float32)                                     -> memory payload: float32 | error
  *   detect  payload: RGB                                                     -> faces | error
@@ -32,6 +33,7 @@ const stepHeader = z.strictObject({
   atSample: z.int(),
   units: z.int().positive().max(4096),
   hasPicture: z.boolean(),
+  voices: z.boolean(),
   /** Numbers of each kind in the payload. */
   samples: count,
   memory: count,
@@ -94,6 +96,9 @@ export const fromChild = z.discriminatedUnion("t", [
     id,
     ...grid,
     confidence: z.number().min(0).max(1).nullable(),
+    /** How many are given one by one (0: none), and in how many units. */
+    voices: z.int().nonnegative().max(8),
+    units: z.int().positive().max(4096),
     engineMs: z.number(),
   }),
   z.strictObject({
@@ -125,7 +130,7 @@ export function encodeStep(
   requestId: number,
   deadline: number,
 ): { header: StepHeader; payload: Buffer } {
-  const { samples, crops, memory, hasPicture } = request;
+  const { samples, crops, memory, hasPicture, voices = false } = request;
   const header: StepHeader = {
     t: "step",
     id: requestId,
@@ -137,6 +142,7 @@ export function encodeStep(
     atSample: request.atSample,
     units: request.units,
     hasPicture,
+    voices,
     samples: samples.length,
     memory: memory?.length ?? 0,
     crops: hasPicture ? crops.length : 0,
@@ -166,6 +172,7 @@ export function decodeStep(header: StepHeader, payload: Buffer): StepRequest {
     atSample: header.atSample,
     units: header.units,
     hasPicture: header.hasPicture,
+    voices: header.voices,
     samples: floatsOf(payload, 0, samples),
     memory: memory === 0 ? null : floatsOf(payload, 4 * samples, memory),
     // A copy: the engine wants an array that begins at its buffer's begin, and the frame's buffer may be shared with others.
@@ -173,23 +180,37 @@ export function decodeStep(header: StepHeader, payload: Buffer): StepRequest {
   };
 }
 
-export function encodeGains(result: StepResult, requestId: number): { header: FromChild; payload: Uint8Array } {
-  const { data, ...grid } = result.gains;
+export function encodeGains(
+  { gains, confidence, voices, engineMs }: StepResult,
+  requestId: number,
+): { header: FromChild; payload: Uint8Array } {
+  const { data, ...grid } = gains;
+  const count = voices?.count ?? 0;
+  const units = voices?.open.length ?? 1;
+  const parts = voices === null ? [data] : [data, voices.masks, voices.belief, voices.open];
   return {
-    header: { t: "gains", id: requestId, ...grid, confidence: result.confidence, engineMs: result.engineMs },
-    payload: bytesOf(data),
+    header: { t: "gains", id: requestId, ...grid, confidence, voices: count, units, engineMs },
+    payload: Buffer.concat(parts.map(bytesOf)),
   };
 }
 
 /** @throws ProtocolError when header and payload do not fit */
 export function decodeGains(header: Extract<FromChild, { t: "gains" }>, payload: Buffer): StepResult {
-  const { frames, bins, atSample, hopSamples, binHz } = header;
-  if (payload.length !== 4 * frames * bins)
-    throw new ProtocolError(`${frames} x ${bins} gains came with ${payload.length} bytes`);
+  const { frames, bins, atSample, hopSamples, binHz, confidence, engineMs, voices: count, units } = header;
+  const cells = frames * bins;
+  const sizes = count === 0 ? [cells] : [cells, count * cells, count * units, units];
+  if (payload.length !== 4 * sizes.reduce((a, b) => a + b, 0))
+    throw new ProtocolError(`${frames} x ${bins} gains and ${count} voices came with ${payload.length} bytes`);
+  let at = 0;
+  const [data, masks, belief, open] = sizes.map((size) => {
+    at += 4 * size;
+    return floatsOf(payload, at - 4 * size, size);
+  });
   return {
-    gains: { atSample, hopSamples, frames, bins, binHz, data: floatsOf(payload, 0, frames * bins) },
-    confidence: header.confidence,
-    engineMs: header.engineMs,
+    gains: { atSample, hopSamples, frames, bins, binHz, data: data! },
+    confidence,
+    voices: count === 0 ? null : { count, masks: masks!, belief: belief!, open: open! },
+    engineMs,
   };
 }
 

@@ -49,7 +49,8 @@ export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly sa
  * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. A voice
  * memory is not used yet.
  *
- * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the evidence holds the two voices
+ * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the evidence holds the two voices; and what
+ * they were made of, for who decides later than at once: masks of both voices (2, T, bins), belief in each (2, U), openness of the lips (1, U)
  */
 export function attribute(
   l: Layers,
@@ -58,7 +59,7 @@ export function attribute(
   clock: Clock,
   { eyes, hasPicture }: { readonly eyes: readonly Value[]; readonly hasPicture: Value },
   { masks, samples }: BlindVoices,
-): { gain: Value; rest: Value; confidence: Value } {
+): { gain: Value; rest: Value; confidence: Value; voices: Value; belief: Value; open: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const { level, energy } = levels(l, a, clock, both, samples);
@@ -91,6 +92,9 @@ export function attribute(
     gain,
     rest: op.sub(g, sumOfTwo(l, both), gain),
     confidence: op.reshape(g, op.unary(g, "Abs", apart), [1, -1]),
+    voices: both,
+    belief: op.reshape(g, belief, [2, -1]),
+    open: op.reshape(g, speaks, [1, -1]),
   };
 }
 

@@ -33,6 +33,9 @@ const weightNotes = z.object({
   training: json.pipe(z.record(z.string(), z.unknown())).default({}),
 });
 
+/** A network with attribution tells two voices apart. */
+const VOICES = 2;
+
 /** States of what the lips show, by the begin of their names; `evidence` is of the person, all others are of the sound. */
 const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
 
@@ -69,6 +72,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
     memorySize: config.edim,
     gain: meta.gain ?? "on",
+    ...(config.attribution === undefined ? {} : { voices: VOICES }),
     states: step.states.map((s) => ({
       name: s.name,
       shape: [...s.shape],

@@ -1,0 +1,124 @@
+import type { FollowedFace } from "../model/faces/follower.js";
+import type { FaceGains, FacePolicy } from "../pipeline/face-policy.js";
+import type { GainRenderer } from "../pipeline/gain-renderer.js";
+import type { GainGrid } from "../pipeline/types.js";
+import { type Beliefs, mixedVoices, type Voices } from "../pipeline/voices.js";
+import type { StepOutcome } from "./step-runner.js";
+
+/** From this confidence in a face that is seen, nobody's voice from before is kept beside it. */
+const SETTLED = 0.8;
+/**
+ * Lips are looked at so much later than they speak, at the most (0.4 s): the network lets a voice in at once and shuts it out half a second after the
+ * lips rest, and seen from later it does so when they rest.
+ */
+const OPEN_LATER_UNITS = 10;
+
+/** One face's run of the model, from a beginning of its state on; goes on while steps that it answered wait for their decision. */
+export class Run {
+  /** Of its newest step. */
+  confidence = 0;
+
+  /** @param beliefs null: the model was not asked for its voices */
+  constructor(readonly beliefs: Beliefs | null) {}
+
+  get settled(): boolean {
+    return this.confidence >= SETTLED;
+  }
+}
+
+/** What the model said of one face in one step. */
+export type Answered = {
+  readonly face: FollowedFace;
+  /** The face is not seen now; its voice is known from before. */
+  readonly recalled: boolean;
+  readonly gains: GainGrid;
+  readonly voices: Voices | null;
+  readonly run: Run;
+};
+
+/** A step that was run and waits for its decision. */
+export type Waiting = Pick<StepOutcome, "layout" | "failure" | "engineMs" | "resets" | "recognised"> & {
+  readonly fromUnit: number;
+  readonly units: number;
+  /** Those in the picture. */
+  readonly faces: readonly FollowedFace[];
+  readonly answered: readonly Answered[];
+  readonly frozen: boolean;
+};
+
+export type StepDecisionsOptions = {
+  readonly separator: GainRenderer;
+  readonly policy: FacePolicy;
+  readonly unitSamples: number;
+  readonly lookAheadUnits: number;
+};
+
+/**
+ * Steps that were run, in order, and what becomes of them. Choosing whose voice is whose takes seconds of lips and voices; with a look-ahead a step is
+ * decided about when as much more is known, as its masks are still those of its own time. Without one, in its own time.
+ */
+export class StepDecisions {
+  readonly #o: StepDecisionsOptions;
+  readonly #waiting: Waiting[] = [];
+
+  constructor(options: StepDecisionsOptions) {
+    this.#o = options;
+  }
+
+  push(step: Waiting): void {
+    this.#waiting.push(step);
+  }
+
+  /** Decides about the steps that end with this unit or before. */
+  until(unit: number): StepOutcome[] {
+    return this.#decideWhile(({ fromUnit, units }) => fromUnit + units - 1 <= unit);
+  }
+
+  /** Decides about the steps whose gains are needed for the sound before this sample. */
+  before(sample: number): StepOutcome[] {
+    return this.#decideWhile(({ layout }) => layout.atSample - layout.hopSamples < sample);
+  }
+
+  #decideWhile(due: (step: Waiting) => boolean): StepOutcome[] {
+    const out: StepOutcome[] = [];
+    while (this.#waiting.length > 0 && due(this.#waiting[0]!)) out.push(this.#decide(this.#waiting.shift()!));
+    return out;
+  }
+
+  #decide(step: Waiting): StepOutcome {
+    const { separator, policy } = this.#o;
+    const { layout, failure, engineMs, resets, recognised, answered } = step;
+    // Who is known from before goes on beside a face only until it is known, by now, whose voice that one has.
+    const settled = answered.some(({ recalled, run }) => !recalled && run.settled);
+    const counted = answered.filter(({ recalled }) => !recalled || !settled);
+    const decision =
+      failure === null
+        ? policy.decide({
+            layout,
+            faces: counted.map((a) => this.#gainsOf(a, step)),
+            frozen: step.frozen,
+            energies: separator.energies(layout),
+          })
+        : null;
+    if (decision !== null) separator.acceptDecision(decision);
+    return {
+      layout,
+      fromSample: layout.atSample,
+      decision,
+      failure,
+      faces: step.faces.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 })),
+      engineMs,
+      resets,
+      recalled: counted.some((a) => a.recalled),
+      recognised,
+    };
+  }
+
+  #gainsOf({ face: { id, box, still }, gains, voices, run }: Answered, { fromUnit, units }: Waiting): FaceGains {
+    const { lookAheadUnits } = this.#o;
+    if (voices === null || run.beliefs === null) return { id, box, still, gains };
+    const openLater = Math.min(lookAheadUnits, OPEN_LATER_UNITS);
+    const weights = run.beliefs.weights(fromUnit, units, lookAheadUnits, openLater);
+    return { id, box, still, gains: mixedVoices(gains, voices, weights) };
+  }
+}

@@ -1,0 +1,161 @@
+import * as assert from "uvu/assert";
+import { type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
+import type { LocalInference } from "../../src/model/inference/local.js";
+import type { StepRequest } from "../../src/model/inference.js";
+import { faces, only, runnerSuite, separatorWithSound, UNIT } from "./step-stage.js";
+
+const test = runnerSuite("look-ahead");
+const LATER = 10;
+const HOP = 4;
+
+type Scene = ReturnType<typeof scene>;
+function scene(model: LocalInference, lookAheadUnits: number) {
+  const separator = separatorWithSound(model);
+  const side = model.card.picture.side;
+  const shown = { now: faces(side, [1]) };
+  const runner = new StepRunner({
+    inference: model,
+    session: `s${Math.random()}`,
+    faces: {
+      facesAt: (sample) => shown.now.facesAt(sample),
+      cropsFor: (...args) => shown.now.cropsFor(...args),
+      frozenAt: (unit) => shown.now.frozenAt(unit),
+      detectionFault: null,
+    },
+    separator,
+    policy: {},
+    lookAheadUnits,
+  });
+  const see = (ids: readonly number[], who = 0): void => {
+    shown.now = faces(side, ids, false, who);
+  };
+  return { separator, runner, see };
+}
+
+/** All steps, what was decided by each, and the rest. */
+async function all({ separator, runner }: Scene): Promise<{ byStep: StepOutcome[][]; rest: StepOutcome[] }> {
+  const byStep: StepOutcome[][] = [];
+  for (let step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP))
+    byStep.push(await runner.run(step));
+  return { byStep, rest: runner.finish() };
+}
+
+/** What the network says of the whole sound in one call, voices one by one. */
+async function inOneCall(model: LocalInference, asked: readonly StepRequest[]) {
+  const result = await model.step({
+    ...asked[0]!,
+    session: "one",
+    reset: true,
+    voices: true,
+    units: asked.reduce((sum, r) => sum + r.units, 0),
+    samples: Float32Array.from(asked.flatMap((r) => [...r.samples])),
+    crops: Uint8Array.from(asked.flatMap((r) => [...r.crops])),
+  });
+  return { gains: result.gains, voices: result.voices! };
+}
+
+test("the voices one by one, weighed by belief and lips, are the gains", async ({ model, asked }) => {
+  await all(scene(model, LATER));
+  const { gains, voices } = await inOneCall(model, asked.slice());
+  const { frames, bins } = gains;
+  const perUnit = frames / voices.open.length;
+  for (let i = 0; i < gains.data.length; i++) {
+    const unit = Math.floor(i / bins / perUnit);
+    const [a, b] = [voices.masks[i]!, voices.masks[frames * bins + i]!];
+    const [p, q] = [voices.belief[unit]!, voices.belief[voices.open.length + unit]!];
+    assert.ok(Math.abs(voices.open[unit]! * (p * a + q * b) - gains.data[i]!) < 1e-4);
+  }
+});
+
+test("a step is decided about by what is known a look-ahead later, with its own masks", async ({ model, asked }) => {
+  const { byStep, rest } = await all(scene(model, LATER));
+  assert.equal(
+    byStep.map((outcomes) => outcomes.length),
+    byStep.map((_, i) => (i < 3 ? 0 : 1)),
+    "12 units are the first whole steps beyond 10",
+  );
+  const outcomes = [...byStep.flat(), ...rest];
+  assert.is(outcomes.length, byStep.length);
+  const { gains, voices } = await inOneCall(model, asked.slice());
+  const { frames, bins, atSample } = gains;
+  const units = voices.open.length;
+  const at = (of: Float32Array, v: number, unit: number): number => of[v * units + Math.min(units - 1, unit)]!;
+  let different = 0;
+  for (const [i, { layout, decision }] of outcomes.entries()) {
+    assert.is(layout.atSample, atSample + i * HOP * UNIT);
+    for (let c = 0; c < layout.frames * bins; c++) {
+      const frame = (i * HOP * frames) / units + Math.floor(c / bins);
+      const unit = Math.floor((frame * units) / frames);
+      const cell = frame * bins + (c % bins);
+      const open = at(voices.open, 0, unit + LATER);
+      const sum = [0, 1].reduce(
+        (s, v) => s + at(voices.belief, v, unit + LATER) * voices.masks[v * frames * bins + cell]!,
+        0,
+      );
+      assert.ok(Math.abs(decision!.gains!.data[c]! - open * sum) < 1e-4, `step ${i}`);
+      if (Math.abs(decision!.gains!.data[c]! - gains.data[cell]!) > 1e-3) different += 1;
+    }
+  }
+  assert.ok(different > 0, "and not by what was known at once");
+});
+
+test("gains come without a hole, and what must leave is decided with what is known", async ({ model }) => {
+  const { separator, runner } = scene(model, LATER);
+  for (let i = 0; i < 2; i++) assert.equal(await runner.run(separator.nextStep(HOP)!), []);
+  assert.is(separator.render(separator.gainsUntil), null);
+  // The first step's gains begin in front of it, by the guard.
+  const before = runner.decideBefore(UNIT);
+  assert.is(before.length, 1);
+  assert.is(before[0]!.decision?.reason, null);
+  const until = separator.gainsUntil;
+  assert.ok(until > 0 && until < HOP * UNIT);
+  const { rest } = await all({ separator, runner, see: () => {} });
+  assert.ok(rest.length >= 2);
+  assert.ok(separator.render(separator.gainsUntil)!.kept.channels[0]!.length > 60_000);
+  assert.is(separator.counters.timesLate, 0);
+});
+
+test("a cut: what was before it keeps its own decision, what comes after has its own", async ({ model, asked }) => {
+  const { separator, runner, see } = scene(model, LATER);
+  const outcomes: StepOutcome[] = [];
+  for (let i = 0, step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP), i++) {
+    if (i === 5) see([2], 1);
+    if (i === 8) see([]);
+    outcomes.push(...(await runner.run(step)));
+  }
+  outcomes.push(...runner.finish());
+  assert.equal(
+    outcomes.map(({ faces: shown }) => shown.map((f) => f.id)),
+    outcomes.map((_, i) => (i < 5 ? [1] : i < 8 ? [2] : [])),
+  );
+  assert.ok(asked.every((r) => r.voices === true));
+});
+
+test("a step that failed is told in its place, and those around it are decided", async ({ model }) => {
+  const { separator, runner } = scene(model, LATER);
+  const step = model.step.bind(model);
+  let calls = 0;
+  model.step = (request) => {
+    calls += 1;
+    return step(calls === 4 ? { ...request, samples: new Float32Array(3) } : request);
+  };
+  const { byStep, rest } = await all({ separator, runner, see: () => {} });
+  assert.equal(
+    [...byStep.flat(), ...rest].map((o) => o.failure),
+    [...byStep, ...rest].slice(0, byStep.length).map((_, i) => (i === 3 ? "SL_INFERENCE_FAILED" : null)),
+  );
+});
+
+test("without a look-ahead every step is decided about at once; a model that gives no voices can have none", async ({
+  model,
+  asked,
+}) => {
+  const { separator, runner } = scene(model, 0);
+  only(await runner.run(separator.nextStep(HOP)!));
+  assert.is(asked[0]!.voices, false);
+  const { voices: _, ...card } = model.card;
+  const mute = { ...model, card, step: model.step } as unknown as LocalInference;
+  assert.throws(() => scene(mute, LATER), /does not give its voices one by one/);
+});
+
+test.run();
