@@ -75,16 +75,19 @@ def eyes_table(a: argparse.Namespace) -> None:
         print(f"| {name} | {' | '.join(cell(list(v)) for v in zip(*(found[name, s] for s in range(a.seeds))))} |", flush=True)
 
 
+LOOK_AHEADS = {"balanced": 3, "half a second": 12, "quality": 30, "two seconds": 50}  # pictures; src/channel/latency.ts
+
+
 def best_of(t: Trial) -> Tensor:
     """Which of the two voices is nearer to the wanted one, (N)."""
     y = attribution.separated(t.M, t.X, t.net.sep.cfg.hop, t.n)
     return torch.stack([si_sdr(y[:, k], t.a) for k in (0, 1)]).argmax(0)
 
 
-def row(name: str, t: Trial, given: bool = False) -> None:
+def row(name: str, t: Trial, given: bool = False, ahead: int = 0) -> None:
     """Decibels, share above 0, kept, and in how many mixtures the right voice is believed in more than the other after so many seconds."""
     best = F.one_hot(best_of(t), 2)[:, None].float()
-    w = best.expand(-1, t.v.shape[1], -1) if given else t.weights()
+    w = best.expand(-1, t.v.shape[1], -1) if given else t.weights(ahead)
     more = (w * (2 * best - 1)).sum(-1) > 0
     db, above, kept = t.score(w)
     print(f"| {name} | {db:+.2f} | {above:.2f} | {kept:.2f} | {' | '.join(f'{more[:, int(25 * s) - 1].float().mean():.2f}' for s in TIMES)} |", flush=True)
@@ -104,7 +107,9 @@ def model_table(a: argparse.Namespace) -> None:
     t = Trial(net, pack, SECONDS)
     print(f"\nPairs of validation people at 0 dB, {SECONDS:g} s from a cold start, offline (n {len(t.a)}):\n")
     print(f"| model | improvement, dB | above 0 | kept | {' | '.join(f'right after {s:g} s' for s in TIMES)} |\n|{' --- |' * (4 + len(TIMES))}")
-    row("as it ships", t)
+    row("as it ships, decided at once", t)
+    for name, ahead in LOOK_AHEADS.items():
+        row(f"with a look-ahead of {ahead / 25:g} s ({name})", t, ahead=ahead)
     row("right choice given", t, given=True)
     row("picture held still", Trial(net, pack, SECONDS, still=True))
     row("no picture", Trial(net, pack, SECONDS, seen=False))

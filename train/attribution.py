@@ -136,6 +136,7 @@ class Attributor(Eye):
     BEGUN = 1.5  # what that is at the beginning: lips count as speaking until they have been seen to rest
     SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
     LAG_COST = 0.5  # of belief, for every picture of offset
+    OPEN_LATER = 10  # pictures that lips are looked at later at the most, where there is a look-ahead (src/channel/step-decisions.ts)
     PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
 
     def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
@@ -197,10 +198,10 @@ class Attributor(Eye):
         z = (total.unflatten(-1, (2, -1)) + cost - cost.logsumexp(0)).logsumexp(-1)
         return torch.cat([z, self.neither.expand(*z.shape[:2], 1)], -1).softmax(-1)
 
-    def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
+    def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State, ahead: int = 0) -> tuple[Tensor, Tensor, State]:
         """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be
         wanted, or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
-        nothing is added and nothing forgotten, and the lips count as speaking."""
+        nothing is added and nothing forgotten, and the lips count as speaking. `ahead` (whole clips only): weights are those of so many pictures later."""
         if v.shape[-1] != self.vdim * len(self.each()):
             raise ValueError(f"{len(self.each())} eyes want {self.vdim * len(self.each())} features a picture, not {v.shape[-1]} (join_features.py)")
         level, energy = self.hear(M, P)
@@ -217,8 +218,13 @@ class Attributor(Eye):
         open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
         absent = self.absence(present).repeat_interleave(2 * self.cfg.lags + 1, -1)
         belief, sure = self.believe(total + absent), self.believe(total)
-        weights = belief[..., :2] * (1 - (1 - open_) * has_v)[..., None]
+        weights = later(belief[..., :2], ahead) * later(1 - (1 - open_) * has_v, min(ahead, self.OPEN_LATER))[..., None]
         return weights, (sure[..., 0] - sure[..., 1]).abs(), [sums, total[:, -1], lately[:, -1], present[:, -1], *kept]
+
+
+def later(x: Tensor, pictures: int) -> Tensor:
+    """Rows (B, U, ...) as they are so many pictures later; at the end the last one."""
+    return torch.cat([x[:, pictures:], x[:, -1:].expand(-1, min(pictures, x.shape[1]), *x.shape[2:])], 1)
 
 
 class Attributed(nn.Module):
@@ -238,10 +244,10 @@ class Attributed(nn.Module):
         zero = torch.zeros(B, 1, device=X.device)
         return self.sep.masks(X, torch.zeros(B, 1, c.vdim, device=X.device), zero, torch.zeros(B, c.edim, device=X.device), zero)
 
-    def weights(self, x: Tensor, M: Tensor, v: Tensor, has_v: Tensor) -> Tensor:
-        """Sound (B, n) and masks of U pictures -> how far each voice is believed to be wanted, (B, U, 2)."""
+    def weights(self, x: Tensor, M: Tensor, v: Tensor, has_v: Tensor, ahead: int = 0) -> Tensor:
+        """Sound (B, n) and masks of U pictures -> how far each voice is believed to be wanted, (B, U, 2), `ahead` pictures later."""
         U = v.shape[1]
-        return self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, self.att.state(len(v)))[0]
+        return self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, self.att.state(len(v)), ahead)[0]
 
     def heard(self, x: Tensor, pictures: int) -> Tensor:
         """(B, n) -> powers (B, 4 U, 257)."""

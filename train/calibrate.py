@@ -60,9 +60,9 @@ class Trial:
         self.M, self.X = torch.cat([net.blind(x).float() for x in X]), torch.cat(X)
         self.base = si_sdr(a + b, a)
 
-    def weights(self) -> torch.Tensor:
-        """How far each voice is believed to be wanted, (N, pictures, 2)."""
-        return torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], self.has_v[s]) for s in (slice(i, i + 16) for i in range(0, N, 16))])
+    def weights(self, ahead: int = 0) -> torch.Tensor:
+        """How far each voice is believed to be wanted, (N, pictures, 2), `ahead` pictures later."""
+        return torch.cat([self.net.weights((self.a + self.b)[s], self.M[s], self.v[s], self.has_v[s], ahead) for s in (slice(i, i + 16) for i in range(0, N, 16))])
 
     def score(self, w: torch.Tensor | None = None) -> tuple[float, float, float]:
         """Decibels, share above 0, kept."""

@@ -125,6 +125,13 @@ def separate_report(net: Model, pack: Pack, n: int = 48, seconds: float = 4.0) -
         alone = outputs(net, a, torch.zeros(n, int(seconds * 25), c.vdim, device=dev), zero, torch.zeros(n, c.edim, device=dev), zero)
         snr = 10 * torch.log10(a.pow(2).sum(-1)[:, None] / (alone - a[:, None]).pow(2).sum(-1)).amax(1)
         out[-1] += f", alone >20 dB {(snr > 20).float().mean().item():.2f}"
+        # One, then the other, then both: whoever speaks again must come out where they were.
+        third = a.shape[1] // 3
+        a, b = a.clone(), b.clone()
+        a[:, third : 2 * third], b[:, :third] = 0, 0
+        y = outputs(net, a + b, torch.zeros(n, int(seconds * 25), c.vdim, device=dev), zero, torch.zeros(n, c.edim, device=dev), zero)
+        d, up = better_order(y, a, b, a + b)
+        out[-1] += f", in turns {d:.2f} dB"
     return "; ".join(out)
 
 

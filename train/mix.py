@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data import FRAME, Group, Pack
@@ -24,6 +25,7 @@ class MixConfig:
     p_late: float = 0.4  # the other voice begins later, or ends earlier
     p_silent: float = 0.12  # the visible person says nothing
     p_alone: float = 0.0  # sound only: there is no second voice
+    p_turns: float = 0.0  # sound only: the two take turns, and talk at once for a part of the time
     picture_jitter: bool = False
     p_broken: float = 0.12  # frozen picture, or another person's
     drop: float = 0.3  # each condition
@@ -163,6 +165,17 @@ class Mixer:
         ramp = ((t - at) * n / 320).clamp(0, 1)
         return torch.where(late, torch.where(end, 1 - ramp, ramp), torch.ones_like(ramp))
 
+    def turns(self, B: int, n: int) -> Tensor:
+        """(B, 2, n): 1 where each of the two may sound, in four pieces: one, the other or both (20 ms edges). Who has spoken before is told by
+        the voice alone then: a separator that never heard that gives whoever speaks after a pause either output."""
+        cuts = self.u(B, 3, a=0.1, b=0.9).sort(1).values
+        piece = (torch.arange(n, device=self.dev)[None, None] / n >= cuts[:, :, None]).sum(1)  # B x n: 0..3
+        who = self.pick(5, 4 * B).reshape(B, 4)  # 0, 1: the first; 2, 3: the second; 4: both
+        on = torch.stack([(who < 2) | (who == 4), who >= 2], 1).float()
+        on[:, 0, 0] = 1
+        sharp = on.gather(2, piece[:, None].expand(-1, 2, -1))
+        return F.avg_pool1d(F.pad(sharp, (160, 159), mode="replicate"), 320, 1)
+
     # -- batches
     def two_people(self, B: int, visible: Tensor, visible_other: Tensor) -> tuple[Tensor, Tensor]:
         V, P = self.g.visible, self.g.people
@@ -191,6 +204,9 @@ class Mixer:
             y = y * 10 ** (self.u(B, 1, a=-c.level_db, b=c.level_db) / 20) * self.gate(B, n)
         if not conditioned:
             y = y * ~self.chance(B, c.p_alone)[:, None]
+            if c.p_turns:
+                on = torch.where(self.chance(B, c.p_turns)[:, None, None], self.turns(B, n), torch.ones(1, device=self.dev))
+                x, y = x * on[:, 0], y * on[:, 1]
         extra = torch.zeros_like(x)
         if c.augment:
             extra = self.extra(self.p.noise[self.split], B, n, c.p_noise, 3, 25) + self.extra(self.p.music[self.split], B, n, c.p_music, 5, 25)

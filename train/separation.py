@@ -57,7 +57,7 @@ def unused(net: nn.Module) -> Tensor:
 def stage_separate(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, sound_only=True)
     # Some voices alone: a separator that never heard one halves it between its outputs, and the person on camera loses 6 dB.
-    clean = MixConfig(seconds=a.seconds, level_db=3, p_alone=0.25, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0))
+    clean = MixConfig(seconds=a.seconds, level_db=3, p_alone=0.25, p_turns=a.turns, p_late=0.0, p_noise=0.0, p_music=0.0, p_room=0.0, gain_db=(-6.0, 6.0))
     live = MixConfig(seconds=a.seconds, level_db=5, p_late=0.3, p_noise=0.1, p_music=0.05, p_room=0.1, gain_db=(-12.0, 6.0), p_alone=0.08)
     mx = Mixer(pack, pack.train, "train", clean if a.mixtures == "clean" else live, a.seed)
     net = build(a, pack, dev)

@@ -24,6 +24,7 @@ export type StreamCost = {
 export type ProfileCost = {
   readonly hopMs: number;
   readonly guardAndHopMs: number;
+  readonly lookAheadMs: number;
   /** All that a sample waits for in a channel (src/channel/latency.ts). */
   readonly declaredMs: number;
   /** Median of the engine's time for one hop, one thread. */
@@ -58,10 +59,12 @@ async function streamCost(folder: string): Promise<StreamCost> {
       const units = HOP_UNITS.stream[profile];
       const hopMs = ms(units * card.unitSamples);
       const engineMs = median(await stepTimes(inference, card, units));
+      const { declaredMs, lookAheadUnits } = latencyPlan(profile, card);
       profiles[profile] = {
         hopMs,
         guardAndHopMs: hopMs + ms(card.guardSamples),
-        declaredMs: latencyPlan(profile, card).declaredMs,
+        lookAheadMs: ms(lookAheadUnits * card.unitSamples),
+        declaredMs,
         engineMs,
         coreShare: engineMs / hopMs,
       };

@@ -165,6 +165,8 @@ function costFigures(cost: Cost): Figure[] {
           plain("engine a hop, `balanced`, one thread", cost.profiles.balanced.engineMs, "ms"),
           coreShare(cost.profiles.balanced.coreShare),
           plain("multiply-adds per second of feed", cost.macPerSecond / 1e9, "G"),
+          plain("look-ahead, `balanced`", cost.profiles.balanced.lookAheadMs, "ms"),
+          plain("look-ahead, `quality`", cost.profiles.quality.lookAheadMs, "ms"),
         ]
       : [
           plain("a window, one thread", cost.windowMs[1], "ms"),
@@ -176,6 +178,8 @@ function costFigures(cost: Cost): Figure[] {
     ...own,
     plain("guard + hop, `low`", low.guardAndHopMs, "ms", "at most 200 ms", 200),
     plain("guard + hop, `balanced`", balanced.guardAndHopMs, "ms"),
+    plain("declared latency, `balanced`", balanced.declaredMs, "ms"),
+    plain("declared latency, `quality`", cost.profiles.quality.declaredMs, "ms"),
   ];
 }
 

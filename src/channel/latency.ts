@@ -17,15 +17,15 @@ export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "l
 
 /** Model units a step: fewer answer sooner, more leave the engine more time a call. A window model begins at its beginning every time. */
 export const HOP_UNITS: Record<AnyCard["kind"], Record<Profile, number>> = {
-  stream: { low: 1, balanced: 4, quality: 10 },
+  stream: { low: 1, balanced: 3, quality: 5 },
   window: { low: 6, balanced: 10, quality: 15 },
 };
 
 /**
  * Whose voice is whose is decided when so many more units were seen and heard, of a model that gives its voices one by one: what cannot be known
- * in the first second of a face is known after it (docs/decisions/18).
+ * in the first second of a face is known after it (docs/decisions/18). Whole steps: a step is decided about when a later one was run.
  */
-export const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 0, quality: 25 };
+export const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 3, quality: 30 };
 
 /** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };

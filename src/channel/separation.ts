@@ -278,7 +278,8 @@ export class Separation {
       this.#fail(isOld ? "SL_INFERENCE_LATE" : outcome.failure, fromSample);
     } else {
       for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
-      if (separator.renderedSamples > fromSample) this.#counts.steps_late += 1;
+      // The gains of the very first step begin before the sound does.
+      if (separator.renderedSamples > Math.max(0, fromSample)) this.#counts.steps_late += 1;
       else this.#counts.steps_in_time += 1;
     }
     this.#decided.next(outcome);

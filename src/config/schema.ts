@@ -46,7 +46,9 @@ export const channelConfig = z.strictObject({
       "further outputs: rtmp://HOST/APP/KEY, srt://HOST:PORT (`?mode=listener` waits for a receiver), file:///PATH.flv, .mkv, .mp4 or .ts (never written over: numbered); each plain, `env:NAME` or `file:PATH`; the own server always serves rtmp://HOST:1935/out/NAME and http://HOST:8081/out/NAME.flv",
     reference: true,
   }),
-  profile: profile.default("balanced").meta({ about: "latency against quality: hop, budget and reserve" }),
+  profile: profile
+    .default("balanced")
+    .meta({ about: "latency against quality: look-ahead, hop, budget and reserve (0.3, 0.8, 2.4 s)" }),
   model: z.string().min(1).default("live").meta({ about: "model name below models/, or a path to a model folder" }),
   keep: keep.default("on-screen").meta({ about: "which voice is let through" }),
   strengthPercent: z

@@ -1,4 +1,4 @@
-import { HOP_UNITS } from "../channel/latency.js";
+import { HOP_UNITS, LOOK_AHEAD_UNITS } from "../channel/latency.js";
 import { StepCutter } from "../channel/step-cutter.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -22,11 +22,11 @@ export type SessionOptions = {
   readonly controls?: Partial<Controls>;
   /** Which faces count, and what happens when nobody is visible or the visible are silent. */
   readonly policy?: Partial<AttributionPolicy>;
-  /** Model units (40 ms for the shipped model) a step. Default 4, as a `balanced` channel. */
+  /** Model units (40 ms for the shipped model) a step. Default 3, as a `balanced` channel. */
   readonly hopUnits?: number;
   /**
-   * Whose voice is whose is decided when so many more units were seen and heard: better, and as much later (25, a second, as a `quality` channel).
-   * Default 0; at most 125, and only of a model that gives its voices one by one.
+   * Whose voice is whose is decided when so many more units were seen and heard: better, and as much later (30, 1.2 s, as a `quality` channel).
+   * At most 125, and only of a model that gives its voices one by one. Default 3, as a `balanced` channel, where the model does.
    */
   readonly lookAheadUnits?: number;
   /** Whether what is taken away is wanted too (it costs little). Default false. */
@@ -67,14 +67,16 @@ export class SeparationSession {
   readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
 
   constructor(options: SessionOptions) {
-    const { hopUnits = HOP_UNITS.stream.balanced, lookAheadUnits = 0, removed = false, pictureWaitMs = 1000 } = options;
+    const { hopUnits = HOP_UNITS.stream.balanced, removed = false, pictureWaitMs = 1000 } = options;
+    const givesVoices = options.model.card.voices !== undefined;
+    const { lookAheadUnits = givesVoices ? LOOK_AHEAD_UNITS.balanced : 0 } = options;
     if (!Number.isInteger(hopUnits) || hopUnits < 1 || hopUnits > 25)
       throw new RangeError(`hopUnits must be a whole number from 1 to 25, not ${hopUnits}`);
     if (!Number.isInteger(lookAheadUnits) || lookAheadUnits < 0 || lookAheadUnits > MAX_LOOK_AHEAD_UNITS)
       throw new RangeError(
         `lookAheadUnits must be a whole number from 0 to ${MAX_LOOK_AHEAD_UNITS}, not ${lookAheadUnits}`,
       );
-    if (lookAheadUnits > 0 && options.model.card.voices === undefined)
+    if (lookAheadUnits > 0 && !givesVoices)
       throw new RangeError(`lookAheadUnits: model ${options.model.card.name} does not give its voices one by one`);
     if (!(pictureWaitMs >= 0 && pictureWaitMs <= 5000))
       throw new RangeError(`pictureWaitMs must be a number from 0 to 5000, not ${pictureWaitMs}`);

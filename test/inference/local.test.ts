@@ -263,7 +263,7 @@ test("a card that does not fit its network is refused when it is opened", async 
     await wrong({ states: [{ name: "other", shape: [1], init: 0 }, ...good.card.states] }),
     /^SL_MODEL_INVALID .*other/,
   );
-  assert.match(await wrong({ grid: { ...good.card.grid, bins: 129 } }), /^SL_MODEL_INVALID .*gains, expected/);
+  assert.match(await wrong({ grid: { ...good.card.grid, bins: 129 } }), /^SL_MODEL_INVALID .*of gain, expected/);
   assert.match(await wrong({ picture: { ...good.card.picture, side: 48 } }), /^SL_MODEL_INVALID/);
   assert.match(await wrong({}, { step: good.step.slice(0, 5000) }), /^SL_MODEL_INVALID .*cannot load/);
 });

@@ -85,7 +85,13 @@ function noiseSound(seconds: number, rate = 48_000, name = "sound"): SoundIn[] {
 
 test("a clip gives the very samples that file mode writes, and highlights and gains with them", async () => {
   ffmpeg("-i", join(PACKAGE_ROOT, "demo", "talk.flv"), "-t", "3", "-c", "copy", at("head.mp4"));
-  const report = await separateFile({ input: at("head.mp4"), out: at("out"), inference: model, mp4: false });
+  const report = await separateFile({
+    input: at("head.mp4"),
+    out: at("out"),
+    inference: model,
+    profile: "balanced",
+    mp4: false,
+  });
   const sounds: SoundIn[] = [];
   const pictures: PictureIn[] = [];
   const sound = readSound(at("head.mp4"));
