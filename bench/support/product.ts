@@ -8,7 +8,7 @@ import { buildLive } from "../../src/model/live/build.js";
 import { liveConfig } from "../../src/model/live/config.js";
 import type { ServerState } from "../../src/supervisor/state.js";
 import type { ChannelPatch, ChannelStatus } from "../../src/transport/ipc/messages.js";
-import { noiseLive, tinyLite } from "../../test/model/noise.js";
+import { noiseLive, tinyBand } from "../../test/model/noise.js";
 import { ROOT } from "./clip.js";
 import { until } from "./numbers.js";
 import { isAlive, processTree } from "./resources.js";
@@ -224,7 +224,7 @@ async function freePorts(count: number): Promise<number[]> {
 export async function noiseModels(folder: string, size: "tiny" | "real"): Promise<string> {
   const config =
     size === "tiny"
-      ? tinyLite
+      ? tinyBand
       : liveConfig.parse({
           ...{ side: 80, widths: [24, 48, 96, 128], hidden: 256, vdim: 128, vhidden: 96, edim: 64 },
           separator: { kind: "band", width: 64, blocks: 4, hidden: 160 },

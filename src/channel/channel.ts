@@ -8,13 +8,12 @@ import {
   Subject,
   type Subscription,
   tap,
-  throttleTime,
 } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
 import type { AnyInference } from "../model/inference.js";
 import { pace } from "../pipeline/operators/pace.js";
 import { seamCounter } from "../pipeline/operators/seam.js";
-import type { AudioBlock, Mode } from "../pipeline/types.js";
+import { type AudioBlock, type Mode, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ChannelPatch, ChannelStatus } from "../transport/ipc/messages.js";
 import { type DecodedPicture, type DecodedSound, PictureDecoder, SoundDecoder } from "./decode.js";
 import { AacEncoder, type AacFrame } from "./encode.js";
@@ -25,7 +24,7 @@ import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
 import { geometryOf } from "./model-stage.js";
 import { highlightNote } from "./note.js";
-import { type JoinCounter, monotonic, through } from "./operators.js";
+import { type JoinCounter, monotonic, thinned, through } from "./operators.js";
 import { Outputs } from "./output/outputs.js";
 import { NO_MODEL, Separation, stepsOf } from "./separation.js";
 import { Rolling, StageTimes } from "./stats.js";
@@ -178,7 +177,7 @@ export class Channel {
       pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.aac }),
     );
     const notes$ = outcomes$.pipe(
-      throttleTime(NOTES_EVERY_MS),
+      thinned(({ fromSample }) => fromSample, (NOTES_EVERY_MS * SAMPLE_RATE) / 1000),
       map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.fromSample) })),
       pace({ ...this.#delay((note: DueNote) => note.ptsMs), counter: this.#seams.notes }),
       // The mode is that of the moment of leaving.

@@ -22,8 +22,8 @@ export type PictureSide = {
 
 /** Runs steps, and decides about them: at once, or later (StepRunner). */
 export type Runner = {
-  run(step: StepSound): Promise<StepOutcome[]>;
-  decideBefore(sample: number): StepOutcome[];
+  run(step: StepSound): Promise<Iterable<StepOutcome>>;
+  decideBefore(sample: number): Iterable<StepOutcome>;
   beginAnew(atSample: number): void;
 };
 

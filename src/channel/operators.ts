@@ -1,6 +1,9 @@
 import {
   asyncScheduler,
+  defer,
+  filter,
   from,
+  type MonoTypeOperatorFunction,
   Observable,
   type ObservableInput,
   type OperatorFunction,
@@ -20,6 +23,22 @@ export function through<T, R>(push: (value: T) => void, answers$: Observable<R>)
     new Observable<R>((subscriber) => {
       subscriber.add(answers$.subscribe({ next: (answer) => subscriber.next(answer) }));
       subscriber.add(source.subscribe({ next: push, error: (error: unknown) => subscriber.error(error) }));
+    });
+}
+
+/** Values at least so far apart on their own clock, however they come; a clock that goes back begins anew. */
+export function thinned<T>(at: (value: T) => number, apart: number): MonoTypeOperatorFunction<T> {
+  return (source) =>
+    defer(() => {
+      let last = Number.NEGATIVE_INFINITY;
+      return source.pipe(
+        filter((value) => {
+          const now = at(value);
+          if (now >= last && now - last < apart) return false;
+          last = now;
+          return true;
+        }),
+      );
     });
 }
 

@@ -57,9 +57,8 @@ type Core = {
 const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
 /** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
 const SOUND_BEHIND_MS = 250;
-/** Rendering goes in pieces of the filter bank's hop, and wants gains for so much more. */
+/** Rendering goes in pieces of the filter bank's hop. */
 const RENDER_STEP = BANK_HOP;
-const GAINS_BEYOND = 2 * BANK_HOP;
 const SLOW =
   "the model needs longer than the profile has for it: a longer profile, more inferenceThreads or a smaller model";
 /** Pictures are waited for so long at the most, after the sound of a step is there. */
@@ -85,6 +84,7 @@ export class Separation {
   readonly #counts = {
     steps_in_time: 0,
     steps_late: 0,
+    steps_hurried: 0,
     steps_failed: 0,
     step_resets: 0,
     steps_recalled: 0,
@@ -205,7 +205,7 @@ export class Separation {
   #forceOut(separator: GainRenderer, samples: number): void {
     const { needsRemoved, onRendered } = this.#o;
     const until = separator.renderedSamples + samples;
-    for (const outcome of this.#core?.runner?.decideBefore(until + GAINS_BEYOND) ?? []) this.#take(outcome);
+    this.#decideFor(separator, until);
     const out = separator.render(until, { removed: needsRemoved() });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
     if (out !== null) onRendered(out);
@@ -281,6 +281,7 @@ export class Separation {
       // The gains of the very first step begin before the sound does.
       if (separator.renderedSamples > Math.max(0, fromSample)) this.#counts.steps_late += 1;
       else this.#counts.steps_in_time += 1;
+      if (outcome.hurried) this.#counts.steps_hurried += 1;
     }
     this.#decided.next(outcome);
   }
@@ -315,12 +316,17 @@ export class Separation {
     let until = separator.renderedSamples;
     // Of a hop the first sample is the one that must leave: it wants its gains to be known as far as the declared latency says.
     while (until + RENDER_STEP <= separator.soundUntil && isDue(until)) until += RENDER_STEP;
-    if (until > separator.renderedSamples)
-      for (const outcome of this.#core?.runner?.decideBefore(until + GAINS_BEYOND) ?? []) this.#take(outcome);
+    if (until > separator.renderedSamples) this.#decideFor(separator, until);
     const out = separator.render(until, { removed: needsRemoved() });
     if (out === null) return;
     stages.add("render", performance.now() - nowMs);
     onRendered(out);
+  }
+
+  /** What waits for its look-ahead and is needed now is decided with what is known. */
+  #decideFor(separator: GainRenderer, until: number): void {
+    const runner = this.#core?.runner ?? null;
+    if (runner !== null) for (const outcome of runner.decideBefore(separator.gainsFor(until))) this.#take(outcome);
   }
 
   /** Changes of a running channel; ramped by the separator, never stepped. Throws RangeError on values out of range, and changes nothing. */

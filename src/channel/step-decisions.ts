@@ -49,7 +49,6 @@ export type Waiting = Pick<StepOutcome, "layout" | "failure" | "engineMs" | "res
 export type StepDecisionsOptions = {
   readonly separator: GainRenderer;
   readonly policy: FacePolicy;
-  readonly unitSamples: number;
   readonly lookAheadUnits: number;
 };
 
@@ -60,6 +59,8 @@ export type StepDecisionsOptions = {
 export class StepDecisions {
   readonly #o: StepDecisionsOptions;
   readonly #waiting: Waiting[] = [];
+  /** Newest unit that was run. */
+  #newest = Number.NEGATIVE_INFINITY;
 
   constructor(options: StepDecisionsOptions) {
     this.#o = options;
@@ -67,22 +68,25 @@ export class StepDecisions {
 
   push(step: Waiting): void {
     this.#waiting.push(step);
+    this.#newest = step.fromUnit + step.units - 1;
   }
 
-  /** Decides about the steps that end with this unit or before. */
-  until(unit: number): StepOutcome[] {
-    return this.#decideWhile(({ fromUnit, units }) => fromUnit + units - 1 <= unit);
+  /** Decides about the steps whose look-ahead ends with this unit or before. */
+  until(unit: number): Iterable<StepOutcome> {
+    return this.#decideWhile((step) => lookAheadEnd(step, this.#o.lookAheadUnits) <= unit);
   }
 
-  /** Decides about the steps whose gains are needed for the sound before this sample. */
-  before(sample: number): StepOutcome[] {
+  /** Decides about the steps whose gains reach this sample; in between the gains of two steps are those of both. */
+  before(sample: number): Iterable<StepOutcome> {
     return this.#decideWhile(({ layout }) => layout.atSample - layout.hopSamples < sample);
   }
 
-  #decideWhile(due: (step: Waiting) => boolean): StepOutcome[] {
-    const out: StepOutcome[] = [];
-    while (this.#waiting.length > 0 && due(this.#waiting[0]!)) out.push(this.#decide(this.#waiting.shift()!));
-    return out;
+  /** One after another, as they are asked for. */
+  *#decideWhile(due: (step: Waiting) => boolean): Iterable<StepOutcome> {
+    for (let step = this.#waiting[0]; step !== undefined && due(step); step = this.#waiting[0]) {
+      this.#waiting.shift();
+      yield this.#decide(step);
+    }
   }
 
   #decide(step: Waiting): StepOutcome {
@@ -111,6 +115,7 @@ export class StepDecisions {
       resets,
       recalled: counted.some((a) => a.recalled),
       recognised,
+      hurried: lookAheadEnd(step, this.#o.lookAheadUnits) > this.#newest,
     };
   }
 
@@ -122,3 +127,7 @@ export class StepDecisions {
     return { id, box, still, gains: mixedVoices(gains, voices, weights) };
   }
 }
+
+/** The last unit that is to be seen and heard before a step is decided about. */
+const lookAheadEnd = ({ fromUnit, units }: Waiting, lookAheadUnits: number): number =>
+  fromUnit + units - 1 + lookAheadUnits;

@@ -43,6 +43,8 @@ export type StepOutcome = {
   readonly recalled: boolean;
   /** Faces that came back: what was found out about them before a cut goes on. */
   readonly recognised: number;
+  /** Decided before its look-ahead was seen and heard, for its sound had to leave. */
+  readonly hurried: boolean;
 };
 
 /** A face's voice counts as surely found from this confidence on. */
@@ -69,7 +71,7 @@ export class StepRunner {
 
   constructor(options: StepRunnerOptions) {
     const { inference, separator, policy, lookAheadUnits = 0 } = options;
-    const { unitSamples, voices } = inference.card;
+    const { voices } = inference.card;
     if (lookAheadUnits > 0 && voices === undefined)
       throw new RangeError(
         `model ${inference.card.name} does not give its voices one by one: no look-ahead is possible`,
@@ -77,7 +79,7 @@ export class StepRunner {
     this.#options = options;
     this.#lookAheadUnits = lookAheadUnits;
     this.#policy = new FacePolicy(policy);
-    this.#decisions = new StepDecisions({ separator, policy: this.#policy, unitSamples, lookAheadUnits });
+    this.#decisions = new StepDecisions({ separator, policy: this.#policy, lookAheadUnits });
   }
 
   /** The timestamps jumped at this sample: who and what was heard before it says nothing of what comes. */
@@ -86,10 +88,10 @@ export class StepRunner {
   }
 
   /**
-   * The step is run; given back is what is decided by it: with a look-ahead, steps before it. Never rejects for what the inference does; rejects on
-   * faults of ours.
+   * The step is run; given back is what is decided by it: with a look-ahead, steps before it. Each is decided about when it is asked for, so that
+   * its gains can be used before the next one's are there. Never rejects for what the inference does; rejects on faults of ours.
    */
-  async run(step: StepSound): Promise<StepOutcome[]> {
+  async run(step: StepSound): Promise<Iterable<StepOutcome>> {
     const { card } = this.#options.inference;
     const { faces } = this.#options;
     const layout = layoutOf(step, card);
@@ -149,16 +151,16 @@ export class StepRunner {
       resets: asked.filter((a) => a.request.reset).length,
       recognised: answers.filter((a) => a.recognised).length,
     });
-    return this.#decisions.until(lastUnit - this.#lookAheadUnits);
+    return this.#decisions.until(lastUnit);
   }
 
-  /** What cannot wait for the look-ahead, for the sound up to here must leave: decided with what is known. */
-  decideBefore(sample: number): StepOutcome[] {
+  /** What cannot wait for the look-ahead, for gains up to this sample are asked for now: decided with what is known. */
+  decideBefore(sample: number): Iterable<StepOutcome> {
     return this.#decisions.before(sample);
   }
 
   /** No more steps come: the rest is decided. */
-  finish(): StepOutcome[] {
+  finish(): Iterable<StepOutcome> {
     return this.#decisions.until(Number.POSITIVE_INFINITY);
   }
 
@@ -252,7 +254,7 @@ export class StepRunner {
         const goesOn = !attempt.reset && before !== undefined;
         const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, voices?.count);
         run.confidence = confidence ?? 0;
-        if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices);
+        if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices, hasPicture);
         this.#running.set(face.id, {
           face,
           chain: goesOn ? before.chain : freshChain,

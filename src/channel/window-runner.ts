@@ -151,4 +151,5 @@ const nothingOf = ({ layout, fromSample }: Place, failure: StepOutcome["failure"
   resets: 0,
   recalled: false,
   recognised: 0,
+  hurried: false,
 });

@@ -95,7 +95,7 @@ export class StreamJob {
         lookAheadUnits,
       });
       const feed = new PictureFeed(pictures, follower, timeline, this.#o.mask ?? null);
-      const take = async (outcomes: readonly StepOutcome[]): Promise<void> => {
+      const take = async (outcomes: Iterable<StepOutcome>): Promise<void> => {
         for (const outcome of outcomes) {
           const atSample = outcome.layout.atSample - card.firstFrameOffset;
           if (outcome.failure !== null) {

@@ -5,7 +5,6 @@ import { FaceFollower } from "../model/faces/follower.js";
 import type { Inference } from "../model/inference.js";
 import { type Controls, checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
 import { type AttributionPolicy, modeOf } from "../pipeline/face-policy.js";
-import { BANK_SIZE } from "../pipeline/filter-bank.js";
 import { GainRenderer } from "../pipeline/gain-renderer.js";
 import { type SoundAt48k, SoundConverter } from "../pipeline/sound-at-48k.js";
 import { rateFault } from "../pipeline/stream-resampler.js";
@@ -37,7 +36,7 @@ export type SessionOptions = {
 
 /** Pictures from before the first sound that are kept for it. */
 const MAX_EARLY_PICTURES = 64;
-/** Sound that waits longer than this leaves as it is. The steps of the longest block (10 s) are due when the next one is there, so two fit. */
+/** Beside the look-ahead; sound that waits longer leaves as it is. The steps of the longest block (10 s) are due when the next one is there, so two fit. */
 const MAX_WAITING_SAMPLES = 22 * SAMPLE_RATE;
 const RING_SAMPLES = 23 * SAMPLE_RATE;
 const MAX_CHANNELS = 8;
@@ -158,11 +157,16 @@ export class SeparationSession {
       this.#core ??= this.#begin(block.channels.length);
       const { separator } = this.#core;
       const over =
-        separator.pushedSamples + block.channels[0]!.length - separator.renderedSamples - MAX_WAITING_SAMPLES;
+        separator.pushedSamples +
+        block.channels[0]!.length -
+        separator.renderedSamples -
+        MAX_WAITING_SAMPLES -
+        this.#lookAheadSamples;
       if (over > 0) {
+        const until = separator.renderedSamples + over;
         this.#counts.sound_forced_out += over;
-        this.#take(this.#core.runner.decideBefore(separator.renderedSamples + over + BANK_SIZE), out);
-        this.#render(separator.renderedSamples + over, out);
+        this.#take(this.#core.runner.decideBefore(separator.gainsFor(until)), out);
+        this.#render(until, out);
       }
       separator.pushAudio(block);
     }
@@ -191,7 +195,12 @@ export class SeparationSession {
   #begin(channels: number) {
     const { model, controls = {}, policy = {}, hopUnits, lookAheadUnits, pictureWaitMs } = this.#o;
     const { unitSamples } = model.card;
-    const separator = new GainRenderer({ model: model.card, channels, controls, ringSamples: RING_SAMPLES });
+    const separator = new GainRenderer({
+      model: model.card,
+      channels,
+      controls,
+      ringSamples: RING_SAMPLES + this.#lookAheadSamples,
+    });
     const runner = new StepRunner({
       inference: model,
       session: this.#name,
@@ -235,7 +244,11 @@ export class SeparationSession {
     this.#take(outcomes, out);
   }
 
-  #take(outcomes: readonly StepOutcome[], out: MediaOut[]): void {
+  get #lookAheadSamples(): number {
+    return this.#o.lookAheadUnits * this.#o.model.card.unitSamples;
+  }
+
+  #take(outcomes: Iterable<StepOutcome>, out: MediaOut[]): void {
     const { separator } = this.#core!;
     const { firstFrameOffset } = this.#o.model.card;
     for (const outcome of outcomes) {

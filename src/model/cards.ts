@@ -119,6 +119,8 @@ function clockContradiction(card: StreamCard): string | null {
     return `guardSamples is ${card.guardSamples}, but the newest gain is centred ${guard} samples before the end of its step`;
   if (grid.binHz * (grid.bins - 1) > card.sampleRate / 2)
     return `grid: ${grid.bins} bins of ${grid.binHz} Hz go beyond half of the sample rate`;
+  // Voices are mixed by weights; a ratio of the two sums cannot be made of them.
+  if (card.voices !== undefined && card.gain === "ratio") return "voices do not go with gain: ratio";
   const names = card.states.map((s) => s.name);
   if (new Set(names).size !== names.length) return "states: a name stands twice";
   return null;

@@ -113,6 +113,11 @@ export class GainRenderer {
     return Math.max(this.#rendered, Math.min(until, this.soundUntil));
   }
 
+  /** The newest centre whose gains render(untilSample) asks for. */
+  gainsFor(untilSample: number): number {
+    return Math.ceil(untilSample / BANK_HOP) * BANK_HOP + BANK_HOP;
+  }
+
   /** How the sound leaves at the newest rendered sample. */
   get mode(): ModeState {
     return this.#gains.mode;

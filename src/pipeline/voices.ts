@@ -45,7 +45,7 @@ export function mixedVoices(grid: Omit<GainGrid, "data">, { count, masks }: Voic
 export class Beliefs {
   readonly #count: number;
   readonly #kept: number;
-  /** One row a unit: a belief for each voice, then how open the lips are. */
+  /** One row a unit: a belief for each voice, how open the lips are, whether they were seen (0, 1). */
   readonly #rows: Float32Array[] = [];
   /** Unit of the first row. */
   #from = 0;
@@ -55,16 +55,20 @@ export class Beliefs {
     this.#kept = keptUnits;
   }
 
-  /** @param fromUnit where these voices begin; what comes after a hole begins anew */
-  add(fromUnit: number, { belief, open }: Voices): void {
+  /**
+   * @param fromUnit where these voices begin; what comes after a hole begins anew
+   * @param seen whether there was a picture of the face
+   */
+  add(fromUnit: number, { belief, open }: Voices, seen: boolean): void {
     if (fromUnit !== this.#from + this.#rows.length) {
       this.#rows.length = 0;
       this.#from = fromUnit;
     }
     for (let u = 0; u < open.length; u++) {
-      const row = new Float32Array(this.#count + 1);
+      const row = new Float32Array(this.#count + 2);
       for (let v = 0; v < this.#count; v++) row[v] = belief[v * open.length + u]!;
       row[this.#count] = open[u]!;
+      row[this.#count + 1] = seen ? 1 : 0;
       this.#rows.push(row);
     }
     const over = this.#rows.length - this.#kept;
@@ -75,14 +79,20 @@ export class Beliefs {
 
   /**
    * Weights of the voices in units from `fromUnit` on, count x units: whose voice is whose as it is known `later` units after each, whether the lips
-   * speak as it is known `openLater` units after. What lies beyond the newest is what the newest says.
+   * speak as it is known `openLater` units after, while they are seen: what says nothing of lips opens for all. What lies beyond the newest is
+   * what the newest says.
    */
   weights(fromUnit: number, units: number, later: number, openLater: number): Float32Array {
     const out = new Float32Array(this.#count * units);
     for (let u = 0; u < units; u++) {
       const belief = this.#at(fromUnit + u + later);
-      const open = this.#at(fromUnit + u + openLater)[this.#count]!;
-      for (let v = 0; v < this.#count; v++) out[v * units + u] = belief[v]! * open;
+      let open = this.#at(fromUnit + u);
+      for (let k = 1; k <= openLater; k++) {
+        const next = this.#at(fromUnit + u + k);
+        if (next[this.#count + 1] !== open[this.#count + 1]) break;
+        open = next;
+      }
+      for (let v = 0; v < this.#count; v++) out[v * units + u] = belief[v]! * open[this.#count]!;
     }
     return out;
   }

@@ -154,8 +154,8 @@ test("the slower track says when things leave; one that ended does not", () => {
   assert.is(clock.releaseAtMs(TIMELINE_START_MS), 1300);
 });
 
-test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
-  const card = { kind: "stream", unitSamples: 1920, guardSamples: 4224 } as const;
+test("declared latency: about 0.3, 0.8 and 2.4 s, the sum of its parts; a look-ahead of whole steps, where the model gives its voices", () => {
+  const card = { kind: "stream", unitSamples: 1920, guardSamples: 4224, voices: 2 } as const;
   for (const [profile, low, high] of [
     ["low", 250, 400],
     ["balanced", 600, 800],
@@ -164,6 +164,10 @@ test("declared latency: about 0.3, 0.7 and 1.4 s, the sum of its parts", () => {
     const plan = latencyPlan(profile, card);
     assert.ok(plan.declaredMs >= low && plan.declaredMs <= high, `${profile}: ${plan.declaredMs}`);
     assert.is(plan.declaredMs, Math.round(Object.values(plan.parts).reduce((a, b) => a + b, 0)));
+    // A step is decided about when a later one was run: anything else would be waited for without being declared.
+    assert.is(plan.lookAheadUnits % plan.hopUnits, 0);
+    const { voices: _, ...mute } = card;
+    assert.is(latencyPlan(profile, mute).declaredMs, plan.declaredMs - 40 * plan.lookAheadUnits);
   }
 });
 

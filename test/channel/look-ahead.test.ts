@@ -36,8 +36,8 @@ function scene(model: LocalInference, lookAheadUnits: number) {
 async function all({ separator, runner }: Scene): Promise<{ byStep: StepOutcome[][]; rest: StepOutcome[] }> {
   const byStep: StepOutcome[][] = [];
   for (let step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP))
-    byStep.push(await runner.run(step));
-  return { byStep, rest: runner.finish() };
+    byStep.push([...(await runner.run(step))]);
+  return { byStep, rest: [...runner.finish()] };
 }
 
 /** What the network says of the whole sound in one call, voices one by one. */
@@ -101,10 +101,10 @@ test("a step is decided about by what is known a look-ahead later, with its own 
 
 test("gains come without a hole, and what must leave is decided with what is known", async ({ model }) => {
   const { separator, runner } = scene(model, LATER);
-  for (let i = 0; i < 2; i++) assert.equal(await runner.run(separator.nextStep(HOP)!), []);
+  for (let i = 0; i < 2; i++) assert.equal([...(await runner.run(separator.nextStep(HOP)!))], []);
   assert.is(separator.render(separator.gainsUntil), null);
   // The first step's gains begin in front of it, by the guard.
-  const before = runner.decideBefore(UNIT);
+  const before = [...runner.decideBefore(UNIT)];
   assert.is(before.length, 1);
   assert.is(before[0]!.decision?.reason, null);
   const until = separator.gainsUntil;
@@ -118,12 +118,36 @@ test("gains come without a hole, and what must leave is decided with what is kno
 test("a cut: what was before it keeps its own decision, what comes after has its own", async ({ model, asked }) => {
   const { separator, runner, see } = scene(model, LATER);
   const outcomes: StepOutcome[] = [];
+  const step = model.step.bind(model);
+  // Of the first face only voice 0 is wanted, of the second only voice 1, whose masks are told apart by their value.
+  model.step = async (request) => {
+    const result = await step(request);
+    const voices = result.voices!;
+    const first = request.track === 1 ? 1 : 0;
+    const half = voices.masks.length / 2;
+    return {
+      ...result,
+      confidence: 0.9,
+      voices: {
+        ...voices,
+        masks: voices.masks.map((_, i) => (i < half ? 0.25 : 0.75)),
+        belief: voices.belief.map((_, i) => (i < voices.belief.length / 2 ? first : 1 - first)),
+        open: voices.open.map(() => 1),
+      },
+    };
+  };
   for (let i = 0, step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP), i++) {
+    // The second one is settled at once: the first does not go on beside.
     if (i === 5) see([2], 1);
     if (i === 8) see([]);
     outcomes.push(...(await runner.run(step)));
   }
   outcomes.push(...runner.finish());
+  assert.equal(
+    outcomes.map(({ decision }) => [...new Set(decision!.gains!.data)]),
+    // On the slide the one who was seen last goes on.
+    outcomes.map((_, i) => (i < 5 ? [0.25] : [0.75])),
+  );
   assert.equal(
     outcomes.map(({ faces: shown }) => shown.map((f) => f.id)),
     outcomes.map((_, i) => (i < 5 ? [1] : i < 8 ? [2] : [])),

@@ -1,13 +1,22 @@
-import { Subject } from "rxjs";
+import { from, Subject } from "rxjs";
 import { TestScheduler } from "rxjs/testing";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type JoinCounter, latestJoined, through } from "../../src/channel/operators.js";
+import { type JoinCounter, latestJoined, thinned, through } from "../../src/channel/operators.js";
 import { seamCounter } from "../../src/pipeline/operators/seam.js";
 
 const test = suite("channel operators");
 const counter = (): JoinCounter => ({ ...seamCounter(), joined: 0 });
 const scheduler = (): TestScheduler => new TestScheduler((actual, expected) => assert.equal(actual, expected));
+
+test("values are thinned on their own clock, in however tight a burst they come, and a clock that goes back begins anew", () => {
+  const kept: number[] = [];
+  const values = [0, 3, 5, 9, 10, 14, 2, 6, 7];
+  from(values)
+    .pipe(thinned((v) => v, 5))
+    .subscribe((v) => kept.push(v));
+  assert.equal(kept, [0, 5, 10, 2, 7]);
+});
 
 test("what waits is joined while it can be, and runs as one", () => {
   scheduler().run(({ hot, cold, expectObservable, flush }) => {

@@ -60,7 +60,8 @@ export function separatorWithSound(model: LocalInference): GainRenderer {
 }
 
 /** The outcome of a step that is decided about at once. */
-export function only([outcome, ...more]: readonly StepOutcome[]): StepOutcome {
+export function only(outcomes: Iterable<StepOutcome>): StepOutcome {
+  const [outcome, ...more] = outcomes;
   if (outcome === undefined || more.length > 0) throw new Error(`${more.length + 1} outcomes`);
   return outcome;
 }

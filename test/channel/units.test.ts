@@ -257,6 +257,7 @@ test("highlights hold no null, which mpegts.js cannot read", () => {
     resets: 0,
     recalled: false,
     recognised: 0,
+    hurried: false,
   };
   const note = highlightNote(outcome, 20.4, { mode: "separated", reason: null, sinceSample: 0 });
   const [tag] = new FlvMuxer().tags(note);

@@ -56,7 +56,7 @@ test("weights are those that were known so many units later, and beyond the newe
       (rows, begin, at, later, openLater) => {
         const beliefs = new Beliefs(2, 1000);
         rows.forEach(([p, o], u) => {
-          beliefs.add(begin + u, said(p, o));
+          beliefs.add(begin + u, said(p, o), true);
         });
         const row = (unit: number) => rows[Math.min(rows.length - 1, Math.max(0, unit - begin))]!;
         const expected = [
@@ -72,11 +72,21 @@ test("weights are those that were known so many units later, and beyond the newe
   );
 });
 
+test("what says nothing of lips does not open the gate for those that were seen before it, nor shut it after", () => {
+  const beliefs = new Beliefs(2, 100);
+  // Lips that rest, two units without a picture (open for all), lips that rest again.
+  [0.1, 0.2, 1, 1, 0.3].forEach((open, u) => {
+    beliefs.add(u, said(1, open), u < 2 || u > 3);
+  });
+  const seen = first(beliefs.weights(0, 5, 0, 3)).map((w) => Math.round(10 * w) / 10);
+  assert.equal(seen, [0.2, 0.2, 1, 1, 0.3]);
+});
+
 test("what is old is forgotten, what comes after a hole begins anew", () => {
   const beliefs = new Beliefs(2, 5);
-  for (let u = 0; u < 10; u++) beliefs.add(u, said(u / 16));
+  for (let u = 0; u < 10; u++) beliefs.add(u, said(u / 16), true);
   assert.equal(first(beliefs.weights(0, 1, 0, 0)), [5 / 16], "the oldest that is kept");
-  beliefs.add(20, said(1));
+  beliefs.add(20, said(1), true);
   assert.equal(first(beliefs.weights(12, 2, 0, 0)), [1, 1]);
   assert.throws(() => new Beliefs(2, 5).weights(0, 1, 0, 0), /nothing is known/);
 });

@@ -3,7 +3,7 @@ import type { StreamCard, WindowCard } from "../card.js";
 import { type TensorMap, tensor } from "./engine.js";
 
 /** Units of a trial's step: as long as those of a `balanced` channel (HOP_UNITS, src/channel/latency.ts). */
-const UNITS = 4;
+const UNITS = 3;
 /** Loudest value of made-up sound. */
 const LEVEL = 0.1;
 
