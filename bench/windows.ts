@@ -97,23 +97,23 @@ async function live(
   };
   const stage = modelStage(inference, "bench", { whenNobodyVisible: "keep", whenVisibleSilent: "reduce" });
   const length = sound[0]!.length;
-  const separator = new GainRenderer({
+  const renderer = new GainRenderer({
     model: geometryOf(inference),
     channels: sound.length,
     ringSamples: length + SAMPLE_RATE,
   });
-  separator.pushAudio({ atSample: 0, channels: sound });
-  const runner = stage.runner(separator);
+  renderer.pushAudio({ atSample: 0, channels: sound });
+  const runner = stage.runner(renderer);
   const hopUnits = HOP_UNITS.window[profile];
   let shown = 0;
-  for (let step = separator.nextStep(hopUnits); step !== null; step = separator.nextStep(hopUnits)) {
+  for (let step = renderer.nextStep(hopUnits); step !== null; step = renderer.nextStep(hopUnits)) {
     const end = step.atSample + step.samples.length;
     while (shown < pictures.length && pictures[shown]!.atSample <= end) stage.pictures.push(pictures[shown++]!);
     const [outcome] = await runner.run(step);
     const failure = outcome?.failure ?? null;
     if (failure !== null) throw new Error(`a window failed: ${failure}`);
   }
-  const { kept } = separator.render(separator.gainsUntil)!;
+  const { kept } = renderer.render(renderer.gainsUntil)!;
   return Float32Array.from(kept.channels[0]!, (_, n) =>
     kept.channels.reduce((sum, c) => sum + c[n]! / sound.length, 0),
   );

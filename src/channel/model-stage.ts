@@ -32,7 +32,7 @@ export type ModelStage = {
   readonly pictures: PictureSide;
   /** Pictures nearer than this to the one before are of no use. */
   readonly leastStepMs: number;
-  runner(separator: GainRenderer): Runner;
+  runner(renderer: GainRenderer): Runner;
   /** Lets the inference forget us; for who keeps it open. */
   close(): void;
 };
@@ -42,7 +42,7 @@ type Policy = Pick<ChannelConfig, "region" | "whenNobodyVisible" | "whenVisibleS
 /** A window model is asked once a hop of so many samples; its hop is a multiple of them, so that pictures and steps meet as for other models. */
 const WINDOW_UNIT_SAMPLES = 1920;
 
-/** What the latency plan and the separator must know of a model. */
+/** What the latency plan and the renderer must know of a model. */
 export function geometryOf({ card }: AnyInference): ModelGeometry {
   if (card.kind === "stream") return card;
   const { window, guardSamples } = card.paper;
@@ -72,7 +72,7 @@ function streamStage(inference: Inference, session: string, config: Policy, look
   return {
     pictures,
     leastStepMs: 25,
-    runner: (separator) => new StepRunner({ inference, session, faces: pictures, separator, policy, lookAheadUnits }),
+    runner: (renderer) => new StepRunner({ inference, session, faces: pictures, renderer, policy, lookAheadUnits }),
     close: () => inference.forget(session),
   };
 }
@@ -87,7 +87,7 @@ function windowStage(inference: WindowInference, session: string, config: Policy
   return {
     pictures,
     leastStepMs: 15,
-    runner: (separator) => new WindowRunner({ inference, session, pictures, separator, policy, unitSamples }),
+    runner: (renderer) => new WindowRunner({ inference, session, pictures, renderer, policy, unitSamples }),
     close: () => {},
   };
 }

@@ -48,12 +48,12 @@ export type SeparationOptions = {
 
 /** What exists once the first sound has come. */
 type Core = {
-  readonly separator: GainRenderer;
+  readonly renderer: GainRenderer;
   readonly cutter: StepCutter | null;
   readonly runner: Runner | null;
 };
 
-/** Sound is never held back for longer than this, whatever the timestamps say (the separator's ring is 8 s). */
+/** Sound is never held back for longer than this, whatever the timestamps say (the renderer's ring is 8 s). */
 const MAX_WAITING_SAMPLES = 7 * SAMPLE_RATE;
 /** Decoded sound that is so old says that this process does not get the time it needs: pictures wait. */
 const SOUND_BEHIND_MS = 250;
@@ -113,12 +113,12 @@ export class Separation {
 
   /** How the sound leaves now; null before the first sound. */
   get mode(): ModeState | null {
-    return this.#core?.separator.mode ?? null;
+    return this.#core?.renderer.mode ?? null;
   }
 
   /** Null before the first sound. */
   get levels(): Levels | null {
-    return this.#core?.separator.levels ?? null;
+    return this.#core?.renderer.levels ?? null;
   }
 
   /** Those of the newest step. */
@@ -135,7 +135,7 @@ export class Separation {
       ...this.#counts,
       ...this.#model?.pictures.counters,
       ...snake("timeline", this.#timeline.counters),
-      ...snake("gains", this.#core?.separator.counters ?? {}),
+      ...snake("gains", this.#core?.renderer.counters ?? {}),
       steps_pictures_overdue: this.#core?.cutter?.overdue ?? 0,
     };
   }
@@ -178,11 +178,11 @@ export class Separation {
     }
     for (const block of blocks) {
       this.#core ??= this.#begin(block.channels.length);
-      const { separator } = this.#core;
+      const { renderer } = this.#core;
       const length = block.channels[0]?.length ?? 0;
-      const over = separator.pushedSamples + length - separator.renderedSamples - MAX_WAITING_SAMPLES;
-      if (over > 0) this.#forceOut(separator, over);
-      separator.pushAudio(block);
+      const over = renderer.pushedSamples + length - renderer.renderedSamples - MAX_WAITING_SAMPLES;
+      if (over > 0) this.#forceOut(renderer, over);
+      renderer.pushAudio(block);
     }
   }
 
@@ -202,11 +202,11 @@ export class Separation {
   }
 
   /** A burst, or timestamps that promise to be due much later: the oldest sound goes now. */
-  #forceOut(separator: GainRenderer, samples: number): void {
+  #forceOut(renderer: GainRenderer, samples: number): void {
     const { needsRemoved, onRendered } = this.#o;
-    const until = separator.renderedSamples + samples;
-    this.#decideFor(separator, until);
-    const out = separator.render(until, { removed: needsRemoved() });
+    const until = renderer.renderedSamples + samples;
+    this.#decideFor(renderer, until);
+    const out = renderer.render(until, { removed: needsRemoved() });
     this.#counts.sound_forced_out += out?.kept.channels[0]?.length ?? 0;
     if (out !== null) onRendered(out);
   }
@@ -214,23 +214,23 @@ export class Separation {
   #begin(channels: number): Core {
     const { noModel, geometry, plan, clock } = this.#o;
     const { bypass, ...controls } = this.#settings;
-    const separator = new GainRenderer({ model: geometry, channels, controls });
-    if (bypass) separator.bypassFrom(0, "SL_BYPASS_OPERATOR");
-    for (const code of this.#failures) separator.bypassFrom(0, code);
+    const renderer = new GainRenderer({ model: geometry, channels, controls });
+    if (bypass) renderer.bypassFrom(0, "SL_BYPASS_OPERATOR");
+    for (const code of this.#failures) renderer.bypassFrom(0, code);
     const model = this.#model;
     if (model === null) {
-      separator.bypassFrom(0, noModel);
-      return { separator, cutter: null, runner: null };
+      renderer.bypassFrom(0, noModel);
+      return { renderer, cutter: null, runner: null };
     }
     const cutter = new StepCutter({
-      separator,
+      renderer,
       unitSamples: geometry.unitSamples,
       hopUnits: plan.hopUnits,
       decidedUnit: () => model.pictures.decidedUnit,
       hasPictures: () => clock.has("video", performance.now()),
       overdueMs: Math.min(OVERDUE_MS, plan.captureDecodeMs),
     });
-    return { separator, cutter, runner: model.runner(separator) };
+    return { renderer, cutter, runner: model.runner(renderer) };
   }
 
   // ---- steps -------------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ export class Separation {
 
   #take(outcome: StepOutcome): void {
     const { stages, log } = this.#o;
-    const { separator } = this.#core!;
+    const { renderer } = this.#core!;
     stages.add("engine", outcome.engineMs);
     const slow = outcome.failure === null ? this.#slow.take(outcome.engineMs, performance.now()) : null;
     if (slow !== null) log("warn", SLOW, { code: "SL_MODEL_LATE", ...slow });
@@ -279,7 +279,7 @@ export class Separation {
     } else {
       for (const code of [...this.#failures]) if (code !== "SL_INFERENCE_DOWN") this.#recover(code, fromSample);
       // The gains of the very first step begin before the sound does.
-      if (separator.renderedSamples > Math.max(0, fromSample)) this.#counts.steps_late += 1;
+      if (renderer.renderedSamples > Math.max(0, fromSample)) this.#counts.steps_late += 1;
       else this.#counts.steps_in_time += 1;
       if (outcome.hurried) this.#counts.steps_hurried += 1;
     }
@@ -297,11 +297,11 @@ export class Separation {
     // A lost connection is told by the connection, which also tells its return.
     if (code === "SL_INFERENCE_DOWN" && atSample > 0) return;
     this.#failures.add(code);
-    this.#core?.separator.bypassFrom(atSample, code);
+    this.#core?.renderer.bypassFrom(atSample, code);
   }
 
   #recover(code: string, atSample: number): void {
-    if (this.#failures.delete(code)) this.#core?.separator.separateFrom(atSample, code);
+    if (this.#failures.delete(code)) this.#core?.renderer.separateFrom(atSample, code);
   }
 
   // ---- out ---------------------------------------------------------------------------------------------------------------
@@ -309,36 +309,36 @@ export class Separation {
   /** Renders what must be in the encoder by now. */
   renderDue(): void {
     const { clock, plan, stages, needsRemoved, onRendered } = this.#o;
-    const separator = this.#core?.separator;
-    if (separator === undefined) return;
+    const renderer = this.#core?.renderer;
+    if (renderer === undefined) return;
     const nowMs = performance.now();
     const isDue = (sample: number): boolean => clock.releaseAtMs(this.ptsMs(sample)) - plan.encodeMs <= nowMs;
-    let until = separator.renderedSamples;
+    let until = renderer.renderedSamples;
     // Of a hop the first sample is the one that must leave: it wants its gains to be known as far as the declared latency says.
-    while (until + RENDER_STEP <= separator.soundUntil && isDue(until)) until += RENDER_STEP;
-    if (until > separator.renderedSamples) this.#decideFor(separator, until);
-    const out = separator.render(until, { removed: needsRemoved() });
+    while (until + RENDER_STEP <= renderer.soundUntil && isDue(until)) until += RENDER_STEP;
+    if (until > renderer.renderedSamples) this.#decideFor(renderer, until);
+    const out = renderer.render(until, { removed: needsRemoved() });
     if (out === null) return;
     stages.add("render", performance.now() - nowMs);
     onRendered(out);
   }
 
   /** What waits for its look-ahead and is needed now is decided with what is known. */
-  #decideFor(separator: GainRenderer, until: number): void {
+  #decideFor(renderer: GainRenderer, until: number): void {
     const runner = this.#core?.runner ?? null;
-    if (runner !== null) for (const outcome of runner.decideBefore(separator.gainsFor(until))) this.#take(outcome);
+    if (runner !== null) for (const outcome of runner.decideBefore(renderer.gainsFor(until))) this.#take(outcome);
   }
 
-  /** Changes of a running channel; ramped by the separator, never stepped. Throws RangeError on values out of range, and changes nothing. */
+  /** Changes of a running channel; ramped by the renderer, never stepped. Throws RangeError on values out of range, and changes nothing. */
   set(patch: ChannelPatch): void {
     checkControls({ ...DEFAULT_CONTROLS, ...this.#settings, ...patch });
     this.#settings = { ...this.#settings, ...patch };
-    const separator = this.#core?.separator;
-    if (separator === undefined) return;
+    const renderer = this.#core?.renderer;
+    if (renderer === undefined) return;
     const { bypass, ...controls } = this.#settings;
-    separator.setControls(controls);
-    if (bypass) separator.bypassFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
-    else separator.separateFrom(separator.renderedSamples, "SL_BYPASS_OPERATOR");
+    renderer.setControls(controls);
+    if (bypass) renderer.bypassFrom(renderer.renderedSamples, "SL_BYPASS_OPERATOR");
+    else renderer.separateFrom(renderer.renderedSamples, "SL_BYPASS_OPERATOR");
   }
 }
 

@@ -1,7 +1,7 @@
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 
 export type StepCutterOptions = {
-  readonly separator: GainRenderer;
+  readonly renderer: GainRenderer;
   readonly unitSamples: number;
   readonly hopUnits: number;
   /** Newest unit whose picture is certain. */
@@ -30,16 +30,16 @@ export class StepCutter {
   }
 
   next(nowMs: number): StepSound | null {
-    const { separator, unitSamples, hopUnits } = this.#o;
+    const { renderer, unitSamples, hopUnits } = this.#o;
     const units = hopUnits - ((this.#next / unitSamples) % hopUnits);
     const end = this.#next + units * unitSamples;
-    if (end > separator.pushedSamples) return null;
+    if (end > renderer.pushedSamples) return null;
     this.#soundThereMs ??= this.#o.soundThereMs?.(end) ?? nowMs;
     const waits = this.#o.hasPictures() && this.#o.decidedUnit() < end / unitSamples - 1;
     if (waits && nowMs - this.#soundThereMs < this.#o.overdueMs) return null;
     if (waits) this.overdue += 1;
     this.#soundThereMs = null;
-    const step = separator.nextStep(hopUnits);
+    const step = renderer.nextStep(hopUnits);
     if (step !== null) this.#next = step.atSample + step.units * unitSamples;
     return step;
   }

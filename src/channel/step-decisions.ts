@@ -47,7 +47,7 @@ export type Waiting = Pick<StepOutcome, "layout" | "failure" | "engineMs" | "res
 };
 
 export type StepDecisionsOptions = {
-  readonly separator: GainRenderer;
+  readonly renderer: GainRenderer;
   readonly policy: FacePolicy;
   readonly lookAheadUnits: number;
 };
@@ -90,7 +90,7 @@ export class StepDecisions {
   }
 
   #decide(step: Waiting): StepOutcome {
-    const { separator, policy } = this.#o;
+    const { renderer, policy } = this.#o;
     const { layout, failure, engineMs, resets, recognised, answered } = step;
     // Who is known from before goes on beside a face only until it is known, by now, whose voice that one has.
     const settled = answered.some(({ recalled, run }) => !recalled && run.settled);
@@ -101,10 +101,10 @@ export class StepDecisions {
             layout,
             faces: counted.map((a) => this.#gainsOf(a, step)),
             frozen: step.frozen,
-            energies: separator.energies(layout),
+            energies: renderer.energies(layout),
           })
         : null;
-    if (decision !== null) separator.acceptDecision(decision);
+    if (decision !== null) renderer.acceptDecision(decision);
     return {
       layout,
       fromSample: layout.atSample,

@@ -18,7 +18,7 @@ export type StepRunnerOptions = {
   /** Name under which the inference keeps the state of our tracks. */
   readonly session: string;
   readonly faces: Faces;
-  readonly separator: GainRenderer;
+  readonly renderer: GainRenderer;
   readonly policy: Partial<AttributionPolicy>;
   /** A step is decided about when so much more was seen and heard. Needs a model whose card has `voices`; default 0. */
   readonly lookAheadUnits?: number;
@@ -53,7 +53,7 @@ const SURE = 0.3;
 const RECALL_SAMPLES = 30 * SAMPLE_RATE;
 
 /**
- * Runs one model step for every followed face and gives the separator what comes of it, at once or with a look-ahead. Has no clock: live channels and
+ * Runs one model step for every followed face and gives the renderer what comes of it, at once or with a look-ahead. Has no clock: live channels and
  * files run the very same steps. One call at a time, in order; a step that was left out in between costs a look-back, nothing else.
  */
 export class StepRunner {
@@ -70,7 +70,7 @@ export class StepRunner {
   #anewFrom: number | null = null;
 
   constructor(options: StepRunnerOptions) {
-    const { inference, separator, policy, lookAheadUnits = 0 } = options;
+    const { inference, renderer, policy, lookAheadUnits = 0 } = options;
     const { voices } = inference.card;
     if (lookAheadUnits > 0 && voices === undefined)
       throw new RangeError(
@@ -79,7 +79,7 @@ export class StepRunner {
     this.#options = options;
     this.#lookAheadUnits = lookAheadUnits;
     this.#policy = new FacePolicy(policy);
-    this.#decisions = new StepDecisions({ separator, policy: this.#policy, lookAheadUnits });
+    this.#decisions = new StepDecisions({ renderer, policy: this.#policy, lookAheadUnits });
   }
 
   /** The timestamps jumped at this sample: who and what was heard before it says nothing of what comes. */
@@ -206,11 +206,11 @@ export class StepRunner {
 
   /** @param taken tracks in the picture; given: this one may begin with what is known from others */
   #request(track: number, step: StepSound, withPicture: boolean, taken: Set<number> | null = null): StepRequest {
-    const { separator, session, faces, inference } = this.#options;
+    const { renderer, session, faces, inference } = this.#options;
     const { unitSamples } = inference.card;
     const beginning = taken === null ? null : this.#beginning(track, step, taken);
     const reset = beginning === null && this.#running.get(track)?.next !== step.atSample;
-    const past = reset ? separator.lookBack(step.atSample) : null;
+    const past = reset ? renderer.lookBack(step.atSample) : null;
     const atSample = past?.atSample ?? step.atSample;
     const units = (past?.units ?? 0) + step.units;
     const samples = past === null ? step.samples : joined(past.samples, step.samples);

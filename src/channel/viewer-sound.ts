@@ -30,7 +30,7 @@ export class ViewerSound {
     return { viewer_opus_packets: this.#packets, viewer_encoder_faults: faults };
   }
 
-  /** The separator must render what it removed as well. */
+  /** The renderer must render what it removed as well. */
   get needsRemoved(): boolean {
     return this.#wanted.has("input") || this.#wanted.has("removed");
   }

@@ -15,7 +15,7 @@ export type WindowRunnerOptions = {
   readonly inference: WindowInference;
   readonly session: string;
   readonly pictures: Pick<PictureSquares, "window" | "frozenAt">;
-  readonly separator: GainRenderer;
+  readonly renderer: GainRenderer;
   /** The region is the pictures' affair. */
   readonly policy: Partial<Omit<AttributionPolicy, "region">>;
   readonly unitSamples: number;
@@ -39,7 +39,7 @@ type Place = {
 };
 
 /**
- * Runs one window of a model for every hop and gives the separator its trusted part: [E - G - H - X, E - G], E the end of the hop, G the card's
+ * Runs one window of a model for every hop and gives the renderer its trusted part: [E - G - H - X, E - G], E the end of the hop, G the card's
  * guard, X what is cross-faded with the window before. Nothing is kept between two windows but where the gains end. One call at a time, in order.
  */
 export class WindowRunner {
@@ -107,10 +107,10 @@ export class WindowRunner {
   }
 
   async #asked({ atSample, ...place }: Place, pictures: Uint8Array): Promise<StepOutcome> {
-    const { inference, separator, session } = this.#o;
+    const { inference, renderer, session } = this.#o;
     const { side, window } = inference.card.paper;
     const { reach } = this.#resampler;
-    const planes = separator.sound(atSample - reach, this.#resampler.inputLength(window.samples));
+    const planes = renderer.sound(atSample - reach, this.#resampler.inputLength(window.samples));
     const [left, right = left] = planes.map((plane) => this.#resampler.run(plane, reach, window.samples));
     const request: WindowRequest = { session, atSample, pictures, left: left!, right: right! };
     const { gains, map, logit, engineMs } = await inference.window(request);
@@ -121,12 +121,12 @@ export class WindowRunner {
   }
 
   #decided(place: Place, sources: readonly Source[], engineMs: number): StepOutcome {
-    const { separator } = this.#o;
+    const { renderer } = this.#o;
     const { layout, newSamples } = place;
     const frozen = sources.length === 0;
-    const energies = separator.energies(layout);
+    const energies = renderer.energies(layout);
     const decision = this.#policy.decide({ layout, faces: sources, frozen, energies, newSamples });
-    separator.acceptDecision(decision);
+    renderer.acceptDecision(decision);
     this.#until = layout.atSample + (layout.frames - 1) * layout.hopSamples;
     const faces = sources.map(({ id, box, score }) => ({
       id,

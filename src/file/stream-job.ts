@@ -72,7 +72,7 @@ export class StreamJob {
       const first = await sound.next();
       if (first === null) throw new FileError("SL_FILE_NO_SOUND", `${input} has no sound to separate`);
       const channels = first.channels.length;
-      const separator = new GainRenderer({ model: card, channels, controls: { keep, strengthPercent } });
+      const renderer = new GainRenderer({ model: card, channels, controls: { keep, strengthPercent } });
       const [kept, removed] =
         keep === "on-screen" ? ["onscreen.wav", "offscreen.wav"] : ["offscreen.wav", "onscreen.wav"];
       const keptWav = await WavWriter.open(this.#results.part(kept!), channels);
@@ -80,7 +80,7 @@ export class StreamJob {
       const removedWav = await WavWriter.open(this.#results.part(removed!), channels);
       writers.push(removedWav);
       const render = async (until: number): Promise<void> => {
-        const rendered = separator.render(until, { removed: true });
+        const rendered = renderer.render(until, { removed: true });
         if (rendered === null) return;
         await keptWav.write(rendered.kept.channels);
         await removedWav.write(rendered.removed!.channels);
@@ -90,7 +90,7 @@ export class StreamJob {
         inference: this.#inference,
         session,
         faces: facesFor(evaluate, follower, card.unitSamples),
-        separator,
+        renderer,
         policy: {},
         lookAheadUnits,
       });
@@ -106,12 +106,12 @@ export class StreamJob {
           }
           this.#note(outcome);
           highlights.write(`${JSON.stringify(highlightOf(atSample, outcome))}\n`);
-          await render(separator.gainsUntil);
+          await render(renderer.gainsUntil);
         }
       };
       const runSteps = async (): Promise<void> => {
         if (!feed.seen) return;
-        for (let step = separator.nextStep(hopUnits); step !== null; step = separator.nextStep(hopUnits)) {
+        for (let step = renderer.nextStep(hopUnits); step !== null; step = renderer.nextStep(hopUnits)) {
           await feed.advanceTo(step.atSample / card.unitSamples + step.units - 1);
           await take(await runner.run(step));
         }
@@ -131,22 +131,22 @@ export class StreamJob {
         }
         if (piece === first && !(await feed.begin())) {
           this.#log.warn("SL_FILE_NO_PICTURE", `${input} has no pictures: the sound is left as it is`);
-          separator.bypassFrom(0, "SL_FILE_NO_PICTURE");
+          renderer.bypassFrom(0, "SL_FILE_NO_PICTURE");
           this.#modes.SL_FILE_NO_PICTURE = 1;
         }
-        for (const block of blocks) separator.pushAudio(block);
+        for (const block of blocks) renderer.pushAudio(block);
         await runSteps();
-        if (!feed.seen) await render(separator.soundUntil);
-        const heard = separator.pushedSamples / SAMPLE_RATE;
+        if (!feed.seen) await render(renderer.soundUntil);
+        const heard = renderer.pushedSamples / SAMPLE_RATE;
         this.#log.progress("separate", heard, sound.declaredSeconds);
         this.#log.throwIfStopped();
       }
       // A reader that was stopped ends as at the end of a file.
       this.#log.throwIfStopped();
-      separator.finish();
+      renderer.finish();
       await runSteps();
       await take(runner.finish());
-      await render(separator.pushedSamples);
+      await render(renderer.pushedSamples);
       await Promise.all(writers.map((w) => w.finish()));
       await new Promise<void>((resolve) => highlights.end(() => resolve()));
       if (highlightError !== null) throw new FileError("SL_FILE_OUTPUT", `highlight.jsonl: ${String(highlightError)}`);

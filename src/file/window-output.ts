@@ -27,7 +27,7 @@ export type WindowOutput = {
 export class GainOutput implements WindowOutput {
   readonly channels: number;
   readonly #plan: WindowPlan;
-  readonly #separator: GainRenderer;
+  readonly #renderer: GainRenderer;
   readonly #kept: "on" | "off";
   #finished = false;
   #bypassed = false;
@@ -39,16 +39,16 @@ export class GainOutput implements WindowOutput {
     const model = { unitSamples: plan.covered, guardSamples: 0, lookBackSamples: plan.covered };
     // A window waits for its end while the sound from the middle of the one before on is not rendered yet.
     const ringSamples = 3 * plan.covered + 4 * SAMPLE_RATE;
-    this.#separator = new GainRenderer({ model, channels, controls, ringSamples });
+    this.#renderer = new GainRenderer({ model, channels, controls, ringSamples });
   }
 
   push(block: AudioBlock): void {
-    this.#separator.pushAudio(block);
+    this.#renderer.pushAudio(block);
   }
 
   accept({ atSample, from }: Place, { on, off }: Voices): void {
     const begin = from === 0 ? -BANK_SIZE : from;
-    this.#separator.acceptGains(
+    this.#renderer.acceptGains(
       windowGrid(windowGains(on, off), atSample, begin, atSample + this.#plan.covered + 2 * BANK_SIZE),
     );
   }
@@ -56,19 +56,19 @@ export class GainOutput implements WindowOutput {
   /** No window comes: the sound leaves untouched. */
   bypass(reason: string): void {
     this.#bypassed = true;
-    this.#separator.bypassFrom(0, reason);
+    this.#renderer.bypassFrom(0, reason);
   }
 
   finish(): void {
     this.#finished = true;
-    this.#separator.finish();
+    this.#renderer.finish();
   }
 
   take(): Stems | null {
-    const { gainsUntil, soundUntil } = this.#separator;
+    const { gainsUntil, soundUntil } = this.#renderer;
     const certain = this.#finished || this.#bypassed;
     const until = certain ? soundUntil : Math.min(gainsUntil, this.#plan.certainUntil - BANK_SIZE);
-    const rendered = this.#separator.render(until, { removed: true });
+    const rendered = this.#renderer.render(until, { removed: true });
     if (rendered === null) return null;
     const [kept, removed] = [rendered.kept.channels, rendered.removed!.channels];
     return this.#kept === "on" ? { on: kept, off: removed } : { on: removed, off: kept };

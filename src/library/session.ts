@@ -60,7 +60,7 @@ export class SeparationSession {
   /** Samples pushed when each piece was there, oldest first; those of steps that are gone are left out. */
   readonly #arrivals: number[] = [];
   readonly #converter = new SoundConverter();
-  #core: { readonly separator: GainRenderer; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
+  #core: { readonly renderer: GainRenderer; readonly runner: StepRunner; readonly cutter: StepCutter } | null = null;
   #sawPicture = false;
   #closed = false;
   readonly #counts = { sounds: 0, steps: 0, steps_failed: 0, sound_forced_out: 0, early_pictures_dropped: 0 };
@@ -98,7 +98,7 @@ export class SeparationSession {
     if (this.#core === null) {
       checkControls({ ...DEFAULT_CONTROLS, ...this.#o.controls, ...patch });
       Object.assign(this.#o, { controls: { ...this.#o.controls, ...patch } });
-    } else this.#core.separator.setControls(patch);
+    } else this.#core.renderer.setControls(patch);
   }
 
   /**
@@ -119,13 +119,13 @@ export class SeparationSession {
   async finish(): Promise<MediaOut[]> {
     const out: MediaOut[] = [];
     if (this.#core !== null && !this.#closed) {
-      const { separator } = this.#core;
+      const { renderer } = this.#core;
       const rest = this.#converter.finish();
       if (rest !== null) this.#push(rest, out);
-      separator.finish();
+      renderer.finish();
       for (let step = this.#nextStep(true); step !== null; step = this.#nextStep(true)) await this.#run(step, out);
       this.#take(this.#core.runner.finish(), out);
-      this.#render(separator.pushedSamples, out);
+      this.#render(renderer.pushedSamples, out);
     }
     this.close();
     return out;
@@ -155,22 +155,22 @@ export class SeparationSession {
     }
     for (const block of blocks.flatMap(inSeconds)) {
       this.#core ??= this.#begin(block.channels.length);
-      const { separator } = this.#core;
+      const { renderer } = this.#core;
       const over =
-        separator.pushedSamples +
+        renderer.pushedSamples +
         block.channels[0]!.length -
-        separator.renderedSamples -
+        renderer.renderedSamples -
         MAX_WAITING_SAMPLES -
         this.#lookAheadSamples;
       if (over > 0) {
-        const until = separator.renderedSamples + over;
+        const until = renderer.renderedSamples + over;
         this.#counts.sound_forced_out += over;
-        this.#take(this.#core.runner.decideBefore(separator.gainsFor(until)), out);
+        this.#take(this.#core.runner.decideBefore(renderer.gainsFor(until)), out);
         this.#render(until, out);
       }
-      separator.pushAudio(block);
+      renderer.pushAudio(block);
     }
-    const pushed = this.#core?.separator.pushedSamples ?? 0;
+    const pushed = this.#core?.renderer.pushedSamples ?? 0;
     if (pushed > (this.#arrivals.at(-1) ?? 0)) this.#arrivals.push(pushed);
   }
 
@@ -195,7 +195,7 @@ export class SeparationSession {
   #begin(channels: number) {
     const { model, controls = {}, policy = {}, hopUnits, lookAheadUnits, pictureWaitMs } = this.#o;
     const { unitSamples } = model.card;
-    const separator = new GainRenderer({
+    const renderer = new GainRenderer({
       model: model.card,
       channels,
       controls,
@@ -205,12 +205,12 @@ export class SeparationSession {
       inference: model,
       session: this.#name,
       faces: this.#follower,
-      separator,
+      renderer,
       policy,
       lookAheadUnits,
     });
     const cutter = new StepCutter({
-      separator,
+      renderer,
       unitSamples,
       hopUnits,
       decidedUnit: () => this.#follower.decidedUnit,
@@ -218,7 +218,7 @@ export class SeparationSession {
       overdueMs: pictureWaitMs,
       soundThereMs: (endSample) => this.#thereMs(endSample),
     });
-    return { separator, runner, cutter };
+    return { renderer, runner, cutter };
   }
 
   /** When the piece came that a step's sound ends in: pictures beside a long piece come after it. */
@@ -229,8 +229,8 @@ export class SeparationSession {
 
   /** The cutter's clock is the sound that has come. */
   #nextStep(last: boolean): ReturnType<StepCutter["next"]> {
-    const { separator, cutter } = this.#core!;
-    return last ? separator.nextStep(this.#o.hopUnits) : cutter.next((1000 * separator.pushedSamples) / SAMPLE_RATE);
+    const { renderer, cutter } = this.#core!;
+    return last ? renderer.nextStep(this.#o.hopUnits) : cutter.next((1000 * renderer.pushedSamples) / SAMPLE_RATE);
   }
 
   async #steps(out: MediaOut[]): Promise<void> {
@@ -249,16 +249,16 @@ export class SeparationSession {
   }
 
   #take(outcomes: Iterable<StepOutcome>, out: MediaOut[]): void {
-    const { separator } = this.#core!;
+    const { renderer } = this.#core!;
     const { firstFrameOffset } = this.#o.model.card;
     for (const outcome of outcomes) {
       const { failure, layout, decision } = outcome;
       if (failure !== null) {
         this.#counts.steps_failed += 1;
         this.#failures.add(failure);
-        separator.bypassFrom(layout.atSample - layout.hopSamples, failure);
+        renderer.bypassFrom(layout.atSample - layout.hopSamples, failure);
       } else {
-        for (const code of this.#failures) separator.separateFrom(layout.atSample, code);
+        for (const code of this.#failures) renderer.separateFrom(layout.atSample, code);
         this.#failures.clear();
       }
       if (decision?.gains != null)
@@ -266,7 +266,7 @@ export class SeparationSession {
       out.push(this.#highlight(layout.atSample - firstFrameOffset, outcome));
       // A failed step gives no gains to wait for: its sound leaves as it is.
       const untouchedUntil = layout.atSample + (layout.frames - 1) * layout.hopSamples;
-      this.#render(failure === null ? separator.gainsUntil : untouchedUntil, out);
+      this.#render(failure === null ? renderer.gainsUntil : untouchedUntil, out);
     }
   }
 
@@ -281,11 +281,11 @@ export class SeparationSession {
   }
 
   #render(until: number, out: MediaOut[]): void {
-    const { separator } = this.#core!;
-    const rendered = separator.render(until, { removed: this.#o.removed });
+    const { renderer } = this.#core!;
+    const rendered = renderer.render(until, { removed: this.#o.removed });
     if (rendered === null) return;
     const { atSample, channels } = rendered.kept;
-    const { mode, reason } = separator.mode;
+    const { mode, reason } = renderer.mode;
     out.push({
       kind: "sound",
       ptsMs: this.#ptsMs(atSample),

@@ -7,7 +7,7 @@ import { BANK_BINS, BANK_HOP, BANK_SIZE, FilterBank, type GainsAt } from "./filt
 import { GainTimeline, type ModeState } from "./gain-timeline.js";
 import { type AudioBlock, type GainGrid, SAMPLE_RATE } from "./types.js";
 
-/** What the separator must know of a model; a `StreamCard` fits. Lengths in samples at 48 kHz. */
+/** What the renderer must know of a model; a `StreamCard` fits. Lengths in samples at 48 kHz. */
 export type RendererModel = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples">;
 
 export type RendererOptions = {

@@ -2,7 +2,7 @@ import * as assert from "uvu/assert";
 import { type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
 import type { LocalInference } from "../../src/model/inference/local.js";
 import type { StepRequest } from "../../src/model/inference.js";
-import { faces, only, runnerSuite, separatorWithSound, UNIT } from "./step-stage.js";
+import { faces, only, rendererWithSound, runnerSuite, UNIT } from "./step-stage.js";
 
 const test = runnerSuite("look-ahead");
 const LATER = 10;
@@ -10,7 +10,7 @@ const HOP = 4;
 
 type Scene = ReturnType<typeof scene>;
 function scene(model: LocalInference, lookAheadUnits: number) {
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   const side = model.card.picture.side;
   const shown = { now: faces(side, [1]) };
   const runner = new StepRunner({
@@ -22,20 +22,20 @@ function scene(model: LocalInference, lookAheadUnits: number) {
       frozenAt: (unit) => shown.now.frozenAt(unit),
       detectionFault: null,
     },
-    separator,
+    renderer,
     policy: {},
     lookAheadUnits,
   });
   const see = (ids: readonly number[], who = 0): void => {
     shown.now = faces(side, ids, false, who);
   };
-  return { separator, runner, see };
+  return { renderer, runner, see };
 }
 
 /** All steps, what was decided by each, and the rest. */
-async function all({ separator, runner }: Scene): Promise<{ byStep: StepOutcome[][]; rest: StepOutcome[] }> {
+async function all({ renderer, runner }: Scene): Promise<{ byStep: StepOutcome[][]; rest: StepOutcome[] }> {
   const byStep: StepOutcome[][] = [];
-  for (let step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP))
+  for (let step = renderer.nextStep(HOP); step !== null; step = renderer.nextStep(HOP))
     byStep.push([...(await runner.run(step))]);
   return { byStep, rest: [...runner.finish()] };
 }
@@ -100,23 +100,23 @@ test("a step is decided about by what is known a look-ahead later, with its own 
 });
 
 test("gains come without a hole, and what must leave is decided with what is known", async ({ model }) => {
-  const { separator, runner } = scene(model, LATER);
-  for (let i = 0; i < 2; i++) assert.equal([...(await runner.run(separator.nextStep(HOP)!))], []);
-  assert.is(separator.render(separator.gainsUntil), null);
+  const { renderer, runner } = scene(model, LATER);
+  for (let i = 0; i < 2; i++) assert.equal([...(await runner.run(renderer.nextStep(HOP)!))], []);
+  assert.is(renderer.render(renderer.gainsUntil), null);
   // The first step's gains begin in front of it, by the guard.
   const before = [...runner.decideBefore(UNIT)];
   assert.is(before.length, 1);
   assert.is(before[0]!.decision?.reason, null);
-  const until = separator.gainsUntil;
+  const until = renderer.gainsUntil;
   assert.ok(until > 0 && until < HOP * UNIT);
-  const { rest } = await all({ separator, runner, see: () => {} });
+  const { rest } = await all({ renderer, runner, see: () => {} });
   assert.ok(rest.length >= 2);
-  assert.ok(separator.render(separator.gainsUntil)!.kept.channels[0]!.length > 60_000);
-  assert.is(separator.counters.timesLate, 0);
+  assert.ok(renderer.render(renderer.gainsUntil)!.kept.channels[0]!.length > 60_000);
+  assert.is(renderer.counters.timesLate, 0);
 });
 
 test("a cut: what was before it keeps its own decision, what comes after has its own", async ({ model, asked }) => {
-  const { separator, runner, see } = scene(model, LATER);
+  const { renderer, runner, see } = scene(model, LATER);
   const outcomes: StepOutcome[] = [];
   const step = model.step.bind(model);
   // Of the first face only voice 0 is wanted, of the second only voice 1, whose masks are told apart by their value.
@@ -136,7 +136,7 @@ test("a cut: what was before it keeps its own decision, what comes after has its
       },
     };
   };
-  for (let i = 0, step = separator.nextStep(HOP); step !== null; step = separator.nextStep(HOP), i++) {
+  for (let i = 0, step = renderer.nextStep(HOP); step !== null; step = renderer.nextStep(HOP), i++) {
     // The second one is settled at once: the first does not go on beside.
     if (i === 5) see([2], 1);
     if (i === 8) see([]);
@@ -156,14 +156,14 @@ test("a cut: what was before it keeps its own decision, what comes after has its
 });
 
 test("a step that failed is told in its place, and those around it are decided", async ({ model }) => {
-  const { separator, runner } = scene(model, LATER);
+  const { renderer, runner } = scene(model, LATER);
   const step = model.step.bind(model);
   let calls = 0;
   model.step = (request) => {
     calls += 1;
     return step(calls === 4 ? { ...request, samples: new Float32Array(3) } : request);
   };
-  const { byStep, rest } = await all({ separator, runner, see: () => {} });
+  const { byStep, rest } = await all({ renderer, runner, see: () => {} });
   assert.equal(
     [...byStep.flat(), ...rest].map((o) => o.failure),
     [...byStep, ...rest].slice(0, byStep.length).map((_, i) => (i === 3 ? "SL_INFERENCE_FAILED" : null)),
@@ -174,8 +174,8 @@ test("without a look-ahead every step is decided about at once; a model that giv
   model,
   asked,
 }) => {
-  const { separator, runner } = scene(model, 0);
-  only(await runner.run(separator.nextStep(HOP)!));
+  const { renderer, runner } = scene(model, 0);
+  only(await runner.run(renderer.nextStep(HOP)!));
   assert.is(asked[0]!.voices, false);
   const { voices: _, ...card } = model.card;
   const mute = { ...model, card, step: model.step } as unknown as LocalInference;

@@ -3,21 +3,21 @@ import { type Faces, StepRunner } from "../../src/channel/step-runner.js";
 import { joinSteps } from "../../src/channel/steps.js";
 import type { LocalInference } from "../../src/model/inference/local.js";
 import type { StepSound } from "../../src/pipeline/gain-renderer.js";
-import { faces, only, runnerSuite, separatorWithSound, UNIT, watching } from "./step-stage.js";
+import { faces, only, rendererWithSound, runnerSuite, UNIT, watching } from "./step-stage.js";
 
 const test = runnerSuite("step runner");
 
 async function gainsOf(model: LocalInference, skip: (index: number) => boolean): Promise<Map<number, Float32Array>> {
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   const runner = new StepRunner({
     inference: model,
     session: `s${Math.random()}`,
     faces: faces(model.card.picture.side, [1]),
-    separator,
+    renderer,
     policy: {},
   });
   const out = new Map<number, Float32Array>();
-  for (let i = 0, step = separator.nextStep(4); step !== null && i < 8; step = separator.nextStep(4), i++) {
+  for (let i = 0, step = renderer.nextStep(4); step !== null && i < 8; step = renderer.nextStep(4), i++) {
     if (skip(i)) continue;
     const { decision, failure } = only(await runner.run(step));
     assert.is(failure, null);
@@ -60,17 +60,17 @@ test("a step that was left out costs a look-back, after which the gains are thos
 });
 
 test("a state that the inference lost is re-made within the same step", async ({ model, asked }) => {
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   const runner = new StepRunner({
     inference: model,
     session: "s",
     faces: faces(model.card.picture.side, [1]),
-    separator,
+    renderer,
     policy: {},
   });
-  only(await runner.run(separator.nextStep(4)!));
+  only(await runner.run(renderer.nextStep(4)!));
   model.forget("s");
-  const outcome = only(await runner.run(separator.nextStep(4)!));
+  const outcome = only(await runner.run(renderer.nextStep(4)!));
   assert.equal(
     asked.map((r) => r.reset),
     [true, false, true],
@@ -82,12 +82,12 @@ test("a state that the inference lost is re-made within the same step", async ({
 test("that nobody was found because nobody could be looked for is a fault, not an empty picture, which may be set to mute", async ({
   model,
 }) => {
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   const nobody = faces(model.card.picture.side, []);
   const run = async (shown: Faces) => {
     const policy = { whenNobodyVisible: "mute" } as const;
-    const runner = new StepRunner({ inference: model, session: "s", faces: shown, separator, policy });
-    return only(await runner.run(separator.nextStep(4)!));
+    const runner = new StepRunner({ inference: model, session: "s", faces: shown, renderer, policy });
+    return only(await runner.run(renderer.nextStep(4)!));
   };
   const fault = await run({ ...nobody, detectionFault: "SL_INFERENCE_DOWN" });
   assert.equal([fault.failure, fault.decision], ["SL_INFERENCE_DOWN", null]);
@@ -99,20 +99,20 @@ test("a model that fails leaves the sound as it is and says why; the next step b
   model,
   asked,
 }) => {
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   const good = faces(model.card.picture.side, [1]);
   let short = false;
   const damaged: Faces = {
     ...good,
     cropsFor: (...args) => (short ? { ...good.cropsFor(...args), crops: new Uint8Array(3) } : good.cropsFor(...args)),
   };
-  const runner = new StepRunner({ inference: model, session: "s", faces: damaged, separator, policy: {} });
-  only(await runner.run(separator.nextStep(4)!));
+  const runner = new StepRunner({ inference: model, session: "s", faces: damaged, renderer, policy: {} });
+  only(await runner.run(renderer.nextStep(4)!));
   short = true;
-  const failed = only(await runner.run(separator.nextStep(4)!));
+  const failed = only(await runner.run(renderer.nextStep(4)!));
   assert.equal([failed.decision, failed.failure], [null, "SL_INFERENCE_FAILED"]);
   short = false;
-  assert.is(only(await runner.run(separator.nextStep(4)!)).failure, null);
+  assert.is(only(await runner.run(renderer.nextStep(4)!)).failure, null);
   assert.is(asked.at(-1)!.reset, true);
 });
 
@@ -171,19 +171,19 @@ test("nobody visible, or a frozen picture: nothing is asked, the sound stays, wi
     [[], false, "SL_NO_FACE"],
     [[1], true, "SL_PICTURE_FROZEN"],
   ] as const) {
-    const separator = separatorWithSound(model);
+    const renderer = rendererWithSound(model);
     const runner = new StepRunner({
       inference: model,
       session: "s",
       faces: faces(model.card.picture.side, ids, frozen),
-      separator,
+      renderer,
       policy: {},
     });
-    const outcome = only(await runner.run(separator.nextStep(4)!));
+    const outcome = only(await runner.run(renderer.nextStep(4)!));
     assert.equal([outcome.decision?.gains, outcome.decision?.reason], [null, reason]);
     assert.is(asked.length, 0);
-    const out = separator.render(24_000);
-    assert.is(separator.mode.mode, "bypass");
+    const out = renderer.render(24_000);
+    assert.is(renderer.mode.mode, "bypass");
     assert.ok(out !== null);
   }
 });

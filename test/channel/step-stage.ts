@@ -50,13 +50,13 @@ export function faces(side: number, ids: readonly number[], frozen = false, who 
   };
 }
 
-export function separatorWithSound(model: LocalInference): GainRenderer {
-  const separator = new GainRenderer({ model: model.card, channels: 1 });
-  separator.pushAudio({
+export function rendererWithSound(model: LocalInference): GainRenderer {
+  const renderer = new GainRenderer({ model: model.card, channels: 1 });
+  renderer.pushAudio({
     atSample: 0,
     channels: [Float32Array.from(noise("speech", SECONDS * 48_000), (v) => v * 0.2)],
   });
-  return separator;
+  return renderer;
 }
 
 /** The outcome of a step that is decided about at once. */
@@ -78,7 +78,7 @@ export function watching(
 } {
   const step = model.step.bind(model);
   model.step = async (request) => ({ ...(await step(request)), confidence: sure(request.track) });
-  const separator = separatorWithSound(model);
+  const renderer = rendererWithSound(model);
   let now = faces(model.card.picture.side, [1]);
   const shown: Faces = {
     facesAt: (sample) => now.facesAt(sample),
@@ -98,13 +98,13 @@ export function watching(
     },
     close: () => model.close(),
   };
-  const runner = new StepRunner({ inference, session: "s", faces: shown, separator, policy: {} });
+  const runner = new StepRunner({ inference, session: "s", faces: shown, renderer, policy: {} });
   return {
     forgotten,
     jump: (atSample) => runner.beginAnew(atSample),
     see: (ids, frozen = false, who = 0) => {
       now = faces(model.card.picture.side, ids, frozen, who);
     },
-    next: async () => only(await runner.run(separator.nextStep(4)!)),
+    next: async () => only(await runner.run(renderer.nextStep(4)!)),
   };
 }

@@ -34,7 +34,7 @@ test.after(async (t) => {
 
 type Live = {
   stage: ModelStage;
-  separator: GainRenderer;
+  renderer: GainRenderer;
   asked: WindowRequest[];
   sound: Float32Array[];
   /** The next step, once its pictures were shown; null at the end. */
@@ -53,25 +53,25 @@ function live(model: LocalWindows, stillFrom = SECONDS, window?: WindowInference
     close: () => model.close(),
   };
   const stage = modelStage(inference, "test", POLICY);
-  const separator = new GainRenderer({ model: geometryOf(inference), channels: 2 });
+  const renderer = new GainRenderer({ model: geometryOf(inference), channels: 2 });
   const sound = stereoNoise(SECONDS * 48_000);
-  separator.pushAudio({ atSample: 0, channels: sound });
+  renderer.pushAudio({ atSample: 0, channels: sound });
   let shown = 0;
   const next = (): StepSound | null => {
-    const step = separator.nextStep(HOP_UNITS);
+    const step = renderer.nextStep(HOP_UNITS);
     for (; step !== null && shown * PICTURE_SAMPLES <= step.atSample + step.samples.length; shown++)
       stage.pictures.push(barPicture(Math.min(shown, stillFrom * 25), shown * PICTURE_SAMPLES));
     return step;
   };
-  return { stage, separator, asked, sound, next };
+  return { stage, renderer, asked, sound, next };
 }
 
 /** Every step there is, and the sound that comes of it. */
-async function runAll({ stage, separator, next }: Live): Promise<{ outcomes: StepOutcome[]; out: Float32Array }> {
-  const runner = stage.runner(separator);
+async function runAll({ stage, renderer, next }: Live): Promise<{ outcomes: StepOutcome[]; out: Float32Array }> {
+  const runner = stage.runner(renderer);
   const outcomes: StepOutcome[] = [];
   for (let step = next(); step !== null; step = next()) outcomes.push(...(await runner.run(step)));
-  return { outcomes, out: separator.render(separator.gainsUntil)?.kept.channels[0] ?? new Float32Array(0) };
+  return { outcomes, out: renderer.render(renderer.gainsUntil)?.kept.channels[0] ?? new Float32Array(0) };
 }
 
 test("each hop gets the trusted part of its own window, without a hole, cross-faded with the one before", async ({
@@ -115,7 +115,7 @@ test("each hop gets the trusted part of its own window, without a hole, cross-fa
       );
     }
   }
-  const { mode, counters } = scene.separator;
+  const { mode, counters } = scene.renderer;
   assert.is(mode.mode, "separated");
   assert.is(counters.timesLate, 0);
   assert.ok(out.length > 4 * 48_000 && out.every(Number.isFinite));
@@ -128,7 +128,7 @@ test("each hop gets the trusted part of its own window, without a hole, cross-fa
 
 test("a hop that was left out is made good by the next window", async ({ model }) => {
   const scene = live(model);
-  const runner = scene.stage.runner(scene.separator);
+  const runner = scene.stage.runner(scene.renderer);
   const layouts = [];
   for (let i = 0, step = scene.next(); step !== null; i++, step = scene.next())
     if (i !== 5) layouts.push(only(await runner.run(step)).layout);
@@ -136,8 +136,8 @@ test("a hop that was left out is made good by the next window", async ({ model }
     const before = layouts[i]!;
     assert.ok(layout.atSample <= before.atSample + before.frames * before.hopSamples, `a hole before step ${i + 1}`);
   }
-  scene.separator.render(scene.separator.gainsUntil);
-  assert.is(scene.separator.counters.timesLate, 0);
+  scene.renderer.render(scene.renderer.gainsUntil);
+  assert.is(scene.renderer.counters.timesLate, 0);
 });
 
 test("a picture that stands still, or none, leaves the sound as it is, and the model is not asked", async ({
@@ -147,13 +147,13 @@ test("a picture that stands still, or none, leaves the sound as it is, and the m
   const { outcomes, out } = await runAll(still);
   assert.is(still.asked.length, 0);
   for (const { decision } of outcomes) assert.equal([decision?.gains, decision?.reason], [null, "SL_PICTURE_FROZEN"]);
-  assert.equal([still.separator.mode.mode, still.separator.mode.reason], ["bypass", "SL_PICTURE_FROZEN"]);
+  assert.equal([still.renderer.mode.mode, still.renderer.mode.reason], ["bypass", "SL_PICTURE_FROZEN"]);
   assert.ok(out.length > 0 && out.every((v, n) => Math.abs(v - still.sound[0]![n]!) < 1e-4));
 
   const blind = live(model);
   const step = blind.next()!;
   blind.stage.pictures.reset();
-  const { decision } = only(await blind.stage.runner(blind.separator).run(step));
+  const { decision } = only(await blind.stage.runner(blind.renderer).run(step));
   assert.is(decision?.reason, "SL_PICTURE_FROZEN");
 });
 
@@ -175,7 +175,7 @@ test("what the inference cannot answer is a failure with its code, and the next 
 
 test("after a jump of the timestamps no window mixes what was with what is", async ({ model }) => {
   const scene = live(model);
-  const runner = scene.stage.runner(scene.separator);
+  const runner = scene.stage.runner(scene.renderer);
   const asked: boolean[] = [];
   for (let i = 0, step = scene.next(); step !== null; i++, step = scene.next()) {
     if (i === 6) runner.beginAnew(step.atSample);
@@ -188,24 +188,24 @@ test("sound that left the ring is a late hop, not the end of the chain", async (
   const scene = live(model);
   const step = scene.next()!;
   for (let i = 0; i < 4; i++) scene.next();
-  scene.separator.render(scene.separator.soundUntil);
+  scene.renderer.render(scene.renderer.soundUntil);
   for (let n = 0; n < 5; n++)
-    scene.separator.pushAudio({ atSample: scene.separator.pushedSamples, channels: stereoNoise(48_000) });
+    scene.renderer.pushAudio({ atSample: scene.renderer.pushedSamples, channels: stereoNoise(48_000) });
   const late = { ...step, atSample: step.atSample + 2 * step.samples.length };
-  assert.is(only(await scene.stage.runner(scene.separator).run(late)).failure, "SL_INFERENCE_LATE");
+  assert.is(only(await scene.stage.runner(scene.renderer).run(late)).failure, "SL_INFERENCE_LATE");
 });
 
 test("mono sound, `mute` and `keep` of a channel hold for windows too", async ({ model }) => {
   const stage = modelStage(model, "test", { whenNobodyVisible: "mute", whenVisibleSilent: "reduce" });
-  const separator = new GainRenderer({ model: geometryOf(model), channels: 1 });
-  separator.pushAudio({ atSample: 0, channels: [stereoNoise(3 * 48_000)[0]!] });
-  const runner = stage.runner(separator);
+  const renderer = new GainRenderer({ model: geometryOf(model), channels: 1 });
+  renderer.pushAudio({ atSample: 0, channels: [stereoNoise(3 * 48_000)[0]!] });
+  const runner = stage.runner(renderer);
   let decision: StepOutcome["decision"] = null;
-  for (let step = separator.nextStep(HOP_UNITS); step !== null; step = separator.nextStep(HOP_UNITS))
+  for (let step = renderer.nextStep(HOP_UNITS); step !== null; step = renderer.nextStep(HOP_UNITS))
     ({ decision } = only(await runner.run(step)));
   assert.equal([decision?.mute, decision?.reason], [true, "SL_PICTURE_FROZEN"]);
-  separator.render(separator.soundUntil);
-  assert.is(separator.mode.mode, "muted");
+  renderer.render(renderer.soundUntil);
+  assert.is(renderer.mode.mode, "muted");
 
   const moving = modelStage(model, "test", { whenNobodyVisible: "keep", whenVisibleSilent: "keep" });
   const one = new GainRenderer({ model: geometryOf(model), channels: 1 });

@@ -7,7 +7,7 @@ import { GainRenderer, type Rendered, type StepSound } from "../../src/pipeline/
 import type { GainGrid } from "../../src/pipeline/types.js";
 import { concat, errorDb, largestStep, noise, sine, sweep } from "./signals.js";
 
-const test = suite("separator");
+const test = suite("renderer");
 const model = { unitSamples: 1920, guardSamples: 4224, lookBackSamples: 100_800 };
 const FIRST = -3840;
 
@@ -21,7 +21,7 @@ function gridFor(step: { atSample: number; units: number }, value: (sample: numb
   return { atSample, hopSamples, frames, bins, binHz: 125, data };
 }
 
-type Run = { kept: Float32Array[]; removed: Float32Array[]; steps: StepSound[]; separator: GainRenderer };
+type Run = { kept: Float32Array[]; removed: Float32Array[]; steps: StepSound[]; renderer: GainRenderer };
 
 /** File mode: everything through, in blocks of the given sizes (repeated), gains at once, rendered as soon as possible in pieces. */
 function run(
@@ -34,18 +34,18 @@ function run(
     controls = {},
   } = {},
 ): Run {
-  const separator = new GainRenderer({ model, channels: input.length, controls });
+  const renderer = new GainRenderer({ model, channels: input.length, controls });
   const length = input[0]!.length;
   const steps: StepSound[] = [];
   const pieces: Rendered[] = [];
   let r = 0;
   const drain = (until: () => number) => {
-    for (let step = separator.nextStep(hopUnits); step !== null; step = separator.nextStep(hopUnits)) {
+    for (let step = renderer.nextStep(hopUnits); step !== null; step = renderer.nextStep(hopUnits)) {
       steps.push(step);
-      separator.acceptGains(gridFor(step, value));
+      renderer.acceptGains(gridFor(step, value));
     }
-    while (separator.renderedSamples < until()) {
-      const piece = separator.render(Math.min(until(), separator.renderedSamples + renders[r++ % renders.length]!), {
+    while (renderer.renderedSamples < until()) {
+      const piece = renderer.render(Math.min(until(), renderer.renderedSamples + renders[r++ % renders.length]!), {
         removed: true,
       });
       if (piece !== null) pieces.push(piece);
@@ -53,14 +53,14 @@ function run(
   };
   for (let at = 0, b = 0; at < length; b++) {
     const count = Math.min(blocks[b % blocks.length]!, length - at);
-    separator.pushAudio({ atSample: at, channels: input.map((x) => x.subarray(at, at + count)) });
+    renderer.pushAudio({ atSample: at, channels: input.map((x) => x.subarray(at, at + count)) });
     at += count;
-    drain(() => separator.gainsUntil);
+    drain(() => renderer.gainsUntil);
   }
-  separator.finish();
-  drain(() => separator.gainsUntil);
-  assert.is(separator.gainsUntil, length, "the gains of the last steps cover the end");
-  assert.is(separator.renderedSamples, length);
+  renderer.finish();
+  drain(() => renderer.gainsUntil);
+  assert.is(renderer.gainsUntil, length, "the gains of the last steps cover the end");
+  assert.is(renderer.renderedSamples, length);
   let at = 0;
   for (const { kept, removed } of pieces) {
     assert.is(kept.atSample, at);
@@ -69,7 +69,7 @@ function run(
   }
   const join = (pick: (piece: Rendered) => readonly Float32Array[]) =>
     input.map((_, c) => concat(pieces.map((piece) => pick(piece)[c]!)));
-  return { kept: join((p) => p.kept.channels), removed: join((p) => p.removed!.channels), steps, separator };
+  return { kept: join((p) => p.kept.channels), removed: join((p) => p.removed!.channels), steps, renderer };
 }
 
 const wild = (sample: number, bin: number) => 0.5 + 0.5 * Math.sin(sample / 1234 + bin / 3);
@@ -78,7 +78,7 @@ const sizes = (max: number) => fc.array(fc.integer({ min: 1, max }), { minLength
 test("the output is the same to the bit however sound and rendering are cut into blocks", () => {
   const input = [noise(20_000, 1), noise(20_000, 2)];
   const whole = run(input, { value: wild });
-  assert.is(whole.separator.mode.mode, "separated");
+  assert.is(whole.renderer.mode.mode, "separated");
   fc.assert(
     fc.property(sizes(6000), sizes(3000), (blocks, renders) => {
       const cut = run(input, { value: wild, blocks, renders });
@@ -117,14 +117,14 @@ test("on-screen and off-screen are complements", () => {
 
 test("zero gains leave what the attenuation limit lets through", () => {
   const input = [noise(48_000, 7)];
-  const { kept, separator } = run(input, { value: () => 0, controls: { attenuationLimitDb: 20 } });
+  const { kept, renderer } = run(input, { value: () => 0, controls: { attenuationLimitDb: 20 } });
   assert.ok(
     errorDb(
       input[0]!.map((x) => x * 0.1),
       kept[0]!,
     ) < -90,
   );
-  const { inDb, outDb, removedDb } = separator.levels;
+  const { inDb, outDb, removedDb } = renderer.levels;
   assert.ok(Math.abs(inDb - outDb - 20) < 0.1, `${inDb} ${outDb}`);
   assert.ok(Math.abs(inDb + 20 * Math.log10(0.9) - removedDb) < 0.1);
   assert.ok(Math.abs(inDb - 10 * Math.log10(1 / 3)) < 0.6, `uniform noise is at -4.8 dB, shown as ${inDb}`);
@@ -155,10 +155,10 @@ test("steps are contiguous, begin at multiples of the hop, hold the mean of the 
 });
 
 test("when the hop changes one shorter step leads back to its multiples", () => {
-  const separator = new GainRenderer({ model, channels: 1 });
-  separator.pushAudio({ atSample: 0, channels: [new Float32Array(48_000)] });
+  const renderer = new GainRenderer({ model, channels: 1 });
+  renderer.pushAudio({ atSample: 0, channels: [new Float32Array(48_000)] });
   const begins = [1, 4, 4, 2, 8].map((hop) => {
-    const step = separator.nextStep(hop)!;
+    const step = renderer.nextStep(hop)!;
     return [step.atSample / 1920, step.units];
   });
   assert.equal(begins, [
@@ -171,16 +171,16 @@ test("when the hop changes one shorter step leads back to its multiples", () => 
 });
 
 test("a look-back ends where the next step begins and is whole units of the newest sound", () => {
-  const separator = new GainRenderer({ model, channels: 1 });
+  const renderer = new GainRenderer({ model, channels: 1 });
   const input = noise(240_000, 11);
-  separator.pushAudio({ atSample: 0, channels: [input] });
-  assert.is(separator.lookBack(0).units, 0);
-  const short = separator.lookBack(3 * 1920);
+  renderer.pushAudio({ atSample: 0, channels: [input] });
+  assert.is(renderer.lookBack(0).units, 0);
+  const short = renderer.lookBack(3 * 1920);
   assert.equal([short.atSample, short.units], [0, 3]);
-  const full = separator.lookBack(100 * 1920);
+  const full = renderer.lookBack(100 * 1920);
   assert.equal([full.atSample, full.units], [(100 - 53) * 1920, 53]);
   assert.equal(full.samples, input.subarray(full.atSample, 100 * 1920));
-  assert.throws(() => separator.lookBack(240_001), /not in the ring/);
+  assert.throws(() => renderer.lookBack(240_001), /not in the ring/);
 });
 
 for (const [name, input] of [
@@ -189,19 +189,19 @@ for (const [name, input] of [
   ["a sweep", sweep(96_000, 60, 12_000)],
 ] as const) {
   test(`when gains vanish and return nothing clicks: ${name} never steps further than the input does`, () => {
-    const separator = new GainRenderer({ model, channels: 1 });
+    const renderer = new GainRenderer({ model, channels: 1 });
     const parts: Float32Array[] = [];
     const modes = new Set<string>();
     for (let at = 0; at < input.length; at += 480) {
-      separator.pushAudio({ atSample: at, channels: [input.subarray(at, at + 480)] });
-      for (let step = separator.nextStep(2); step !== null; step = separator.nextStep(2)) {
+      renderer.pushAudio({ atSample: at, channels: [input.subarray(at, at + 480)] });
+      for (let step = renderer.nextStep(2); step !== null; step = renderer.nextStep(2)) {
         const there =
           !(step.atSample > 20_000 && step.atSample < 30_000) && !(step.atSample > 50_000 && step.atSample < 70_000);
-        if (there) separator.acceptGains(gridFor(step, () => 0.05));
+        if (there) renderer.acceptGains(gridFor(step, () => 0.05));
       }
-      const piece = separator.render(at + 480 - 9600);
+      const piece = renderer.render(at + 480 - 9600);
       if (piece !== null) parts.push(piece.kept.channels[0]!);
-      modes.add(separator.mode.mode);
+      modes.add(renderer.mode.mode);
     }
     const out = concat(parts);
     assert.ok(Math.max(...out.subarray(60_000, 66_000)) > 0.45, "bypass was reached");
@@ -213,11 +213,11 @@ for (const [name, input] of [
 
 test("decisions of all kinds in turn never stall file mode, and leave the sound alone where they say so", () => {
   const input = noise(192_000, 12);
-  const separator = new GainRenderer({ model, channels: 1, controls: { attenuationLimitDb: 200 } });
+  const renderer = new GainRenderer({ model, channels: 1, controls: { attenuationLimitDb: 200 } });
   const parts: Float32Array[] = [];
   const kinds = [null, "SL_NO_FACE", null, "SL_PICTURE_FROZEN", "SL_NO_FACE", null] as const;
   const follow = () => {
-    for (let step = separator.nextStep(4); step !== null; step = separator.nextStep(4)) {
+    for (let step = renderer.nextStep(4); step !== null; step = renderer.nextStep(4)) {
       const gains = gridFor(step, () => 0);
       const reason = kinds[Math.floor(step.atSample / 38_400)] ?? null;
       const decision: Decision = {
@@ -227,21 +227,21 @@ test("decisions of all kinds in turn never stall file mode, and leave the sound 
         reason,
         speaking: new Map(),
       };
-      separator.acceptDecision(decision);
+      renderer.acceptDecision(decision);
     }
-    const piece = separator.render(separator.gainsUntil);
+    const piece = renderer.render(renderer.gainsUntil);
     if (piece !== null) parts.push(piece.kept.channels[0]!);
   };
   for (let at = 0; at < input.length; at += 9600) {
-    separator.pushAudio({ atSample: at, channels: [input.subarray(at, at + 9600)] });
+    renderer.pushAudio({ atSample: at, channels: [input.subarray(at, at + 9600)] });
     follow();
-    assert.ok(separator.pushedSamples - separator.renderedSamples < 9600 + 4 * 1920 + 4224 + BANK_SIZE);
+    assert.ok(renderer.pushedSamples - renderer.renderedSamples < 9600 + 4 * 1920 + 4224 + BANK_SIZE);
   }
-  separator.finish();
+  renderer.finish();
   follow();
   const out = concat(parts);
   assert.is(out.length, input.length);
-  assert.is(separator.counters.timesLate, 0);
+  assert.is(renderer.counters.timesLate, 0);
   for (let segment = 0; segment < 5; segment++) {
     const from = segment * 38_400 + FIRST + 4500;
     const to = (segment + 1) * 38_400 + FIRST - 2000;
@@ -252,68 +252,68 @@ test("decisions of all kinds in turn never stall file mode, and leave the sound 
 });
 
 test("a caller who never renders is told so, and nothing is lost or grown", () => {
-  const separator = new GainRenderer({ model, channels: 1, ringSamples: 120_000 });
+  const renderer = new GainRenderer({ model, channels: 1, ringSamples: 120_000 });
   const block = new Float32Array(48_000);
-  separator.pushAudio({ atSample: 0, channels: [block] });
-  separator.pushAudio({ atSample: 48_000, channels: [block] });
-  assert.throws(() => separator.pushAudio({ atSample: 96_000, channels: [block] }), /2\.0 s of sound wait/);
+  renderer.pushAudio({ atSample: 0, channels: [block] });
+  renderer.pushAudio({ atSample: 48_000, channels: [block] });
+  assert.throws(() => renderer.pushAudio({ atSample: 96_000, channels: [block] }), /2\.0 s of sound wait/);
   assert.is(
-    separator.render(1e9)!.kept.channels[0]!.length,
+    renderer.render(1e9)!.kept.channels[0]!.length,
     Math.floor(96_000 / BANK_HOP) * BANK_HOP - BANK_SIZE + BANK_HOP,
   );
-  separator.pushAudio({ atSample: 96_000, channels: [block] });
-  assert.is(separator.nextStep(1)!.atSample, 13 * 1920); // the ring holds the newest 120320 samples
-  assert.is(separator.counters.stepsSkipped, 1);
+  renderer.pushAudio({ atSample: 96_000, channels: [block] });
+  assert.is(renderer.nextStep(1)!.atSample, 13 * 1920); // the ring holds the newest 120320 samples
+  assert.is(renderer.counters.stepsSkipped, 1);
 });
 
 test("holes in the sound, wrong layouts and sound after the end are refused; NaN and Inf become 0", () => {
-  const separator = new GainRenderer({ model, channels: 1 });
-  assert.throws(() => separator.pushAudio({ atSample: 5, channels: [new Float32Array(5)] }), /where 0/);
-  assert.throws(() => separator.pushAudio({ atSample: 0, channels: [] }), RangeError);
-  separator.pushAudio({ atSample: 0, channels: [Float32Array.of(Number.NaN, Number.POSITIVE_INFINITY, 0.5)] });
-  separator.finish();
-  assert.is(separator.counters.samplesRepaired, 2);
-  assert.throws(() => separator.pushAudio({ atSample: 3, channels: [new Float32Array(5)] }), /was the end/);
-  const out = separator.render(10)!.kept.channels[0]!;
+  const renderer = new GainRenderer({ model, channels: 1 });
+  assert.throws(() => renderer.pushAudio({ atSample: 5, channels: [new Float32Array(5)] }), /where 0/);
+  assert.throws(() => renderer.pushAudio({ atSample: 0, channels: [] }), RangeError);
+  renderer.pushAudio({ atSample: 0, channels: [Float32Array.of(Number.NaN, Number.POSITIVE_INFINITY, 0.5)] });
+  renderer.finish();
+  assert.is(renderer.counters.samplesRepaired, 2);
+  assert.throws(() => renderer.pushAudio({ atSample: 3, channels: [new Float32Array(5)] }), /was the end/);
+  const out = renderer.render(10)!.kept.channels[0]!;
   assert.is(out.length, 3);
   assert.ok(Math.abs(out[2]! - 0.5) < 1e-6);
-  assert.is(separator.render(10), null);
+  assert.is(renderer.render(10), null);
 });
 
 test("when no step ever separates, gainsUntil goes on with the steps all the same", () => {
-  const separator = new GainRenderer({
+  const renderer = new GainRenderer({
     model: { unitSamples: 1920, guardSamples: 4224, lookBackSamples: 99_840 },
     channels: 1,
   });
   for (let at = 0; at < 12 * 48_000; at += 1920) {
-    separator.pushAudio({ atSample: at, channels: [new Float32Array(1920)] });
-    const step = separator.nextStep(4);
+    renderer.pushAudio({ atSample: at, channels: [new Float32Array(1920)] });
+    const step = renderer.nextStep(4);
     if (step === null) continue;
     const layout = { atSample: step.atSample - 3840, hopSamples: 384, frames: 5 * step.units, bins: 129, binHz: 62.5 };
-    separator.acceptDecision({ layout, gains: null, mute: false, reason: "SL_NO_FACE", speaking: new Map() });
-    separator.render(separator.gainsUntil);
+    renderer.acceptDecision({ layout, gains: null, mute: false, reason: "SL_NO_FACE", speaking: new Map() });
+    renderer.render(renderer.gainsUntil);
     const wanted = layout.atSample + (layout.frames - 1) * layout.hopSamples - BANK_SIZE / 2 - BANK_HOP;
-    assert.ok(separator.renderedSamples >= wanted, `${separator.renderedSamples} of ${wanted} at ${at}`);
+    assert.ok(renderer.renderedSamples >= wanted, `${renderer.renderedSamples} of ${wanted} at ${at}`);
   }
 });
 
 test("a mute is silence, whatever the operator's controls are, and says so; beside a bypass nothing is lost", () => {
   const input = noise(192_000, 14);
   for (const controls of [{}, { attenuationLimitDb: 12 }, { strengthPercent: 50 }, { keep: "off-screen" as const }]) {
-    const separator = new GainRenderer({ model, channels: 1, controls });
+    const renderer = new GainRenderer({ model, channels: 1, controls });
     const kept: Float32Array[] = [];
     const modes = new Set<string>();
     for (let at = 0; at < input.length; at += 9600) {
-      separator.pushAudio({ atSample: at, channels: [input.subarray(at, at + 9600)] });
-      for (let step = separator.nextStep(4); step !== null; step = separator.nextStep(4)) {
+      renderer.pushAudio({ atSample: at, channels: [input.subarray(at, at + 9600)] });
+      for (let step = renderer.nextStep(4); step !== null; step = renderer.nextStep(4)) {
         const layout = gridFor(step, () => 0);
-        separator.acceptDecision({ layout, gains: null, mute: true, reason: "SL_NO_FACE", speaking: new Map() });
+        renderer.acceptDecision({ layout, gains: null, mute: true, reason: "SL_NO_FACE", speaking: new Map() });
       }
-      if (at === 96_000) separator.bypassFrom(120_000, "SL_BYPASS_OPERATOR");
-      const piece = separator.render(separator.gainsUntil);
+      if (at === 96_000) renderer.bypassFrom(120_000, "SL_BYPASS_OPERATOR");
+      const piece = renderer.render(renderer.gainsUntil);
       if (piece === null) continue;
       kept.push(piece.kept.channels[0]!);
-      modes.add(`${separator.mode.mode} ${separator.mode.reason}`);
+      modes.add(`${renderer.mode.mode} ${renderer.mode.reason}`);
     }
     const out = Float32Array.from(kept.flatMap((k) => [...k]));
     assert.ok(
