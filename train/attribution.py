@@ -121,6 +121,35 @@ class Eye(nn.Module):
         return fit, [*s1, *s2, *s3, s4]
 
 
+@dataclass(frozen=True)
+class Gate:
+    """As in the card (src/model/live/build.ts). Pictures before and after; prior: so many pictures of such a fit."""
+
+    fit_weight: float = 60.0
+    shut: float = 0.0
+    open: float = 2.0
+    lips: tuple[int, int] = (25, 12)
+    fit: tuple[int, int] = (37, 30)
+    prior: tuple[float, float] = (25, 0.08)
+
+
+@dataclass(frozen=True)
+class Looked:
+    belief: Tensor  # in each of the two voices (B, U, 2)
+    fit: Tensor  # what each picture says of each of them, as evidence (B, U, 2)
+    lips: Tensor  # logit of lips that speak (B, U)
+    lately: Tensor  # the same over half a second
+    confidence: Tensor  # B, U
+    state: State
+
+
+def around(x: Tensor, before: int, after: int, n: float = 0.0, value: float = 0.0) -> Tensor:
+    """(B, U, k) -> means over the rows around each, as many as there are, and n more of this value."""
+    c, i = F.pad(x.cumsum(1), (0, 0, 1, 0)), torch.arange(x.shape[1], device=x.device)
+    low, high = (i - before).clamp_min(0), (i + after + 1).clamp_max(x.shape[1])
+    return (c[:, high] - c[:, low] + n * value) / ((high - low).float()[None, :, None] + n)
+
+
 class Attributor(Eye):
     """Picture features and two separated voices -> weights over (voice 0, voice 1, neither), one row per picture.
 
@@ -133,10 +162,10 @@ class Attributor(Eye):
     FOLLOW = 0.98  # of the mean level, a picture
     FLOOR = 1e-5
     LATELY = 0.92  # of whether the lips spoke, a picture
+    GATE = Gate()
     BEGUN = 1.5  # what that is at the beginning: lips count as speaking until they have been seen to rest
     SHUT, OPEN = 0.5, 0.9  # probabilities of speaking lips at which nothing and all of the voice passes
     LAG_COST = 0.5  # of belief, for every picture of offset
-    OPEN_LATER = 10  # pictures that lips are looked at later at the most, where there is a look-ahead (src/channel/step-decisions.ts)
     PRESENT, ABSENT_WEIGHT = 0.1, 2.0  # share of the sound below which a voice counts as absent, and how much that counts
 
     def __init__(self, sep: SepConfig, cfg: AttributionConfig, drop: float = 0.3) -> None:
@@ -192,16 +221,17 @@ class Attributor(Eye):
         mean = (sums[..., 0] / (sums[..., 1] + 1e-6)).repeat_interleave(self.PER, 1)
         return (level - mean[..., None]) / 2.5, sums[:, -1]
 
+    def lag_costs(self) -> Tensor:
+        return -self.LAG_COST * torch.arange(-self.cfg.lags, self.cfg.lags + 1, device=self.usual.device).abs()
+
     def believe(self, total: Tensor) -> Tensor:
         """Evidence (B, U, 2 * lags) -> belief in voice 0, voice 1 and neither (B, U, 3), whatever the offset."""
-        cost = -self.LAG_COST * torch.arange(-self.cfg.lags, self.cfg.lags + 1, device=total.device).abs()
+        cost = self.lag_costs()
         z = (total.unflatten(-1, (2, -1)) + cost - cost.logsumexp(0)).logsumexp(-1)
         return torch.cat([z, self.neither.expand(*z.shape[:2], 1)], -1).softmax(-1)
 
-    def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State, ahead: int = 0) -> tuple[Tensor, Tensor, State]:
-        """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1) -> weights (B, U, 2): how far each voice is believed to be
-        wanted, or both are shut out because the lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture
-        nothing is added and nothing forgotten, and the lips count as speaking. `ahead` (whole clips only): weights are those of so many pictures later."""
+    def look(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> Looked:
+        """v (B, U, vdim * eyes), M (B, 2, 2 U, bins), P (B, 4 U, 257), has_v (B, 1). Without a picture nothing is added and nothing forgotten."""
         if v.shape[-1] != self.vdim * len(self.each()):
             raise ValueError(f"{len(self.each())} eyes want {self.vdim * len(self.each())} features a picture, not {v.shape[-1]} (join_features.py)")
         level, energy = self.hear(M, P)
@@ -210,16 +240,35 @@ class Attributor(Eye):
         for i, eye in enumerate(self.each()):
             fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, has_v, st[4 + 9 * i : 13 + 9 * i])
             found, kept = found + self.scale * (fit - self.fit), [*kept, *after]
-        total = gather(found * has_v[:, :, None], 1 - (1 - self.keeping) * has_v, st[1])
-        now = self.talk(v[..., : self.vdim], st[4])
-        lately = gather(now[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[2])
+        found = found * has_v[:, :, None]
+        total = gather(found, 1 - (1 - self.keeping) * has_v, st[1])
+        lips = self.talk(v[..., : self.vdim], st[4])
+        lately = gather(lips[..., None] * (1 - self.LATELY), torch.full_like(has_v, self.LATELY), st[2])
         present = gather(energy, torch.full_like(has_v, self.FOLLOW), st[3])
-        speaks = torch.sigmoid(torch.maximum(now, lately[..., 0]) + self.open)  # opens at once, closes in half a second
-        open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
         absent = self.absence(present).repeat_interleave(2 * self.cfg.lags + 1, -1)
-        belief, sure = self.believe(total + absent), self.believe(total)
-        weights = later(belief[..., :2], ahead) * later(1 - (1 - open_) * has_v, min(ahead, self.OPEN_LATER))[..., None]
-        return weights, (sure[..., 0] - sure[..., 1]).abs(), [sums, total[:, -1], lately[:, -1], present[:, -1], *kept]
+        belief, sure = self.believe(total + absent)[..., :2], self.believe(total)
+        shares = (total.unflatten(-1, (2, -1)) + self.lag_costs()).softmax(-1)
+        now = (shares * found.unflatten(-1, (2, -1))).sum(-1)
+        state = [sums, total[:, -1], lately[:, -1], present[:, -1], *kept]
+        return Looked(belief, now, lips, lately[..., 0], (sure[..., 0] - sure[..., 1]).abs(), state)
+
+    def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
+        """What the graph decides itself, at once: weights (B, U, 2), how far each voice is believed to be wanted, or both are shut out because the
+        lips rest; confidence (B, U), how far apart the evidence holds the two; state. Without a picture the lips count as speaking."""
+        x = self.look(v, M, P, has_v, st)
+        speaks = torch.sigmoid(torch.maximum(x.lips, x.lately) + self.open)  # opens at once, closes in half a second
+        open_ = ((speaks - self.SHUT) / (self.OPEN - self.SHUT)).clamp(0, 1)
+        return x.belief * (1 - (1 - open_) * has_v)[..., None], x.confidence, x.state
+
+    def decided(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, ahead: int) -> Tensor:
+        """What the product decides of a whole clip (src/pipeline/voices.ts), weights (B, U, 2), with `ahead` pictures of look-ahead: whose voice is
+        whose by what is known so much later, whether the person speaks by the lips around and how well they fit the voice."""
+        x = self.look(v, M, P, has_v, self.state(len(v)))
+        c = self.GATE
+        lips = around(x.lips[..., None], c.lips[0], min(c.lips[1], ahead))
+        fit = around(x.fit, c.fit[0], min(c.fit[1], ahead), *c.prior)
+        open_ = ((lips + c.fit_weight * fit - c.shut) / (c.open - c.shut)).clamp(0, 1)
+        return later(x.belief, ahead) * (1 - (1 - open_) * has_v[:, :, None])
 
 
 def later(x: Tensor, pictures: int) -> Tensor:
@@ -247,7 +296,7 @@ class Attributed(nn.Module):
     def weights(self, x: Tensor, M: Tensor, v: Tensor, has_v: Tensor, ahead: int = 0) -> Tensor:
         """Sound (B, n) and masks of U pictures -> how far each voice is believed to be wanted, (B, U, 2), `ahead` pictures later."""
         U = v.shape[1]
-        return self.att.step(v, M[:, :, : 2 * U], self.heard(x, U), has_v, self.att.state(len(v)), ahead)[0]
+        return self.att.decided(v, M[:, :, : 2 * U], self.heard(x, U), has_v, ahead)
 
     def heard(self, x: Tensor, pictures: int) -> Tensor:
         """(B, n) -> powers (B, 4 U, 257)."""

@@ -72,18 +72,21 @@ def put(net: nn.Module, prefix: str, have: dict[str, Tensor] | None) -> dict[str
     return {prefix + k: v for k, v in new.items()}
 
 
-def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Masks of the wanted voice and the rest as a stream, and the confidence of each picture: the masks belong to the sound `ahead` frames before the newest."""
-    at, sure, weights, st = 0, [], [], net.att.state(1)
+def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Masks of the wanted voice and the rest as a stream; of each picture confidence, lips, and of both voices belief and fit. The masks belong to
+    the sound `ahead` frames before the newest."""
+    at, told, weights, st = 0, [], [], net.att.state(1)
     late = 3 * net.sep.cfg.ahead * net.sep.cfg.hop
     P = power(spectrum(torch.cat([torch.zeros(1, late + 768), x], 1), 512, net.att.HOP, False))[:, : 2 * M.shape[2]]
     for s, v in zip(SEGMENTS, seen):
         n = s["units"] * net.att.frames
-        w, confidence, st = net.att.step(v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), st)
+        now = v, M[:, :, at : at + n], P[:, 2 * at : 2 * (at + n)], torch.full((1, 1), float(s["picture"])), st
+        told.append(net.att.look(*now))
+        w, _, st = net.att.step(*now)
         weights.append(w)
-        sure.append(confidence)
         at += n
-    return net.mixed(M, torch.cat(weights, 1))[0], torch.cat(sure, 1)[0]
+    each = {k: torch.cat([getattr(x, k)[0] for x in told]) for k in ("confidence", "lips", "belief", "fit")}
+    return net.mixed(M, torch.cat(weights, 1))[0], {k: v.T.contiguous() if v.dim() == 2 else v for k, v in each.items()}
 
 
 @torch.no_grad()
@@ -141,9 +144,9 @@ def main() -> None:
         y, ps = net.sep.picture.step(rows[0], ps)
         conds.append(net.sep.condition(y.repeat_interleave(per_unit, 1), torch.full((1, 1), float(s["picture"])), mem, torch.full((1, 1), float(s["memory"]))))
         last, at = pics[:, -1:], at + n
-    told = torch.cat(conds, 1)
-    M = net.sep.step(X.real, X.imag, torch.zeros_like(told) if blind else told, net.sep.state(1))[0]
-    m, confidence = attributed(net, M, x, seen) if blind else (M[0], None)
+    conditions = torch.cat(conds, 1)
+    M = net.sep.step(X.real, X.imag, torch.zeros_like(conditions) if blind else conditions, net.sep.state(1))[0]
+    m, told = attributed(net, M, x, seen) if blind else (M[0], {})
 
     # Frame t of the stream is centred on 3 * (nfft / 2 - (nfft - hop) + hop * t): frame t + first of the whole run, whose mask is that of `ahead` frames before.
     n, one = SEGMENTS[0]["units"], torch.ones(1, 1)
@@ -166,8 +169,7 @@ def main() -> None:
 
     voice = net.enc(power(spectrum(x, 512, 256, True)))
     notes = dict(config=json.dumps(c), segments=json.dumps(SEGMENTS), every=str(a.every), shapes=json.dumps({k: list(q.shape) for k, q in used.items()}))
-    also = {} if confidence is None else dict(confidence=confidence)
-    write_tensors(a.out, dict(gain=m[0, :, :: a.every], rest=m[1, :, :: a.every], voice=voice, **also), notes)
+    write_tensors(a.out, dict(gain=m[0, :, :: a.every], rest=m[1, :, :: a.every], voice=voice, **told), notes)
     print(f"{a.out}: {a.out.stat().st_size} bytes")
 
 

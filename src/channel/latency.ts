@@ -11,8 +11,10 @@ import { AAC_ENCODERS } from "../transport/gst/launch.js";
 export type Profile = "low" | "balanced" | "quality";
 
 /** What is to be known of a model. `guardSamples`: its guard, and for windows what is cross-faded before it. */
-export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples" | "voices"> & {
+export type ModelGeometry = Pick<StreamCard, "unitSamples" | "guardSamples" | "lookBackSamples"> & {
   readonly kind: AnyCard["kind"];
+  /** Given: it gives its voices one by one, so that a look-ahead is possible. */
+  readonly voices?: unknown;
 };
 
 /** Model units a step: fewer answer sooner, more leave the engine more time a call. A window model begins at its beginning every time. */

@@ -26,7 +26,7 @@ export const NO_MODEL: ModelGeometry = {
   unitSamples: 1920,
   guardSamples: 4800,
   lookBackSamples: 99_840,
-  voices: 2,
+  voices: true,
 };
 
 export type SeparationOptions = {

@@ -7,18 +7,13 @@ import type { StepOutcome } from "./step-runner.js";
 
 /** From this confidence in a face that is seen, nobody's voice from before is kept beside it. */
 const SETTLED = 0.8;
-/**
- * Lips are looked at so much later than they speak, at the most (0.4 s): the network lets a voice in at once and shuts it out half a second after the
- * lips rest, and seen from later it does so when they rest.
- */
-const OPEN_LATER_UNITS = 10;
 
 /** One face's run of the model, from a beginning of its state on; goes on while steps that it answered wait for their decision. */
 export class Run {
   /** Of its newest step. */
   confidence = 0;
 
-  /** @param beliefs null: the model was not asked for its voices */
+  /** @param beliefs null: the model does not give its voices one by one, and decides itself */
   constructor(readonly beliefs: Beliefs | null) {}
 
   get settled(): boolean {
@@ -122,8 +117,7 @@ export class StepDecisions {
   #gainsOf({ face: { id, box, still }, gains, voices, run }: Answered, { fromUnit, units }: Waiting): FaceGains {
     const { lookAheadUnits } = this.#o;
     if (voices === null || run.beliefs === null) return { id, box, still, gains };
-    const openLater = Math.min(lookAheadUnits, OPEN_LATER_UNITS);
-    const weights = run.beliefs.weights(fromUnit, units, lookAheadUnits, openLater);
+    const weights = run.beliefs.weights(fromUnit, units, lookAheadUnits);
     return { id, box, still, gains: mixedVoices(gains, voices, weights) };
   }
 }

@@ -229,7 +229,7 @@ export class StepRunner {
       crops,
       hasPicture,
       memory: null,
-      voices: this.#lookAheadUnits > 0,
+      voices: inference.card.voices !== undefined,
     };
   }
 
@@ -252,7 +252,7 @@ export class StepRunner {
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
         const goesOn = !attempt.reset && before !== undefined;
-        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, voices?.count);
+        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units);
         run.confidence = confidence ?? 0;
         if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices, hasPicture);
         this.#running.set(face.id, {
@@ -287,11 +287,11 @@ export class StepRunner {
   }
 
   /** Steps may be joined, up to a look-back: that much is kept beside the look-ahead. */
-  #newRun(units: number, voices: number | undefined): Run {
+  #newRun(units: number): Run {
+    const { unitSamples, lookBackSamples, voices } = this.#options.inference.card;
     if (voices === undefined) return new Run(null);
-    const { unitSamples, lookBackSamples } = this.#options.inference.card;
     const kept = units + this.#lookAheadUnits + 2 * Math.ceil(lookBackSamples / unitSamples);
-    return new Run(new Beliefs(voices, kept));
+    return new Run(new Beliefs(voices.count, voices.gate, kept));
   }
 
   /** At the end of a step: who was followed in it goes on, and so do people who are known from before as long as the sound does. */

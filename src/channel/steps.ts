@@ -28,8 +28,8 @@ export function tail(gains: GainGrid, layout: GridLayout): GainGrid {
 }
 
 /** The same of its voices; the newest `units` are the step's. */
-export function voicesTail({ count, masks, belief, open }: Voices, layout: GridLayout, units: number): Voices {
-  if (open.length === units) return { count, masks, belief, open };
+export function voicesTail({ count, masks, belief, fit, lips }: Voices, layout: GridLayout, units: number): Voices {
+  if (lips.length === units) return { count, masks, belief, fit, lips };
   /** The last numbers of every voice. */
   const last = (all: Float32Array, size: number): Float32Array => {
     const out = new Float32Array(count * size);
@@ -41,7 +41,8 @@ export function voicesTail({ count, masks, belief, open }: Voices, layout: GridL
     count,
     masks: last(masks, layout.frames * layout.bins),
     belief: last(belief, units),
-    open: open.subarray(-units),
+    fit: last(fit, units),
+    lips: lips.subarray(-units),
   };
 }
 

@@ -19,6 +19,22 @@ const state = tensor.extend({
   of: z.enum(["sound", "person"]).optional(),
 });
 
+const units = z.strictObject({ before: z.int().nonnegative().max(250), after: z.int().nonnegative().max(250) });
+
+/** How far a voice is let through, by the lips around a unit: 0 from `shut` down, 1 from `open` up, of lips + fitWeight * fit, each a mean. */
+const voiceGate = z
+  .strictObject({
+    fitWeight: z.number().nonnegative(),
+    shut: z.number(),
+    open: z.number(),
+    /** Units around one whose mean counts (of those after it, as many as are known). */
+    lips: units,
+    fit: units,
+    /** What a face that is new is taken to have shown: so many units of such a fit. */
+    prior: z.strictObject({ units: z.number().nonnegative(), fit: z.number() }),
+  })
+  .refine(({ shut, open }) => shut < open, { error: "shut must be below open" });
+
 export const streamCard = z.strictObject({
   format: z.literal("sightline-model/1"),
   name: z.string(),
@@ -44,10 +60,11 @@ export const streamCard = z.strictObject({
   /** How gains come from the two masks (wanted voice, rest): `on` = the first alone, `ratio` = first / (first + second). */
   gain: z.enum(["on", "ratio"]).default("on"),
   /**
-   * So many voices are also given one by one, without a decision between them: outputs `voices` (n, frames, bins), masks 0..1; `belief` (n, units),
-   * how far each is believed to be the wanted one; `open` (1, units), how far the lips are believed to speak.
+   * The network also gives its voices one by one, without a decision between them: outputs `voices` (n, frames, bins), masks 0..1; `belief`
+   * (n, units), how far each is believed to be the wanted one; `fit` (n, units), how well it fits the lips in that unit; `lips` (1, units), logit
+   * of lips that speak. What the pipeline makes of them: pipeline/voices.ts.
    */
-  voices: z.int().min(2).max(8).optional(),
+  voices: z.strictObject({ count: z.int().min(2).max(8), gate: voiceGate }).optional(),
   states: z.array(state),
   files: z.strictObject({ step: z.string(), voice: z.string().optional() }),
   /** sha256 of every file, hex. A model whose file does not match never runs. */

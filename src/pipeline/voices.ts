@@ -1,3 +1,4 @@
+import type { StreamCard } from "../model/card.js";
 import type { GainGrid } from "./types.js";
 
 /** Voices that a model tells apart in one step, and what it knew at that time of whose they are. */
@@ -7,9 +8,13 @@ export type Voices = {
   readonly masks: Float32Array;
   /** How far each voice is believed to be the wanted one: count x units. */
   readonly belief: Float32Array;
-  /** How far the lips are believed to speak, 0..1: one number a unit. */
-  readonly open: Float32Array;
+  /** How well each voice fits the lips in a unit, as evidence (above 0: it does): count x units. */
+  readonly fit: Float32Array;
+  /** Logit of lips that speak: one number a unit. */
+  readonly lips: Float32Array;
 };
+
+export type VoiceGate = NonNullable<StreamCard["voices"]>["gate"];
 
 /**
  * The gains of a step, each voice let through as far as it is believed to be the wanted one.
@@ -38,39 +43,47 @@ export function mixedVoices(grid: Omit<GainGrid, "data">, { count, masks }: Voic
   return { ...grid, data };
 }
 
+/** One unit of a face. `seen`: there was a picture of it. */
+type Row = {
+  readonly belief: readonly number[];
+  readonly fit: readonly number[];
+  readonly lips: number;
+  readonly seen: boolean;
+};
+
 /**
  * What was found out about one face, unit by unit, while its run goes on: who decides about a step later than at once, knows more of it than
- * was known in it. Bounded: units older than `kept` are forgotten.
+ * was known in it. Whose voice is whose adds up over seconds (`belief`); whether the person speaks at all is told by the lips around the
+ * moment, and by whether they fit the voice that is heard: another voice under resting lips does not. Bounded: units older than `kept` are
+ * forgotten.
  */
 export class Beliefs {
   readonly #count: number;
+  readonly #gate: VoiceGate;
   readonly #kept: number;
-  /** One row a unit: a belief for each voice, how open the lips are, whether they were seen (0, 1). */
-  readonly #rows: Float32Array[] = [];
+  readonly #rows: Row[] = [];
   /** Unit of the first row. */
   #from = 0;
 
-  constructor(count: number, keptUnits: number) {
+  constructor(count: number, gate: VoiceGate, keptUnits: number) {
     this.#count = count;
-    this.#kept = keptUnits;
+    this.#gate = gate;
+    this.#kept = keptUnits + gate.fit.before + gate.lips.before;
   }
 
   /**
    * @param fromUnit where these voices begin; what comes after a hole begins anew
    * @param seen whether there was a picture of the face
    */
-  add(fromUnit: number, { belief, open }: Voices, seen: boolean): void {
+  add(fromUnit: number, { belief, fit, lips }: Voices, seen: boolean): void {
     if (fromUnit !== this.#from + this.#rows.length) {
       this.#rows.length = 0;
       this.#from = fromUnit;
     }
-    for (let u = 0; u < open.length; u++) {
-      const row = new Float32Array(this.#count + 2);
-      for (let v = 0; v < this.#count; v++) row[v] = belief[v * open.length + u]!;
-      row[this.#count] = open[u]!;
-      row[this.#count + 1] = seen ? 1 : 0;
-      this.#rows.push(row);
-    }
+    const units = lips.length;
+    const of = (x: Float32Array, u: number): number[] =>
+      Array.from({ length: this.#count }, (_, v) => x[v * units + u]!);
+    for (let u = 0; u < units; u++) this.#rows.push({ belief: of(belief, u), fit: of(fit, u), lips: lips[u]!, seen });
     const over = this.#rows.length - this.#kept;
     if (over <= 0) return;
     this.#rows.splice(0, over);
@@ -78,29 +91,39 @@ export class Beliefs {
   }
 
   /**
-   * Weights of the voices in units from `fromUnit` on, count x units: whose voice is whose as it is known `later` units after each, whether the lips
-   * speak as it is known `openLater` units after, while they are seen: what says nothing of lips opens for all. What lies beyond the newest is
-   * what the newest says.
+   * Weights of the voices in units from `fromUnit` on, count x units, 0..1: whose voice is whose as it is known `later` units after each, and how far
+   * the lips let it through, of which as much of the future counts. What lies beyond the newest unit is what the newest says.
    */
-  weights(fromUnit: number, units: number, later: number, openLater: number): Float32Array {
+  weights(fromUnit: number, units: number, later: number): Float32Array {
     const out = new Float32Array(this.#count * units);
     for (let u = 0; u < units; u++) {
-      const belief = this.#at(fromUnit + u + later);
-      let open = this.#at(fromUnit + u);
-      for (let k = 1; k <= openLater; k++) {
-        const next = this.#at(fromUnit + u + k);
-        if (next[this.#count + 1] !== open[this.#count + 1]) break;
-        open = next;
-      }
-      for (let v = 0; v < this.#count; v++) out[v * units + u] = belief[v]! * open[this.#count]!;
+      const i = this.#index(fromUnit + u);
+      const { belief } = this.#rows[this.#index(fromUnit + u + later)]!;
+      for (let v = 0; v < this.#count; v++) out[v * units + u] = belief[v]! * this.#openness(i, v, later);
     }
     return out;
   }
 
-  #at(unit: number): Float32Array {
-    const i = Math.min(this.#rows.length - 1, Math.max(0, unit - this.#from));
-    const row = this.#rows[i];
-    if (row === undefined) throw new RangeError("nothing is known of this face yet");
-    return row;
+  /** How far the lips let a voice through in a row, 0..1; without a picture nothing speaks against it. */
+  #openness(at: number, voice: number, later: number): number {
+    const { fitWeight, shut, open, lips, fit, prior } = this.#gate;
+    if (!this.#rows[at]!.seen) return 1;
+    const seen = (around: VoiceGate["fit"]): Row[] =>
+      this.#rows.slice(Math.max(0, at - around.before), at + Math.min(around.after, later) + 1).filter((r) => r.seen);
+    const mean = (values: readonly number[], more = 0, value = 0): number =>
+      values.reduce((a, b) => a + b, more * value) / (values.length + more);
+    const spoken = mean(seen(lips).map((r) => r.lips));
+    const fits = mean(
+      seen(fit).map((r) => r.fit[voice]!),
+      prior.units,
+      prior.fit,
+    );
+    return Math.min(1, Math.max(0, (spoken + fitWeight * fits - shut) / (open - shut)));
+  }
+
+  /** Of the row that stands for a unit. */
+  #index(unit: number): number {
+    if (this.#rows.length === 0) throw new RangeError("nothing is known of this face yet");
+    return Math.min(this.#rows.length - 1, Math.max(0, unit - this.#from));
   }
 }

@@ -2,6 +2,7 @@ import * as assert from "uvu/assert";
 import { type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
 import type { LocalInference } from "../../src/model/inference/local.js";
 import type { StepRequest } from "../../src/model/inference.js";
+import { Beliefs } from "../../src/pipeline/voices.js";
 import { faces, only, rendererWithSound, runnerSuite, UNIT } from "./step-stage.js";
 
 const test = runnerSuite("look-ahead");
@@ -54,16 +55,22 @@ async function inOneCall(model: LocalInference, asked: readonly StepRequest[]) {
   return { gains: result.gains, voices: result.voices! };
 }
 
-test("the voices one by one, weighed by belief and lips, are the gains", async ({ model, asked }) => {
+test("the network's own gains are its voices by their belief, as far as its lips are open", async ({
+  model,
+  asked,
+}) => {
   await all(scene(model, LATER));
   const { gains, voices } = await inOneCall(model, asked.slice());
   const { frames, bins } = gains;
-  const perUnit = frames / voices.open.length;
-  for (let i = 0; i < gains.data.length; i++) {
-    const unit = Math.floor(i / bins / perUnit);
-    const [a, b] = [voices.masks[i]!, voices.masks[frames * bins + i]!];
-    const [p, q] = [voices.belief[unit]!, voices.belief[voices.open.length + unit]!];
-    assert.ok(Math.abs(voices.open[unit]! * (p * a + q * b) - gains.data[i]!) < 1e-4);
+  const units = voices.lips.length;
+  for (let unit = 0; unit < units; unit++) {
+    const cells = Array.from({ length: (frames / units) * bins }, (_, c) => (unit * frames * bins) / units + c);
+    const believed = cells.map((c) =>
+      [0, 1].reduce((s, v) => s + voices.belief[v * units + unit]! * voices.masks[v * frames * bins + c]!, 0),
+    );
+    const open = cells.reduce((s, c) => s + gains.data[c]!, 0) / believed.reduce((a, b) => a + b, 0);
+    assert.ok(open <= 1.0001);
+    for (const [i, c] of cells.entries()) assert.ok(Math.abs(open * believed[i]! - gains.data[c]!) < 1e-4);
   }
 });
 
@@ -78,21 +85,20 @@ test("a step is decided about by what is known a look-ahead later, with its own 
   assert.is(outcomes.length, byStep.length);
   const { gains, voices } = await inOneCall(model, asked.slice());
   const { frames, bins, atSample } = gains;
-  const units = voices.open.length;
-  const at = (of: Float32Array, v: number, unit: number): number => of[v * units + Math.min(units - 1, unit)]!;
+  const units = voices.lips.length;
+  const { count, gate } = model.card.voices!;
+  const known = new Beliefs(count, gate, units);
+  known.add(0, voices, true);
   let different = 0;
   for (const [i, { layout, decision }] of outcomes.entries()) {
     assert.is(layout.atSample, atSample + i * HOP * UNIT);
+    // The last steps know no more than all of it.
+    const weights = known.weights(i * HOP, HOP, LATER);
     for (let c = 0; c < layout.frames * bins; c++) {
-      const frame = (i * HOP * frames) / units + Math.floor(c / bins);
-      const unit = Math.floor((frame * units) / frames);
-      const cell = frame * bins + (c % bins);
-      const open = at(voices.open, 0, unit + LATER);
-      const sum = [0, 1].reduce(
-        (s, v) => s + at(voices.belief, v, unit + LATER) * voices.masks[v * frames * bins + cell]!,
-        0,
-      );
-      assert.ok(Math.abs(decision!.gains!.data[c]! - open * sum) < 1e-4, `step ${i}`);
+      const cell = (i * HOP * frames * bins) / units + c;
+      const unit = Math.floor((Math.floor(c / bins) * HOP) / layout.frames);
+      const sum = [0, 1].reduce((s, v) => s + weights[v * HOP + unit]! * voices.masks[v * frames * bins + cell]!, 0);
+      assert.ok(Math.abs(decision!.gains!.data[c]! - sum) < 1e-4, `step ${i}`);
       if (Math.abs(decision!.gains!.data[c]! - gains.data[cell]!) > 1e-3) different += 1;
     }
   }
@@ -132,7 +138,7 @@ test("a cut: what was before it keeps its own decision, what comes after has its
         ...voices,
         masks: voices.masks.map((_, i) => (i < half ? 0.25 : 0.75)),
         belief: voices.belief.map((_, i) => (i < voices.belief.length / 2 ? first : 1 - first)),
-        open: voices.open.map(() => 1),
+        lips: voices.lips.map(() => 100),
       },
     };
   };
@@ -176,7 +182,7 @@ test("without a look-ahead every step is decided about at once; a model that giv
 }) => {
   const { renderer, runner } = scene(model, 0);
   only(await runner.run(renderer.nextStep(HOP)!));
-  assert.is(asked[0]!.voices, false);
+  assert.is(asked[0]!.voices, true);
   const { voices: _, ...card } = model.card;
   const mute = { ...model, card, step: model.step } as unknown as LocalInference;
   assert.throws(() => scene(mute, LATER), /does not give its voices one by one/);

@@ -67,7 +67,7 @@ test("gains arrive as they were sent", () => {
     engineMs: 1.5,
   };
   const some = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i / n);
-  const voices = { count: 2, masks: some(30), belief: some(4), open: some(2) };
+  const voices = { count: 2, masks: some(30), belief: some(4), fit: some(4), lips: some(2) };
   for (const sent of [
     { ...result, voices: null },
     { ...result, voices },
@@ -110,7 +110,7 @@ test("lengths that do not fit are refused", () => {
   for (const [voices, length] of [
     [0, 15],
     [2, 16],
-    [2, 4 * (4 + 8 + 2 + 1) + 4],
+    [2, 4 * (4 + 8 + 2 + 2 + 1) + 4],
   ] as const)
     assert.throws(
       () => decodeGains({ ...gains, voices }, Buffer.alloc(length)),

@@ -10,6 +10,9 @@ import { liveShapes, noise, noiseWeights } from "./noise.js";
 
 const segmentsOf = z.array(z.object({ units: z.int(), picture: z.int(), memory: z.int() }));
 
+/** What attribution tells of each picture. */
+const TOLD = ["confidence", "lips", "belief", "fit"] as const;
+
 /** One network: what PyTorch gave (file of train/parity_live.py) and, unless it is hashed noise, its weights. */
 function compare(path: string, weightPath?: string): void {
   const { tensors: expected, notes } = readWeights(readFileSync(path), path);
@@ -23,14 +26,16 @@ function compare(path: string, weightPath?: string): void {
   const crops = Uint8Array.from(noise("crops", units * config.side ** 2), (v) => Math.floor(v * 60 + 128));
   const memory = Float32Array.from(noise("memory", config.edim));
 
-  /** Runs everything in calls of `chunk` units; gives gain and rest, frame after frame. */
+  /** Runs everything in calls of `chunk` units; gives gain and rest, frame after frame, and what is told of each picture, voice by voice. */
   async function stream(
     graph: BuiltGraph,
     chunk: number,
-  ): Promise<Record<"gain" | "rest" | "confidence", Float32Array>> {
+  ): Promise<{ gain: Float32Array; rest: Float32Array; told: Record<(typeof TOLD)[number], Float32Array> }> {
     const engine = await OnnxEngine.open(graph.bytes, { threads: 1 });
     const cells = units * frames * bins;
-    const out = { gain: new Float32Array(cells), rest: new Float32Array(cells), confidence: new Float32Array(units) };
+    const [one, two] = [() => new Float32Array(units), () => new Float32Array(2 * units)];
+    const told = { confidence: one(), lips: one(), belief: two(), fit: two() };
+    const out = { gain: new Float32Array(cells), rest: new Float32Array(cells), told };
     let states: TensorMap = Object.fromEntries(
       graph.states.map((s) => [
         s.name,
@@ -57,7 +62,11 @@ function compare(path: string, weightPath?: string): void {
         assert.equal(y.gain!.dims, [1, n * frames, bins]);
         out.gain.set(y.gain!.data as Float32Array, at * frames * bins);
         out.rest.set(y.rest!.data as Float32Array, at * frames * bins);
-        if (y.confidence) out.confidence.set(y.confidence.data as Float32Array, at);
+        for (const name of TOLD) {
+          const data = y[name]?.data as Float32Array | undefined;
+          for (let v = 0; data !== undefined && v < data.length / n; v++)
+            told[name].set(data.subarray(v * n, (v + 1) * n), v * units + at);
+        }
         states = Object.fromEntries(graph.states.map((q) => [q.name, y[`${q.name}_next`]!]));
         at += n;
         done += n;
@@ -89,12 +98,11 @@ function compare(path: string, weightPath?: string): void {
       if (process.env.SIGHTLINE_PARITY)
         console.log(`calls of ${chunk}: gain ${a.toExponential(1)}, rest ${b.toExponential(1)}`);
       assert.ok(a < 1e-4 && b < 1e-4, `gain ${a}, rest ${b}`);
-      expected.get("confidence")?.data.forEach((c, i) => {
-        assert.ok(
-          Math.abs(c - got.confidence[i]!) < 1e-4,
-          `confidence of picture ${i}: ${got.confidence[i]}, expected ${c}`,
-        );
-      });
+      assert.is(expected.has("fit"), config.attribution !== undefined);
+      for (const name of TOLD)
+        expected.get(name)?.data.forEach((c, i) => {
+          assert.ok(Math.abs(c - got.told[name][i]!) < 1e-4, `${name} ${i}: ${got.told[name][i]}, expected ${c}`);
+        });
     });
   }
 

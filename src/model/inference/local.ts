@@ -86,7 +86,7 @@ export class LocalInference implements Inference {
       const outputs = [
         "gain",
         ...(card.gain === "ratio" ? ["rest"] : []),
-        ...(card.voices === undefined ? [] : ["voices", "belief", "open"]),
+        ...(card.voices === undefined ? [] : ["voices", "belief", "fit", "lips"]),
         ...card.states.map((s) => `${s.name}_next`),
       ];
       const odd = [
@@ -242,12 +242,13 @@ export class LocalInference implements Inference {
   }
 
   private voicesOf(y: TensorMap, cells: number, units: number): Voices {
-    const count = this.card.voices!;
+    const { count } = this.card.voices!;
     return {
       count,
       masks: floatsOf(y, "voices", count * cells),
       belief: floatsOf(y, "belief", count * units),
-      open: floatsOf(y, "open", units),
+      fit: floatsOf(y, "fit", count * units),
+      lips: floatsOf(y, "lips", units),
     };
   }
 

@@ -7,7 +7,7 @@ import { type Detection, InferenceError, type StepRequest, type StepResult } fro
  * that the client asks and each request gets one answer with its id, in any order. Numbers in payloads are little endian.
  *
  *   step    payload: samples (float32), memory (float32), crops (uint8)      -> gains payload: float32 | error
- *           with `voices` the answer's payload goes on with masks, belief, open (float32)
+ *           with `voices` the answer's payload goes on with masks, belief, fit, lips (float32)
  *   window  payload: left, right (float32), pictures (uint8)                 -> window payload: gains, map (float32) | error
  *   remember  payload: samples (float32)                                     -> memory payload: float32 | error
  *   detect  payload: RGB                                                     -> faces | error
@@ -186,8 +186,8 @@ export function encodeGains(
 ): { header: FromChild; payload: Uint8Array } {
   const { data, ...grid } = gains;
   const count = voices?.count ?? 0;
-  const units = voices?.open.length ?? 1;
-  const parts = voices === null ? [data] : [data, voices.masks, voices.belief, voices.open];
+  const units = voices?.lips.length ?? 1;
+  const parts = voices === null ? [data] : [data, voices.masks, voices.belief, voices.fit, voices.lips];
   return {
     header: { t: "gains", id: requestId, ...grid, confidence, voices: count, units, engineMs },
     payload: Buffer.concat(parts.map(bytesOf)),
@@ -198,18 +198,18 @@ export function encodeGains(
 export function decodeGains(header: Extract<FromChild, { t: "gains" }>, payload: Buffer): StepResult {
   const { frames, bins, atSample, hopSamples, binHz, confidence, engineMs, voices: count, units } = header;
   const cells = frames * bins;
-  const sizes = count === 0 ? [cells] : [cells, count * cells, count * units, units];
+  const sizes = count === 0 ? [cells] : [cells, count * cells, count * units, count * units, units];
   if (payload.length !== 4 * sizes.reduce((a, b) => a + b, 0))
     throw new ProtocolError(`${frames} x ${bins} gains and ${count} voices came with ${payload.length} bytes`);
   let at = 0;
-  const [data, masks, belief, open] = sizes.map((size) => {
+  const [data, masks, belief, fit, lips] = sizes.map((size) => {
     at += 4 * size;
     return floatsOf(payload, at - 4 * size, size);
   });
   return {
     gains: { atSample, hopSamples, frames, bins, binHz, data: data! },
     confidence,
-    voices: count === 0 ? null : { count, masks: masks!, belief: belief!, open: open! },
+    voices: count === 0 ? null : { count, masks: masks!, belief: belief!, fit: fit!, lips: lips! },
     engineMs,
   };
 }

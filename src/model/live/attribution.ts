@@ -50,7 +50,8 @@ export type BlindVoices = { readonly masks: readonly [Value, Value]; readonly sa
  * memory is not used yet.
  *
  * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the evidence holds the two voices; and what
- * they were made of, for who decides later than at once: masks of both voices (2, T, bins), belief in each (2, U), openness of the lips (1, U)
+ * they were made of, for who decides otherwise or later: masks of both voices (2, T, bins), belief in each (2, U), how well each fits the lips in that picture
+ * (2, U), as evidence, and the logit of lips that speak (1, U)
  */
 export function attribute(
   l: Layers,
@@ -59,7 +60,7 @@ export function attribute(
   clock: Clock,
   { eyes, hasPicture }: { readonly eyes: readonly Value[]; readonly hasPicture: Value },
   { masks, samples }: BlindVoices,
-): { gain: Value; rest: Value; confidence: Value; voices: Value; belief: Value; open: Value } {
+): { gain: Value; rest: Value; confidence: Value; voices: Value; belief: Value; fit: Value; lips: Value } {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const { level, energy } = levels(l, a, clock, both, samples);
@@ -78,7 +79,8 @@ export function attribute(
   // What is left after a picture; all of it where there is none.
   const keep = op.add(g, op.mul(g, hasPicture, scalar(l, "att.keeping") - 1), 1);
   const total = fadingSum(l, found, op.unary(g, "Log", keep), "evidence");
-  const speaks = openness(l, talk(l, c, seen), hasPicture);
+  const talking = talk(l, c, seen);
+  const speaks = openness(l, talking, hasPicture);
   const absent = op.concat(g, new Array<Value>(2 * a.lags + 1).fill(absence(l, energy)), 0);
   const belief = believe(l, a, op.add(g, total, absent));
   const ones = g.constant(new Float32Array(clock.frames).fill(1), [1, 1, clock.frames]);
@@ -94,7 +96,8 @@ export function attribute(
     confidence: op.reshape(g, op.unary(g, "Abs", apart), [1, -1]),
     voices: both,
     belief: op.reshape(g, belief, [2, -1]),
-    open: op.reshape(g, speaks, [1, -1]),
+    fit: fitNow(l, a, found, total),
+    lips: op.reshape(g, talking, [1, -1]),
   };
 }
 
@@ -164,6 +167,17 @@ function believe(l: Layers, a: AttributionConfig, total: Value): Value {
   const shares = op.softmax(g, op.concat(g, [op.add(g, total, prior), neither], 0), 0);
   const byOffset = op.reshape(g, op.slice(g, shares, 0, 0, -1), [costs.length, 2, -1, 1]);
   return op.reshape(g, op.mul(g, op.reduceMean(g, byOffset, [0]), costs.length), [2, -1, 1]);
+}
+
+/** Evidence of each picture and its sum, (2 * offsets, U, 1) -> what the picture says of each voice (2, U), at the offsets that the sum believes in. */
+function fitNow(l: Layers, a: AttributionConfig, found: Value, total: Value): Value {
+  const g = l.g;
+  const costs = offsets(a).map((k) => -LAG_COST * Math.abs(k));
+  const byOffset = (x: Value): Value => op.reshape(g, x, [costs.length, 2, -1]);
+  const cost = g.constant(Float32Array.from(costs), [costs.length, 1, 1]);
+  const shares = op.softmax(g, op.add(g, byOffset(total), cost), 0);
+  const mean = op.reduceMean(g, op.mul(g, shares, byOffset(found)), [0]);
+  return op.reshape(g, op.mul(g, mean, costs.length), [2, -1]);
 }
 
 /** Logit (U, 1) of "these lips speak now" -> (1, U, 1), 0..1: opens at once, closes in about half a second; 1 without a picture. */

@@ -33,8 +33,15 @@ const weightNotes = z.object({
   training: json.pipe(z.record(z.string(), z.unknown())).default({}),
 });
 
-/** A network with attribution tells two voices apart. */
-const VOICES = 2;
+/** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (docs/decisions/18). */
+const GATE: NonNullable<StreamCard["voices"]>["gate"] = {
+  fitWeight: 60,
+  shut: 0,
+  open: 2,
+  lips: { before: 25, after: 12 },
+  fit: { before: 37, after: 30 },
+  prior: { units: 25, fit: 0.08 },
+};
 
 /** States of what the lips show, by the begin of their names; `evidence` is of the person, all others are of the sound. */
 const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
@@ -72,7 +79,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
     memorySize: config.edim,
     gain: meta.gain ?? "on",
-    ...(config.attribution === undefined ? {} : { voices: VOICES }),
+    ...(config.attribution === undefined ? {} : { voices: { count: 2, gate: GATE } }),
     states: step.states.map((s) => ({
       name: s.name,
       shape: [...s.shape],

@@ -25,8 +25,9 @@ export type BuiltGraph = {
  * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
  * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
  * out: gain and rest (1, U * frames, bins), masks 0..1 of the wanted voice and of the rest; every state as NAME_next; with attribution
- * confidence (1, U), 0..1, and what gain was mixed from: voices (2, U * frames, bins), the masks of both, belief (2, U) in each and open
- * (1, U), 0..1, whether the lips speak: gain = open * (belief of voice 0 * its mask + the same of voice 1).
+ * confidence (1, U), 0..1, and what gain was mixed from: voices (2, U * frames, bins), the masks of both, and belief (2, U) in each. For
+ * another decision than that (pipeline/voices.ts): fit (2, U), how well each voice fits the lips in that picture, and lips (1, U), the logit of
+ * lips that speak.
  *
  * For a call that begins at sample s, frame i belongs to the sound centred on s + firstFrameOffset + i * hop (clockOf). A call with
  * U = 2 gives what two calls with U = 1 give.
