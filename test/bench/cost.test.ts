@@ -53,8 +53,12 @@ test("the cost of a window model: at each profile's hop, on one thread and on tw
         "engine a hop, `balanced`, one thread",
         "share of one core, `balanced`, one face",
         "multiply-adds per second of feed",
+        "look-ahead, `balanced`",
+        "look-ahead, `quality`",
         "guard + hop, `low`",
         "guard + hop, `balanced`",
+        "declared latency, `balanced`",
+        "declared latency, `quality`",
       ],
       [
         "a window, one thread",
@@ -63,6 +67,8 @@ test("the cost of a window model: at each profile's hop, on one thread and on tw
         "multiply-adds per second of feed, `balanced`",
         "guard + hop, `low`",
         "guard + hop, `balanced`",
+        "declared latency, `balanced`",
+        "declared latency, `quality`",
       ],
     ],
   );
