@@ -2,7 +2,7 @@
 
     python train/calibrate.py --pack PACK --model attribute.pt [--separator separate.pt] --features student_features.pt --out live.pt
 
-Three numbers (scale of the evidence, what is kept of it from picture to picture, how readily lips count as speaking) cannot be learnt from the
+Three numbers (scale of the evidence, what is kept of it from picture to picture, how readily lips count as speaking, for the graph's own gate) cannot be learnt from the
 training people, whose lips the front end knows too well. The whole table is printed; the optimum is flat. --separator: put this one in first.
 """
 from __future__ import annotations

@@ -16,8 +16,8 @@ LATE = 4  # pictures that the attributor's rows are late by
 START = 2 * LATE  # of the first pictures nothing is learnt
 
 
-def mixtures(seconds: float) -> MixConfig:
-    return MixConfig(seconds=seconds, level_db=5, p_late=0.2, p_turns=0.3, p_noise=0.1, p_music=0.05, p_room=0.15, gain_db=(-12.0, 6.0))
+def mixtures(seconds: float, turns: float = 0.0) -> MixConfig:
+    return MixConfig(seconds=seconds, level_db=5, p_late=0.2, p_turns=turns, p_noise=0.1, p_music=0.05, p_room=0.15, gain_db=(-12.0, 6.0))
 
 
 def begin(a: Eye, head: SyncHead) -> None:

@@ -108,7 +108,7 @@ def stage_listen(a: argparse.Namespace, dev: torch.device) -> None:
     pack = data.load_pack(a.pack, dev, student=student_features(a))
     if a.init is None:
         raise SystemExit("listen: --init separate.pt is needed, the separator whose voices are to be told apart")
-    mx = Mixer(pack, pack.train, "train", listening.mixtures(a.seconds), a.seed)
+    mx = Mixer(pack, pack.train, "train", listening.mixtures(a.seconds, a.turns), a.seed)
     net, heads = attributed(a, pack, dev), []
     if len(net.att.each()) == 2 and a.second is None:
         raise SystemExit("listen: --second student.pt is needed, the head of the second eye that --init has")

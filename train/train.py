@@ -40,7 +40,7 @@ def main() -> None:
     p.add_argument("--visible", type=float, default=0.72, help="condition: share of items whose wanted voice has a picture")
     p.add_argument("--drop-memory", type=float, default=0.55, help="condition: share of those that have no memory beside it; high at first, or the memory is all that is learnt")
     p.add_argument("--mixtures", choices=["clean", "live"], default="clean", help="separate: two voices all along (learns fastest), or as they come: late, alone, louder, with noise and rooms")
-    p.add_argument("--turns", type=float, default=0.3, help="separate, clean mixtures: share of items in which the two take turns")
+    p.add_argument("--turns", type=float, default=0.0, help="separate (clean mixtures), listen: share of items in which the two take turns; what ships had none")
     p.add_argument("--features", choices=["teacher", "student"], default="teacher")
     p.add_argument("--half", type=int, default=-1, choices=[-1, 0, 1], help="sync, student: every second of the people on camera; each half wants an --out of its own")
     p.add_argument("--without", default="", help="sync, student: no people of this domain (rendered, court ...)")

@@ -27,7 +27,11 @@ export const HOP_UNITS: Record<AnyCard["kind"], Record<Profile, number>> = {
  * Whose voice is whose is decided when so many more units were seen and heard, of a model that gives its voices one by one: what cannot be known
  * in the first second of a face is known after it (docs/decisions/18). Whole steps: a step is decided about when a later one was run.
  */
-export const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 3, quality: 30 };
+const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 3, quality: 30 };
+
+/** In units; 0 where the model decides itself. */
+export const lookAheadOf = (profile: Profile, { voices }: Pick<ModelGeometry, "voices">): number =>
+  voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
 
 /** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
@@ -65,7 +69,7 @@ export function latencyPlan(
   encoder: "aac" | "none" = "aac",
 ): LatencyPlan {
   const hopUnits = HOP_UNITS[model.kind][profile];
-  const lookAheadUnits = model.voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
+  const lookAheadUnits = lookAheadOf(profile, model);
   const aacSamples = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples)) + AAC_FRAME_SAMPLES;
   const encodeMs = (encoder === "aac" ? ms(aacSamples) : 0) + RENDER_BLOCK_MS;
   const parts = {

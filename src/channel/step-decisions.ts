@@ -49,7 +49,7 @@ export type StepDecisionsOptions = {
 
 /**
  * Steps that were run, in order, and what becomes of them. Choosing whose voice is whose takes seconds of lips and voices; with a look-ahead a step is
- * decided about when as much more is known, as its masks are still those of its own time. Without one, in its own time.
+ * decided about when so much more is known; its masks are still those of its own time. Without one it is decided about at once.
  */
 export class StepDecisions {
   readonly #o: StepDecisionsOptions;

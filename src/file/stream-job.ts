@@ -1,5 +1,5 @@
 import { createWriteStream } from "node:fs";
-import { HOP_UNITS, LOOK_AHEAD_UNITS } from "../channel/latency.js";
+import { HOP_UNITS, lookAheadOf } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import type { EngineReport } from "../model/engines/names.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -51,7 +51,7 @@ export class StreamJob {
     const { card } = this.#inference;
     // The steps of a channel of this profile, and its look-ahead: a file gets what a live programme gets.
     const hopUnits = HOP_UNITS.stream[profile];
-    const lookAheadUnits = card.voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
+    const lookAheadUnits = lookAheadOf(profile, card);
     const session = `file-${++sessions}`;
     const sound = readSound(input, signal);
     const pictures = readPictures(input, { signal });

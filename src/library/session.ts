@@ -1,4 +1,4 @@
-import { HOP_UNITS, LOOK_AHEAD_UNITS } from "../channel/latency.js";
+import { HOP_UNITS, lookAheadOf } from "../channel/latency.js";
 import { StepCutter } from "../channel/step-cutter.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -67,15 +67,14 @@ export class SeparationSession {
 
   constructor(options: SessionOptions) {
     const { hopUnits = HOP_UNITS.stream.balanced, removed = false, pictureWaitMs = 1000 } = options;
-    const givesVoices = options.model.card.voices !== undefined;
-    const { lookAheadUnits = givesVoices ? LOOK_AHEAD_UNITS.balanced : 0 } = options;
+    const { lookAheadUnits = lookAheadOf("balanced", options.model.card) } = options;
     if (!Number.isInteger(hopUnits) || hopUnits < 1 || hopUnits > 25)
       throw new RangeError(`hopUnits must be a whole number from 1 to 25, not ${hopUnits}`);
     if (!Number.isInteger(lookAheadUnits) || lookAheadUnits < 0 || lookAheadUnits > MAX_LOOK_AHEAD_UNITS)
       throw new RangeError(
         `lookAheadUnits must be a whole number from 0 to ${MAX_LOOK_AHEAD_UNITS}, not ${lookAheadUnits}`,
       );
-    if (lookAheadUnits > 0 && !givesVoices)
+    if (lookAheadUnits > 0 && options.model.card.voices === undefined)
       throw new RangeError(`lookAheadUnits: model ${options.model.card.name} does not give its voices one by one`);
     if (!(pictureWaitMs >= 0 && pictureWaitMs <= 5000))
       throw new RangeError(`pictureWaitMs must be a number from 0 to 5000, not ${pictureWaitMs}`);
