@@ -199,6 +199,8 @@ export class WhipPublisher implements PublisherPeer {
 
   #unit(unit: AccessUnit | Vp8Frame): void {
     const { timestamp, key } = unit;
+    // Whoever waited for one has it: a request that was held back would only cost the publisher another.
+    if (key) this.#keyFrameDue = false;
     if ("frame" in unit) {
       this.#pushPicture(timestamp, key, (timeMs) => vp8FrameTag(unit.frame, key, timeMs));
       return;
