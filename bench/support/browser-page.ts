@@ -1,12 +1,20 @@
 /**
  * Runs in a page of Chromium: publishes camera and microphone by WHIP and plays what comes back by WHEP. Both, what is captured and what
- * is played, go through the same two detectors (a white patch in the upper left corner, a beep louder than 0.3), so that what the
+ * is played, go through the same two detectors (the number that every picture carries, a beep louder than 0.3), so that what the
  * detectors themselves add falls out of the differences. Sound is read from WebAudio, after the browser's jitter buffer and lip-sync.
  *
- * Argument: [WHIP address, WHEP address, seconds, record]; gives `BrowserRun`. With WHIP address "" the page sends to itself: two peers
- * without Sightline between them.
+ * A picture carries its number as CODE_BITS squares in its top row, the lowest bit first, white for 1, and then a parity bit that makes
+ * the white ones even. So a picture that is not shown takes nothing from the measurement but itself.
+ *
+ * Argument: [WHIP address, WHEP address, seconds, record, width, height, code bits]; gives `BrowserRun`. With WHIP address "" the page
+ * sends to itself: two peers without Sightline between them.
  */
-export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]) => {
+export const CODE_BITS = 10;
+
+/** Side of a square of the code, and so the height of the row, in pixels. */
+export const codeSide = (width: number): number => Math.floor(width / (CODE_BITS + 1));
+
+export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height, bits]) => {
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const audio = new AudioContext({ sampleRate: 48000 });
   const worklet = \`registerProcessor("ear", class extends AudioWorkletProcessor {
@@ -28,23 +36,29 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
   });\`;
   await audio.audioWorklet.addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })));
   const watch = (stream, keep) => {
-    const seen = { flashes: [], beeps: [], sounds: [], frames: 0 };
+    const seen = { pictures: [], beeps: [], sounds: [], frames: 0, unread: 0 };
     const video = document.createElement("video");
     video.muted = true;
     video.srcObject = stream;
     document.body.append(video);
     void video.play();
     const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [8, 8];
+    [canvas.width, canvas.height] = [bits + 1, 1];
     const paint = canvas.getContext("2d", { willReadFrequently: true });
-    let white = true;
     const onFrame = (now, meta) => {
       seen.frames++;
-      const { videoWidth: w, videoHeight: h } = video;
-      paint.drawImage(video, w / 32, h / 32, w / 16, h / 16, 0, 0, 8, 8);
-      const light = paint.getImageData(4, 4, 1, 1).data[1] > 128;
-      if (light && !white) seen.flashes.push(meta.presentationTime ?? now);
-      white = light;
+      const side = Math.floor(video.videoWidth / (bits + 1));
+      // The middle of each square: its edges are the codec's.
+      for (let k = 0; k <= bits; k++) paint.drawImage(video, k * side + side / 4, side / 4, side / 2, side / 2, k, 0, 1, 1);
+      const { data } = paint.getImageData(0, 0, bits + 1, 1);
+      let [number, ones] = [0, 0];
+      for (let k = 0; k <= bits; k++) {
+        const one = data[4 * k + 1] > 128 ? 1 : 0;
+        ones += one;
+        if (k < bits) number += one << k;
+      }
+      if (ones % 2 === 0) seen.pictures.push([number, meta.presentationTime ?? now]);
+      else seen.unread++;
       video.requestVideoFrameCallback(onFrame);
     };
     video.requestVideoFrameCallback(onFrame);
@@ -110,13 +124,13 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
       if (stat.type === "inbound-rtp" && stat.estimatedPlayoutTimestamp) at[stat.kind] = stat.estimatedPlayoutTimestamp;
     if (at.audio && at.video) playout.push(at.video - at.audio);
   }
-  const stats = { codec: "", lost: 0, concealed: 0, width: 0 };
+  const stats = { codec: "", lost: 0, concealed: 0, width: 0, decoded: 0, dropped: 0 };
   for (const stat of (await viewers[0].getStats()).values()) {
     if (stat.type === "codec" && stat.mimeType.startsWith("video/")) stats.codec = stat.mimeType.slice(6);
     if (stat.type !== "inbound-rtp") continue;
     stats.lost += stat.packetsLost;
     if (stat.kind === "audio") stats.concealed = stat.concealedSamples;
-    else stats.width = stat.frameWidth;
+    else Object.assign(stats, { width: stat.frameWidth, decoded: stat.framesDecoded, dropped: stat.framesDropped });
   }
   for (const pc of [publisher, ...viewers]) pc.close();
   const text = (sounds) => {
@@ -125,23 +139,32 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height]
     for (let i = 0; i < bytes.length; i += 32768) out += String.fromCharCode(...bytes.subarray(i, i + 32768));
     return btoa(out);
   };
-  const result = { before: { flashes: before.flashes, beeps: before.beeps }, after: { flashes: after.flashes, beeps: after.beeps }, frames: after.frames, playout, ...stats };
+  const seen = ({ pictures, beeps, frames, unread }) => ({ pictures, beeps, frames, unread });
+  const result = { before: seen(before), after: seen(after), playout, ...stats };
   if (record) Object.assign(result, { clean: text(after.sounds), input: text(input.sounds) });
   return result;
 }`;
 
-type Events = { readonly flashes: readonly number[]; readonly beeps: readonly number[] };
+type Events = {
+  /** Number and time of every picture that was shown; milliseconds of the page's clock. */
+  readonly pictures: readonly (readonly [number: number, ms: number])[];
+  /** Milliseconds of the AudioContext's clock. */
+  readonly beeps: readonly number[];
+  /** Pictures that were shown, and those of them whose number could not be read. */
+  readonly frames: number;
+  readonly unread: number;
+};
 export type BrowserRun = {
-  /** Milliseconds; pictures on the page's clock, sound on that of its AudioContext. */
   readonly before: Events;
   readonly after: Events;
-  /** Pictures that were shown. */
-  readonly frames: number;
   /** Once a second, ms: how much later than its picture Chromium says that it plays the sound (`estimatedPlayoutTimestamp`). */
   readonly playout: readonly number[];
   /** Of the video that was played. */
   readonly codec: string;
   readonly width: number;
+  readonly decoded: number;
+  /** Pictures that came and were not decoded or not shown in time (`framesDropped`). */
+  readonly dropped: number;
   readonly lost: number;
   /** Samples that the browser made up. */
   readonly concealed: number;

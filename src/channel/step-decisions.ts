@@ -16,8 +16,9 @@ export class Run {
   /** @param beliefs null: the model does not give its voices one by one, and decides itself */
   constructor(readonly beliefs: Beliefs | null) {}
 
+  /** Whose voice it is has been found out, and it speaks: whoever is shown listening takes the place of nobody who is heard. */
   get settled(): boolean {
-    return this.confidence >= SETTLED;
+    return this.confidence >= SETTLED && (this.beliefs?.speaks() ?? true);
   }
 }
 

@@ -112,7 +112,9 @@ export class StepRunner {
     const settled = shots.some(
       ({ face, request }) => this.#running.get(request.personOf ?? face.id)?.run.settled === true,
     );
-    const recalled = settled ? [] : this.#recall(step.atSample, seen);
+    // Who has been known again is there, and nobody is there twice.
+    const there = new Set(shots.flatMap(({ face, request }) => [face.id, request.personOf ?? face.id]));
+    const recalled = settled ? [] : this.#recall(step.atSample, there);
     const asked = [
       ...shots,
       ...recalled.map((face) => ({ face, recalled: true, request: this.#request(face.id, step, false) })),
@@ -169,11 +171,11 @@ export class StepRunner {
    * its state and without a picture. Of several those that were seen last. As soon as the voice of a face in the picture is surely found, the picture decides again. A state that was lost cannot be made
    * anew from sound alone: that voice is given up.
    */
-  #recall(atSample: number, but: readonly FollowedFace[]): FollowedFace[] {
+  #recall(atSample: number, but: ReadonlySet<number>): FollowedFace[] {
     const last = [...this.#running].flatMap(([track, { face, next }]) => {
       const seen = this.#people.lastSeen(track);
       const may = next === atSample && seen !== null && atSample - seen <= RECALL_SAMPLES;
-      return may && !but.some((f) => f.id === track) ? [{ face, seen }] : [];
+      return may && !but.has(track) ? [{ face, seen }] : [];
     });
     const newest = Math.max(...last.map((l) => l.seen));
     return last.filter((l) => l.seen === newest).map((l) => l.face);

@@ -104,6 +104,12 @@ export class Beliefs {
     return out;
   }
 
+  /** Whether the person is heard now, by what is known in the newest unit. */
+  speaks(): boolean {
+    const at = this.#rows.length - 1;
+    return at >= 0 && this.#rows[at]!.belief.some((belief, v) => belief * this.#openness(at, v, 0) >= 0.5);
+  }
+
   /** How far the lips let a voice through in a row, 0..1; without a picture nothing speaks against it. */
   #openness(at: number, voice: number, later: number): number {
     const { fitWeight, shut, open, lips, fit, prior } = this.#gate;

@@ -68,6 +68,28 @@ test("somebody of whom the model was hardly sure comes back as a listener: the s
   }
 });
 
+test("a listener whose voice is known takes nobody's place: not before he speaks", async ({ model, asked }) => {
+  let benSpeaks = false;
+  const runner = watching(
+    model,
+    () => 0.9,
+    (track) => track === 1 || benSpeaks,
+  );
+  const see = async (track: number, who: number): Promise<number[]> => {
+    runner.see([track], false, who);
+    asked.length = 0;
+    await runner.next();
+    return asked.map((r) => r.track);
+  };
+  await see(1, anna);
+  for (let i = 0; i < 3; i++) assert.equal(await see(2, ben), [2, 1], "Anna goes on");
+  benSpeaks = true;
+  assert.equal(await see(2, ben), [2, 1], "whether he speaks is not known before");
+  assert.equal(await see(2, ben), [2]);
+  benSpeaks = false;
+  assert.equal(await see(2, ben), [2], "his pauses are not hers");
+});
+
 test("what is lost is made anew in the same step: first without the person, then from the past", async ({
   model,
   asked,

@@ -66,10 +66,11 @@ export function only(outcomes: Iterable<StepOutcome>): StepOutcome {
   return outcome;
 }
 
-/** A runner whose faces can be changed, over a model that says how sure it is. */
+/** A runner whose faces can be changed, over a model that says how sure it is whose voice is whose, and who moves the lips. */
 export function watching(
   model: LocalInference,
   sure: (track: number) => number,
+  speaks: (track: number) => boolean = () => true,
 ): {
   see(ids: readonly number[], frozen?: boolean, who?: number): void;
   jump(atSample: number): void;
@@ -77,7 +78,13 @@ export function watching(
   next(): Promise<StepOutcome>;
 } {
   const step = model.step.bind(model);
-  model.step = async (request) => ({ ...(await step(request)), confidence: sure(request.track) });
+  model.step = async (request) => {
+    const result = await step(request);
+    const { belief, lips } = result.voices!;
+    belief.fill(1, 0, lips.length).fill(0, lips.length);
+    lips.fill(speaks(request.track) ? 100 : -10);
+    return { ...result, confidence: sure(request.track) };
+  };
   const renderer = rendererWithSound(model);
   let now = faces(model.card.picture.side, [1]);
   const shown: Faces = {

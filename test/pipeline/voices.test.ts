@@ -116,6 +116,19 @@ test("another voice under resting lips is shut out, the own one under the same l
   assert.ok(own > 0.49 && other < 0.01, `${own}, ${other}`);
 });
 
+test("somebody speaks of whom it is known which voice is theirs, and whose lips let it through", () => {
+  const now = (row: Partial<Unit>): boolean =>
+    filled(
+      Array.from({ length: 10 }, () => ({ ...plain(0.9), lips: 1, ...row })),
+      GATE,
+    ).speaks();
+  assert.ok(now({}));
+  assert.not(now({ lips: -2 }), "listening");
+  assert.not(now({ p: 0.5, fit: -0.3, other: -0.3, lips: 0 }), "whose voice it is not known");
+  assert.ok(now({ lips: -2, seen: false }), "without a picture nothing speaks against it");
+  assert.not(new Beliefs(2, GATE, 5).speaks(), "nothing is known yet");
+});
+
 test("what is old is forgotten, what comes after a hole begins anew", () => {
   const beliefs = filled(
     Array.from({ length: 20 }, (_, u) => plain(u / 32)),
