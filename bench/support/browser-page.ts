@@ -48,8 +48,8 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height,
     const onFrame = (now, meta) => {
       seen.frames++;
       const side = Math.floor(video.videoWidth / (bits + 1));
-      // The middle of each square: its edges are the codec's.
-      for (let k = 0; k <= bits; k++) paint.drawImage(video, k * side + side / 4, side / 4, side / 2, side / 2, k, 0, 1, 1);
+      // One pixel a square, made of its middle: its edges are the codec's.
+      paint.drawImage(video, 0, side / 4, side * (bits + 1), side / 2, 0, 0, bits + 1, 1);
       const { data } = paint.getImageData(0, 0, bits + 1, 1);
       let [number, ones] = [0, 0];
       for (let k = 0; k <= bits; k++) {

@@ -1,14 +1,4 @@
-import {
-  catchError,
-  ignoreElements,
-  interval,
-  map,
-  merge,
-  type Observable,
-  Subject,
-  type Subscription,
-  tap,
-} from "rxjs";
+import { catchError, ignoreElements, map, merge, type Observable, Subject, type Subscription, tap } from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
 import type { AnyInference } from "../model/inference.js";
 import { pace } from "../pipeline/operators/pace.js";
@@ -24,7 +14,7 @@ import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
 import { geometryOf } from "./model-stage.js";
 import { highlightNote } from "./note.js";
-import { type JoinCounter, monotonic, thinned, through } from "./operators.js";
+import { type JoinCounter, monotonic, thinned, through, ticks } from "./operators.js";
 import { Outputs } from "./output/outputs.js";
 import { NO_MODEL, Separation, stepsOf } from "./separation.js";
 import { Rolling, StageTimes } from "./stats.js";
@@ -40,12 +30,13 @@ export type ChannelOptions = {
   readonly inference: AnyInference | null;
   readonly noModel?: string;
   readonly log: Log;
-  /** Called when the source, the mode or the reason is another than before (up to 5 ms later). */
+  /** Called when the source, the mode or the reason is another than before (up to 5 ms later; up to 50 ms when nothing was on air). */
   readonly onChange?: () => void;
 };
 
-/** How often the delay line, the steps and the rendering look at the clock. */
+/** How often the steps and the rendering look at the clock, and when nothing is on air: hundreds of channels may wait for their publishers. */
 const TICK_MS = 5;
+const IDLE_TICK_MS = 50;
 /** Places in the delay line, each kind: over 8 s of 60 pictures a second. */
 const DELAY_PLACES = 512;
 const NOTES_EVERY_MS = 100;
@@ -166,7 +157,7 @@ export class Channel {
     const changes$ = merge(
       this.#sound$.pipe(tap((sound) => separation.takeSound(sound))),
       this.#pictures$.pipe(tap((picture) => separation.takePicture(picture))),
-      interval(TICK_MS).pipe(tap(() => this.#tellChange())),
+      ticks(() => (this.#idle ? IDLE_TICK_MS : TICK_MS)).pipe(tap(() => this.#tellChange())),
     ).pipe(this.#guarded("sound and pictures"));
     const outcomes$ = changes$.pipe(stepsOf(separation, this.#seams.steps), this.#guarded("a model step"));
 
@@ -291,6 +282,11 @@ export class Channel {
 
   get #clock(): MediaClock {
     return this.#intake.clock;
+  }
+
+  /** Whatever came has left. */
+  get #idle(): boolean {
+    return this.#clock.quietMs(performance.now()) > this.plan.declaredMs + 1000;
   }
 
   /** Without sound nothing is separated, and nothing is late: the separation keeps the mode of its last sample. */

@@ -63,6 +63,11 @@ export class MediaClock {
     return nowMs - this.#tracks[track].lastMs < ABSENT_MS;
   }
 
+  /** For how long nothing came. */
+  quietMs(nowMs: number): number {
+    return nowMs - Math.max(this.#tracks.video.lastMs, this.#tracks.sound.lastMs);
+  }
+
   #slowest(nowMs: number): number {
     const anchors = (["video", "sound"] as const)
       .filter((track) => this.has(track, nowMs))

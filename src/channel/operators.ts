@@ -17,6 +17,16 @@ export const monotonic: SchedulerLike = {
   schedule: asyncScheduler.schedule.bind(asyncScheduler) as SchedulerLike["schedule"],
 };
 
+/** Ticks for ever; how far apart, in ms, is asked for anew each time. */
+export function ticks(everyMs: () => number, scheduler: SchedulerLike = asyncScheduler): Observable<void> {
+  return new Observable<void>((subscriber) =>
+    scheduler.schedule(function () {
+      subscriber.next();
+      this.schedule(undefined, everyMs());
+    }, everyMs()),
+  );
+}
+
 /** Through something that takes values here and answers there, when and as often as it likes (an encoder). */
 export function through<T, R>(push: (value: T) => void, answers$: Observable<R>): OperatorFunction<T, R> {
   return (source) =>

@@ -1,4 +1,14 @@
-import { ignoreElements, merge, mergeMap, type Observable, type OperatorFunction, Subject, tap } from "rxjs";
+import {
+  filter,
+  ignoreElements,
+  map,
+  merge,
+  mergeMap,
+  type Observable,
+  type OperatorFunction,
+  Subject,
+  tap,
+} from "rxjs";
 import type { ChannelConfig } from "../config/schema.js";
 import type { AnyInference } from "../model/inference.js";
 import { checkControls, DEFAULT_CONTROLS } from "../pipeline/controls.js";
@@ -235,10 +245,12 @@ export class Separation {
 
   // ---- steps -------------------------------------------------------------------------------------------------------------
 
-  *dueSteps(): Iterable<StepSound> {
+  dueSteps(): readonly StepSound[] {
+    const steps: StepSound[] = [];
     const cutter = this.#core?.cutter;
-    if (cutter == null) return;
-    for (let step = cutter.next(performance.now()); step !== null; step = cutter.next(performance.now())) yield step;
+    const next = (): StepSound | null => cutter?.next(performance.now()) ?? null;
+    for (let step = next(); step !== null; step = next()) steps.push(step);
+    return steps;
   }
 
   /** Null: the two cannot be one step (a hole between them, or longer than a look-back). */
@@ -347,7 +359,10 @@ export function stepsOf(separation: Separation, counter: JoinCounter): OperatorF
   return (changes$) => {
     const run$ = changes$.pipe(
       tap(() => separation.renderDue()),
-      mergeMap(() => separation.dueSteps()),
+      map(() => separation.dueSteps()),
+      // Hardly any tick has one.
+      filter((steps) => steps.length > 0),
+      mergeMap((steps) => steps),
       latestJoined(
         counter,
         (waiting, next) => separation.joined(waiting, next),

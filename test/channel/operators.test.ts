@@ -1,8 +1,8 @@
-import { from, Subject } from "rxjs";
+import { from, map, Subject } from "rxjs";
 import { TestScheduler } from "rxjs/testing";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type JoinCounter, latestJoined, thinned, through } from "../../src/channel/operators.js";
+import { type JoinCounter, latestJoined, thinned, through, ticks } from "../../src/channel/operators.js";
 import { seamCounter } from "../../src/pipeline/operators/seam.js";
 
 const test = suite("channel operators");
@@ -16,6 +16,16 @@ test("values are thinned on their own clock, in however tight a burst they come,
     .pipe(thinned((v) => v, 5))
     .subscribe((v) => kept.push(v));
   assert.equal(kept, [0, 5, 10, 2, 7]);
+});
+
+test("ticks are as far apart as is wanted at each, and end with who listens", () => {
+  const virtual = scheduler();
+  virtual.run(({ expectObservable }) => {
+    let n = 0;
+    expectObservable(ticks(() => (n++ < 2 ? 5 : 2), virtual).pipe(map(() => "t")), "-----------------!").toBe(
+      "-----t----t-t-t-t",
+    );
+  });
 });
 
 test("what waits is joined while it can be, and runs as one", () => {
