@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadStream } from "../src/model/cards.js";
@@ -6,8 +5,8 @@ import { MAKERS } from "../src/model/engines/catalogue.js";
 import { largestError } from "../src/model/engines/compare.js";
 import { ENGINES, EngineError, type TensorMap } from "../src/model/engines/engine.js";
 import { type Trial, tryEngine } from "../src/model/engines/trial.js";
-import { stepTrial } from "../src/model/engines/trial-inputs.js";
 import { BUILT_IN_MODELS } from "../src/paths.js";
+import { stepNetworks } from "../test/model/engines/support.js";
 import { testInputs } from "../test/model/paper/support.js";
 import { machine } from "./support/numbers.js";
 import { paperNet } from "./support/paper-net.js";
@@ -30,19 +29,20 @@ if (!(Number.isInteger(threads) && threads >= 1 && threads <= 64))
   throw new Error(`--threads ${values.threads}: 1 to 64`);
 if (!(limitMs > 0 && limitMs <= 3_600_000)) throw new Error(`--limit-seconds ${values["limit-seconds"]}: up to 3600`);
 
-async function network(text: string): Promise<{ bytes: Uint8Array; inputs: TensorMap }> {
+type Network = { readonly name: string; readonly bytes: Uint8Array; readonly inputs: TensorMap };
+
+async function networks(text: string): Promise<Network[]> {
   if (text !== "live") {
     const graph = paperNet(text).graph();
-    return { bytes: graph.write(), inputs: testInputs(graph) };
+    return [{ name: text, bytes: graph.write(), inputs: testInputs(graph) }];
   }
-  const { card, folder } = await loadStream(join(BUILT_IN_MODELS, "live"));
-  return { bytes: new Uint8Array(readFileSync(join(folder, card.files.step))), inputs: stepTrial(card) };
+  return stepNetworks(await loadStream(join(BUILT_IN_MODELS, "live")));
 }
 
 console.log(`${threads} threads, ${machine()}`);
-for (const text of positionals.length > 0 ? positionals : ["live", "full:1/32:32"]) {
-  const { bytes, inputs } = await network(text);
-  console.log(`${text}`);
+const asked = await Promise.all((positionals.length > 0 ? positionals : ["live", "full:1/32:32"]).map(networks));
+for (const { name: title, bytes, inputs } of asked.flat()) {
+  console.log(title);
   console.log(`  ${"engine".padEnd(48)}${["warm-up ms", "ms", "difference"].map((h) => h.padStart(12)).join("")}`);
   const reference = await tryEngine("cpu", bytes, inputs, { threads, limitMs });
   for (const name of ENGINES) {

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { HOP_UNITS, type Profile } from "../src/channel/latency.js";
 import type { AnyCard } from "../src/model/card.js";
-import { findModel, readLiveCard } from "../src/model/cards.js";
+import { findModel, identityOf, readLiveCard } from "../src/model/cards.js";
 import { BUILT_IN_MODELS } from "../src/paths.js";
 import { RememberingFaces } from "./quality/bench.js";
 import { type Cost, measureCost } from "./quality/cost.js";
@@ -124,12 +124,12 @@ function write(o: Options, card: AnyCard, store: Store, cost: Cost): void {
   const results = store.all();
   const summary = summarise(results, cost);
   const model = `${card.name} ${card.version}, ${o.profile}`;
-  const sha256 = card.sha256[card.files.step]!;
+  const sha256 = identityOf(card);
   const rows = [{ name: model, summary }, ...besides(o.beside)];
   const lines = [
     `## Quality of ${model}`,
     "",
-    `\`${commandOf(o)}\` (${card.files.step} SHA-256 \`${sha256}\`)`,
+    `\`${commandOf(o)}\` (model's identity \`${sha256}\`)`,
     "",
     `Times on ${cost.machine}.`,
     "",
@@ -158,7 +158,7 @@ async function main(): Promise<number> {
   // Refused before the work: a model that no channel could use, for it sees nothing or separates nothing.
   const folder = await findModel(o.model, BUILT_IN_MODELS);
   const card = await readLiveCard(folder);
-  const sha256 = card.sha256[card.files.step]!;
+  const sha256 = identityOf(card);
   const identity = { model: `${card.name} ${card.version}`, sha256, seed: o.seed, profile: o.profile };
   const store = new Store(o.out, identity);
   besides(o.beside); // a wrong folder is told before the work, not after it

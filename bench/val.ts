@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { HOP_UNITS, type Profile } from "../src/channel/latency.js";
 import type { Evaluate } from "../src/file/evaluate.js";
 import { separateFile } from "../src/file/separate-file.js";
+import { identityOf } from "../src/model/cards.js";
 import { SAMPLE_RATE } from "../src/pipeline/types.js";
 import { openSeparator, type Separator } from "./support/separator.js";
 import { siSdr } from "./val/metrics.js";
@@ -172,8 +173,8 @@ try {
     `--seed ${values.seed}`,
   ];
   lines.push(
-    `Command: \`node dist/bench/val.js ${options.join(" ")}\`. Model ${card.name} ${card.version}, ${card.files.step} SHA-256 ` +
-      `\`${card.sha256[card.files.step]}\`. Mixtures at 0 dB, up to 10 s, SI-SDR at 48 kHz mono. ` +
+    `Command: \`node dist/bench/val.js ${options.join(" ")}\`. Model ${card.name} ${card.version}, identity ` +
+      `\`${identityOf(card)}\`. Mixtures at 0 dB, up to 10 s, SI-SDR at 48 kHz mono. ` +
       `${cpus().length} cores (${cpus()[0]?.model ?? "?"}), ${Math.round((performance.now() - begin) / 1000)} s.`,
     "",
   );

@@ -1,6 +1,6 @@
 """A checkpoint without what the shipped model holds already, and back, to the bit:
 
-    python train/slim.py live.pt --model models/live --out train/checkpoints/live.pt        # leaves out what model.onnx and voice.onnx have
+    python train/slim.py live.pt --model models/live --out train/checkpoints/live.pt        # leaves out what its files have
     python train/slim.py train/checkpoints/live.pt --model models/live --out live.pt        # whole again: for --init, export_weights.py ...
 
 Also a `student` (picture front end and lip/voice head), of which the model holds the front end and the lips' half of the head, as its first eye or its second.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 import data
 
-FILES = ("model.onnx", "voice.onnx")
+FILES = ("sound.onnx", "model.onnx", "voice.onnx")
 # How the model writes a tensor down: as it is or with other ends, transposed, a convolution along time as one matrix, an LSTM's gates in ONNX's order.
 FORMS = {
     "reshape": lambda a, shape: a.reshape(shape),
@@ -35,7 +35,7 @@ FORMS = {
 def held(model: Path) -> tuple[dict[str, np.ndarray], str]:
     """Tensors by name, and what the files are."""
     sums, tensors = hashlib.sha256(), {}
-    for name in FILES:
+    for name in filter(lambda n: (model / n).exists(), FILES):
         data = (model / name).read_bytes()
         sums.update(data)
         tensors |= {i.name: numpy_helper.to_array(i).astype(np.float32) for i in onnx.load_from_string(data).graph.initializer}

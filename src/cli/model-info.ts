@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { StreamCard, WindowCard } from "../model/card.js";
-import { findModel, listModels, modelInfo } from "../model/cards.js";
+import { findModel, identityOf, listModels, modelInfo } from "../model/cards.js";
 import { prefixOf } from "../model/checkpoint/checkpoint.js";
 import { BUILT_IN_MODELS } from "../paths.js";
 import { command } from "./command.js";
@@ -130,6 +130,7 @@ export const infoCommand = command({
       const files = Object.entries(sizes).map(([file, size]) => `${file} ${(size / 1e6).toFixed(2)} MB`);
       console.log(row("files", `${files.join(", ")}; checksums right`));
       for (const [file, sum] of Object.entries(card.sha256)) console.log(row("sha256", `${sum} ${file}`));
+      console.log(row("identity", identityOf(card)));
       for (const line of card.kind === "stream" ? streamLines(card) : windowLines(card)) console.log(line);
     }
   },

@@ -66,7 +66,11 @@ export const streamCard = z.strictObject({
    */
   voices: z.strictObject({ count: z.int().min(2).max(8), gate: voiceGate }).optional(),
   states: z.array(state),
-  files: z.strictObject({ step: z.string(), voice: z.string().optional() }),
+  /**
+   * `step`: the network of a step. With `sound` it is in two parts: that one takes `samples` and the states that are `of` the sound, is run once for
+   * all faces, and what it gives beside those states is taken by `step`, with all other inputs and states.
+   */
+  files: z.strictObject({ sound: z.string().optional(), step: z.string(), voice: z.string().optional() }),
   /** sha256 of every file, hex. A model whose file does not match never runs. */
   sha256: z.record(z.string(), z.string()),
   parameters: z.int().nonnegative(),

@@ -9,7 +9,8 @@ import { InferenceError } from "./inference.js";
 export type LoadedStream = {
   readonly folder: string;
   readonly card: StreamCard;
-  /** The very bytes that were checked: give these to the engine, not the path. */
+  /** The very bytes that were checked: give these to the engine, not the path. `sound` null: the network of a step is one. */
+  readonly sound: Uint8Array | null;
   readonly step: Uint8Array;
   readonly voice: Uint8Array | null;
 };
@@ -128,7 +129,19 @@ function clockContradiction(card: StreamCard): string | null {
 
 /** Names of the files beside the card. */
 export function filesOf(card: AnyCard): string[] {
-  return [card.files.step, ...("voice" in card.files && card.files.voice !== undefined ? [card.files.voice] : [])];
+  const { step, sound, voice }: StreamCard["files"] = card.files;
+  return [sound, step, voice].filter((name) => name !== undefined);
+}
+
+/** One SHA-256 for all files of a model: of the lines `SHA-256 NAME`. */
+export function identityOf(card: AnyCard): string {
+  return sha256(
+    new TextEncoder().encode(
+      filesOf(card)
+        .map((name) => `${card.sha256[name]} ${name}`)
+        .join("\n"),
+    ),
+  );
 }
 
 /** Reads and checks `folder/card.json` alone. */
@@ -197,9 +210,14 @@ async function readChecked(folder: string, name: string, card: AnyCard): Promise
 /** Reads a `stream` model's folder and verifies every file. Throws SL_MODEL_INVALID with the file's path and what is wrong. */
 export async function loadStream(folder: string): Promise<LoadedStream> {
   const card = await readStreamCard(folder);
-  const step = await readChecked(folder, card.files.step, card);
-  const voice = card.files.voice === undefined ? null : await readChecked(folder, card.files.voice, card);
-  return { folder, card, step, voice };
+  const { files } = card;
+  const read = (name: string | undefined) => (name === undefined ? null : readChecked(folder, name, card));
+  const [sound, step, voice] = [
+    await read(files.sound),
+    await readChecked(folder, files.step, card),
+    await read(files.voice),
+  ];
+  return { folder, card, sound, step, voice };
 }
 
 /** As loadStream, for a `window` model. */

@@ -1,9 +1,8 @@
 import { suite } from "uvu";
 import { type Faces, type StepOutcome, StepRunner } from "../../src/channel/step-runner.js";
-import type { LoadedStream } from "../../src/model/cards.js";
 import { LocalInference } from "../../src/model/inference/local.js";
 import type { Inference, StepRequest } from "../../src/model/inference.js";
-import { makeLive } from "../../src/model/live/build.js";
+import { loadedFrom, makeLive } from "../../src/model/live/build.js";
 import { GainRenderer } from "../../src/pipeline/gain-renderer.js";
 import { noise, noiseLive, tinyBand } from "../model/noise.js";
 
@@ -16,9 +15,8 @@ type Stage = { model: LocalInference; asked: StepRequest[] };
 export function runnerSuite(name: string): ReturnType<typeof suite<Stage>> {
   const test = suite<Stage>(name);
   test.before.each(async (t) => {
-    const { card, files } = makeLive(noiseLive(tinyBand), { name: "tiny", version: "1" });
-    const loaded: LoadedStream = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
-    t.model = await LocalInference.open(loaded, { threads: 1 });
+    const built = makeLive(noiseLive(tinyBand), { name: "tiny", version: "1" });
+    t.model = await LocalInference.open(loadedFrom(built, "tiny"), { threads: 1 });
     // The real engine, and what was asked of it.
     t.asked = [];
     const step = t.model.step.bind(t.model);

@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import type { LoadedStream } from "../../src/model/cards.js";
 import { LocalInference } from "../../src/model/inference/local.js";
 import { InferenceError, type StepRequest, type StepResult } from "../../src/model/inference.js";
-import { type BuildMeta, makeLive } from "../../src/model/live/build.js";
+import { type BuildMeta, loadedFrom, makeLive } from "../../src/model/live/build.js";
 import { clockOf } from "../../src/model/live/config.js";
 import { noise, noiseLive, tinyBand, tinyLite } from "../model/noise.js";
 
@@ -12,8 +12,7 @@ const SIDE = tinyLite.side;
 
 const weights = noiseLive();
 function loaded(meta: Partial<BuildMeta> = {}, from = weights): LoadedStream {
-  const { card, files } = makeLive(from, { name: "tiny", version: "1", ...meta });
-  return { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
+  return loadedFrom(makeLive(from, { name: "tiny", version: "1", ...meta }), "tiny");
 }
 
 /** Units `first` .. `first + units` of a fixed piece of noise. */

@@ -2,9 +2,12 @@ import { readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { z } from "zod";
-import { OnnxEngine, type TensorMap, tensor } from "../../src/model/engines/onnxruntime.js";
+import { OnnxEngine, tensor } from "../../src/model/engines/onnxruntime.js";
+import { StepNetwork } from "../../src/model/inference/step-network.js";
+import { initialStates } from "../../src/model/initial-states.js";
+import { loadedFrom, makeLive } from "../../src/model/live/build.js";
 import { clockOf, liveConfig, UNIT } from "../../src/model/live/config.js";
-import { type BuiltGraph, stepGraph, voiceGraph } from "../../src/model/live/graph.js";
+import { voiceGraph } from "../../src/model/live/graph.js";
 import { readWeights } from "../../src/model/weights.js";
 import { liveShapes, noise, noiseWeights } from "./noise.js";
 
@@ -28,20 +31,14 @@ function compare(path: string, weightPath?: string): void {
 
   /** Runs everything in calls of `chunk` units; gives gain and rest, frame after frame, and what is told of each picture, voice by voice. */
   async function stream(
-    graph: BuiltGraph,
     chunk: number,
   ): Promise<{ gain: Float32Array; rest: Float32Array; told: Record<(typeof TOLD)[number], Float32Array> }> {
-    const engine = await OnnxEngine.open(graph.bytes, { threads: 1 });
+    const network = await StepNetwork.open(model, { threads: 1 });
     const cells = units * frames * bins;
     const [one, two] = [() => new Float32Array(units), () => new Float32Array(2 * units)];
     const told = { confidence: one(), lips: one(), belief: two(), fit: two() };
     const out = { gain: new Float32Array(cells), rest: new Float32Array(cells), told };
-    let states: TensorMap = Object.fromEntries(
-      graph.states.map((s) => [
-        s.name,
-        tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)).fill(s.init), s.shape),
-      ]),
-    );
+    let states = initialStates(model.card.states);
     let at = 0;
     for (const s of segments) {
       for (let done = 0; done < s.units; ) {
@@ -51,8 +48,7 @@ function compare(path: string, weightPath?: string): void {
         const pictures = s.picture
           ? crops.slice(at * side * side, (at + n) * side * side)
           : new Uint8Array(n * side * side).fill(255);
-        const y = await engine.run({
-          ...states,
+        const y = await network.run(states, {
           samples: tensor(sound.slice(at * UNIT, (at + n) * UNIT), [1, n * UNIT]),
           crops: tensor(pictures, [1, n, side, side]),
           has_picture: tensor(Float32Array.of(s.picture), [1, 1]),
@@ -67,12 +63,12 @@ function compare(path: string, weightPath?: string): void {
           for (let v = 0; data !== undefined && v < data.length / n; v++)
             told[name].set(data.subarray(v * n, (v + 1) * n), v * units + at);
         }
-        states = Object.fromEntries(graph.states.map((q) => [q.name, y[`${q.name}_next`]!]));
+        states = Object.fromEntries(model.card.states.map((q) => [q.name, y[`${q.name}_next`]!]));
         at += n;
         done += n;
       }
     }
-    await engine.close();
+    await network.close();
     return out;
   }
 
@@ -89,11 +85,15 @@ function compare(path: string, weightPath?: string): void {
   }
 
   const test = suite(`live graph against PyTorch, ${config.separator.kind}`);
-  const graph = stepGraph(config, weights);
+  const made = makeLive(
+    { tensors: weights, notes: { config: JSON.stringify(config) } },
+    { name: "parity", version: "1" },
+  );
+  const model = loadedFrom(made, "parity");
 
   for (const chunk of [1, 5, 3]) {
     test(`streamed in calls of ${chunk} units it gives the masks of one pass in PyTorch, with picture and memory switched on the way`, async () => {
-      const got = await stream(graph, chunk);
+      const got = await stream(chunk);
       const [a, b] = [farthest(got.gain, "gain"), farthest(got.rest, "rest")];
       if (process.env.SIGHTLINE_PARITY)
         console.log(`calls of ${chunk}: gain ${a.toExponential(1)}, rest ${b.toExponential(1)}`);

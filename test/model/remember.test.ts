@@ -7,7 +7,7 @@ import { InferenceServer } from "../../src/model/inference/child.js";
 import { LocalInference } from "../../src/model/inference/local.js";
 import { RemoteInference } from "../../src/model/inference/remote.js";
 import { InferenceError } from "../../src/model/inference.js";
-import { makeLive } from "../../src/model/live/build.js";
+import { loadedFrom, makeLive } from "../../src/model/live/build.js";
 import { noise, noiseLive, tinyLite } from "./noise.js";
 
 type Context = { folder: string; local: LocalInference; server: InferenceServer; remote: RemoteInference };
@@ -15,13 +15,12 @@ const test = suite<Context>("voice memory over the socket");
 
 test.before(async (t) => {
   t.folder = await mkdtemp(join(tmpdir(), "sightline-remember-"));
-  const { card, files } = makeLive(noiseLive(tinyLite), { name: "tiny", version: "1" });
-  const model = { folder: "tiny", card, step: files["model.onnx"]!, voice: files["voice.onnx"]! };
+  const model = loadedFrom(makeLive(noiseLive(tinyLite), { name: "tiny", version: "1" }), "tiny");
   t.local = await LocalInference.open(model, { threads: 1 });
   t.server = new InferenceServer(t.local);
   const socket = join(t.folder, "i.sock");
   await t.server.listen(socket);
-  t.remote = new RemoteInference({ socket, card });
+  t.remote = new RemoteInference({ socket, card: model.card });
   assert.ok(await t.remote.whenConnected(5000));
 });
 test.after(async (t) => {

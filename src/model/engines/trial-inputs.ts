@@ -1,5 +1,6 @@
 import { SAMPLE_RATE } from "../../pipeline/types.js";
 import type { StreamCard, WindowCard } from "../card.js";
+import { initialStates } from "../initial-states.js";
 import { type TensorMap, tensor } from "./engine.js";
 
 /** Units of a trial's step: as long as those of a `balanced` channel (HOP_UNITS, src/channel/latency.ts). */
@@ -19,23 +20,40 @@ function noise(seed: number, size: number): Float32Array {
 const pixels = (seed: number, size: number): Uint8Array => Uint8Array.from(noise(seed, size), (v) => 127.5 + 127.5 * v);
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
-/** One step of a streaming model from its initial state: noise seen and heard, with a voice memory. */
-export function stepTrial(card: StreamCard, units = UNITS): TensorMap {
+const initial = (card: StreamCard, which: (of: "sound" | "person" | undefined) => boolean): TensorMap =>
+  initialStates(card.states.filter(({ of }) => which(of)));
+
+const heardIn = (card: StreamCard, units: number): TensorMap => ({
+  samples: tensor(
+    noise(1, units * card.unitSamples).map((v) => v * LEVEL),
+    [1, units * card.unitSamples],
+  ),
+});
+
+function seenIn(card: StreamCard, units: number): TensorMap {
   const { side } = card.picture;
   const one = tensor(Float32Array.of(1), [1, 1]);
   return {
-    samples: tensor(
-      noise(1, units * card.unitSamples).map((v) => v * LEVEL),
-      [1, units * card.unitSamples],
-    ),
     crops: tensor(pixels(2, units * side ** 2), [1, units, side, side]),
     has_picture: one,
     memory: tensor(noise(3, card.memorySize), [1, card.memorySize]),
     has_memory: one,
-    ...Object.fromEntries(
-      card.states.map((s) => [s.name, tensor(new Float32Array(sizeOf(s.shape)).fill(s.init), s.shape)]),
-    ),
   };
+}
+
+/** One step from its initial state for a network of one part: noise seen and heard, with a voice memory. */
+export function stepTrial(card: StreamCard, units = UNITS): TensorMap {
+  return { ...heardIn(card, units), ...seenIn(card, units), ...initial(card, () => true) };
+}
+
+/** The same for the two parts of a network (`files.sound`): for the first of them, */
+export function soundTrial(card: StreamCard, units = UNITS): TensorMap {
+  return { ...heardIn(card, units), ...initial(card, (of) => of === "sound") };
+}
+
+/** and for the second, by what the first one made of that. */
+export function faceTrial(card: StreamCard, heard: TensorMap, units = UNITS): TensorMap {
+  return { ...heard, ...seenIn(card, units), ...initial(card, (of) => of !== "sound") };
 }
 
 /** A second of sound for a voice encoder. */

@@ -2,10 +2,9 @@ import type { Voices } from "../../pipeline/voices.js";
 import type { StreamCard } from "../card.js";
 import { type LoadedStream, loadStream } from "../cards.js";
 import { type Engine, type EngineChoice, type TensorMap, tensor } from "../engines/engine.js";
-import type { GuardedEngine } from "../engines/guarded.js";
 import type { EngineReport } from "../engines/names.js";
-import { openEngine, openSmall } from "../engines/select.js";
-import { stepTrial, voiceTrial } from "../engines/trial-inputs.js";
+import { openSmall } from "../engines/select.js";
+import { voiceTrial } from "../engines/trial-inputs.js";
 import {
   type Detection,
   type Inference,
@@ -15,6 +14,7 @@ import {
   VOICE_SAMPLES,
 } from "../inference.js";
 import { allFinite, withoutTiny } from "../numbers.js";
+import { StepNetwork } from "./step-network.js";
 import { TrackStates } from "./track-states.js";
 
 /** Finds faces in an RGB picture squeezed to side x side (src/model/faces). */
@@ -61,7 +61,7 @@ export class LocalInference implements Inference {
 
   private constructor(
     model: LoadedStream,
-    private readonly engine: GuardedEngine,
+    private readonly network: StepNetwork,
     private readonly voice: Engine | null,
     private readonly faces: FaceDetector | null,
   ) {
@@ -73,41 +73,23 @@ export class LocalInference implements Inference {
   static async open(model: string | LoadedStream, options: LocalOptions): Promise<LocalInference> {
     const loaded = typeof model === "string" ? await loadStream(model) : model;
     const { card, folder } = loaded;
-    const no = (what: string): InferenceError =>
-      new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${what}`);
-    const what = `${folder}/${card.files.step}`;
-    const engine = await openEngine(loaded.step, { ...options, trial: stepTrial(card), what }).catch((e: unknown) => {
-      // A network that refuses the card's own tensors is not the network of this card.
-      throw e instanceof InferenceError && e.code === "SL_INFERENCE_FAILED" ? no(e.message) : e;
-    });
+    const network = await StepNetwork.open(loaded, options);
     let voice: Engine | null = null;
     try {
-      const inputs = ["samples", "crops", "has_picture", "memory", "has_memory", ...card.states.map((s) => s.name)];
-      const outputs = [
-        "gain",
-        ...(card.gain === "ratio" ? ["rest"] : []),
-        ...(card.voices === undefined ? [] : ["voices", "belief", "fit", "lips"]),
-        ...card.states.map((s) => `${s.name}_next`),
-      ];
-      const odd = [
-        ...inputs.filter((n) => !engine.inputNames.includes(n)),
-        ...engine.inputNames.filter((n) => !inputs.includes(n)),
-        ...outputs.filter((n) => !engine.outputNames.includes(n)),
-      ];
-      if (odd.length > 0) throw no(`network and card differ in ${odd.join(", ")}`);
       if (loaded.voice) {
         const named = { threads: options.threads, trial: voiceTrial(), what: `${folder}/${card.files.voice}` };
         voice = await openSmall(loaded.voice, named);
       }
-      const self = new LocalInference(loaded, engine, voice, options.faces ?? null);
+      const self = new LocalInference(loaded, network, voice, options.faces ?? null);
       const begin = performance.now();
       await self.tryOut().catch((e: unknown) => {
-        throw no(e instanceof Error ? e.message : String(e));
+        const why = e instanceof Error ? e.message : String(e);
+        throw new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${why}`);
       });
       self.warmUpMs = performance.now() - begin;
       return self;
     } catch (e) {
-      await engine.close();
+      await network.close();
       await voice?.close();
       throw e;
     }
@@ -115,7 +97,7 @@ export class LocalInference implements Inference {
 
   /** Which engine runs the steps, and why no other. */
   get engines(): EngineReport {
-    return this.engine.report;
+    return this.network.report;
   }
 
   step(request: StepRequest): Promise<StepResult> {
@@ -151,7 +133,7 @@ export class LocalInference implements Inference {
     this.closed = true;
     await this.tail;
     this.tracks.clear();
-    await this.engine.close();
+    await this.network.close();
     await this.voice?.close();
     await this.faces?.close();
   }
@@ -175,7 +157,7 @@ export class LocalInference implements Inference {
     const track = this.tracks.begin(r);
     try {
       const begin = performance.now();
-      const y = await this.engine.run({ ...track.states, ...this.inputsOf(r) });
+      const y = await this.network.run(track.states, this.inputsOf(r));
       const engineMs = performance.now() - begin;
       const frames = (r.units * card.unitSamples) / card.grid.hopSamples;
       const cells = frames * card.grid.bins;

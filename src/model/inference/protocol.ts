@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { AnyCard } from "../card.js";
+import { identityOf } from "../cards.js";
 import { type Detection, InferenceError, type StepRequest, type StepResult } from "../inference.js";
 
 /**
@@ -116,7 +117,7 @@ export const fromChild = z.discriminatedUnion("t", [
 export type FromChild = z.infer<typeof fromChild>;
 
 export function helloOf(card: AnyCard): Extract<FromChild, { t: "hello" }> {
-  return { t: "hello", name: card.name, version: card.version, sha256: card.sha256[card.files.step] ?? "" };
+  return { t: "hello", name: card.name, version: card.version, sha256: identityOf(card) };
 }
 
 /** A frame that is well-formed but is not of this protocol; the connection must be closed. */

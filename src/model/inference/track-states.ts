@@ -1,6 +1,7 @@
 import type { StreamCard } from "../card.js";
-import { type TensorMap, tensor } from "../engines/engine.js";
+import type { TensorMap } from "../engines/engine.js";
 import { InferenceError, type StepRequest } from "../inference.js";
+import { initialStates } from "../initial-states.js";
 
 /** The state of one track: tensors by name and the sample at which the next step must begin. */
 export type Track = { readonly key: string; readonly session: string; states: TensorMap; next: number };
@@ -11,8 +12,12 @@ const MAX_TRACKS = 256;
 /** The states of all tracks of a streaming model, and which of them a step begins with. */
 export class TrackStates {
   private readonly tracks = new Map<string, Track>();
+  /** What every track begins with. No engine writes into its inputs. */
+  private readonly initial: TensorMap;
 
-  constructor(private readonly declared: StreamCard["states"]) {}
+  constructor(private readonly declared: StreamCard["states"]) {
+    this.initial = initialStates(declared);
+  }
 
   /**
    * What a step begins with; from now on the state of its track. It is the caller's to set `states` and `next` after the step, or to
@@ -43,13 +48,7 @@ export class TrackStates {
   }
 
   private fresh(r: StepRequest): Track {
-    const states = Object.fromEntries(
-      this.declared.map((s) => [
-        s.name,
-        tensor(new Float32Array(s.shape.reduce((a, b) => a * b, 1)).fill(s.init), s.shape),
-      ]),
-    );
-    return { key: keyOf(r.session, r.track), session: r.session, states, next: r.atSample };
+    return { key: keyOf(r.session, r.track), session: r.session, states: { ...this.initial }, next: r.atSample };
   }
 
   /** The state that a step without reset begins with: its track's, or one put together of what others heard and found out. */

@@ -2,11 +2,12 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { type StreamCard, streamCard } from "../card.js";
-import { contradiction, sha256 } from "../cards.js";
+import { contradiction, type LoadedStream, sha256 } from "../cards.js";
 import { InferenceError } from "../inference.js";
 import type { WeightFile } from "../weights.js";
 import { clockOf, liveConfig, UNIT } from "./config.js";
-import { stepGraph, voiceGraph } from "./graph.js";
+import { type StepGraphs, stepGraphs, voiceGraph } from "./graph.js";
+import type { State } from "./layers.js";
 
 export type BuildMeta = {
   readonly name: string;
@@ -43,13 +44,18 @@ const GATE: NonNullable<StreamCard["voices"]>["gate"] = {
   prior: { units: 25, fit: 0.08 },
 };
 
-/** States of what the lips show, by the begin of their names; `evidence` is of the person, all others are of the sound. */
+/** States of what the lips show, by the begin of their names. */
 const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
 
 /** A network that is told the picture inside its separator keeps the face in all of its states: nothing of it can be handed on. */
-function ofWhat(name: string, told: boolean): Pick<StreamCard["states"][number], "of"> {
-  if (told || OF_THE_LIPS.test(name)) return {};
-  return { of: name === "evidence" ? "person" : "sound" };
+function statesOf({ sound, step }: StepGraphs): StreamCard["states"] {
+  const list = (states: readonly State[], of: (name: string) => Pick<StreamCard["states"][number], "of">) =>
+    states.map(({ name, shape, init }) => ({ name, shape: [...shape], init, ...of(name) }));
+  if (sound === null) return list(step.states, () => ({}));
+  return [
+    ...list(sound.states, () => ({ of: "sound" })),
+    ...list(step.states, (name) => (OF_THE_LIPS.test(name) ? {} : { of: "person" })),
+  ];
 }
 
 /** Card and files of a live model from its weights (train/export_weights.py); touches no disk. Throws SL_MODEL_INVALID. */
@@ -62,9 +68,15 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     );
   const { config, training } = notes.data;
   const clock = clockOf(config.separator);
-  const step = stepGraph(config, weights.tensors);
+  const graphs = stepGraphs(config, weights.tensors);
+  const { sound, step } = graphs;
   const voice = voiceGraph(config, weights.tensors);
-  const files = { "model.onnx": step.bytes, "voice.onnx": voice.bytes };
+  const parts = [...(sound === null ? [] : [sound]), step];
+  const files = {
+    ...(sound === null ? {} : { "sound.onnx": sound.bytes }),
+    "model.onnx": step.bytes,
+    "voice.onnx": voice.bytes,
+  };
   const card = streamCard.parse({
     format: "sightline-model/1",
     name: meta.name,
@@ -80,16 +92,11 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     memorySize: config.edim,
     gain: meta.gain ?? "on",
     ...(config.attribution === undefined ? {} : { voices: { count: 2, gate: GATE } }),
-    states: step.states.map((s) => ({
-      name: s.name,
-      shape: [...s.shape],
-      init: s.init,
-      ...ofWhat(s.name, config.attribution === undefined),
-    })),
-    files: { step: "model.onnx", voice: "voice.onnx" },
+    states: statesOf(graphs),
+    files: { ...(sound === null ? {} : { sound: "sound.onnx" }), step: "model.onnx", voice: "voice.onnx" },
     sha256: Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)])),
-    parameters: step.parameters + voice.parameters,
-    macPerSecond: (step.work.perUnit + step.work.fixed) * (48_000 / UNIT),
+    parameters: [...parts, voice].reduce((n, graph) => n + graph.parameters, 0),
+    macPerSecond: parts.reduce((n, { work }) => n + work.perUnit + work.fixed, 0) * (48_000 / UNIT),
     training: { ...training, ...meta.training, config },
   } satisfies z.input<typeof streamCard>);
   const wrong = contradiction(card);
@@ -97,8 +104,15 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
   return { card, files };
 }
 
+/** As if it had been read from `folder`. */
+export function loadedFrom({ card, files }: BuiltModel, folder: string): LoadedStream {
+  const { sound, step, voice } = card.files;
+  const bytes = (name: string | undefined): Uint8Array | null => (name === undefined ? null : files[name]!);
+  return { folder, card, sound: bytes(sound), step: files[step]!, voice: bytes(voice) };
+}
+
 /**
- * Writes `folder`/{model.onnx, voice.onnx, card.json}. The card goes last and every file by rename, so that a reader sees either
+ * Writes `folder`/{sound.onnx, model.onnx, voice.onnx, card.json}. The card goes last and every file by rename, so that a reader sees either
  * the old model, the new one, or a SHA-256 that does not match - never half a file that runs.
  */
 export async function buildLive(weights: WeightFile, meta: BuildMeta, folder: string): Promise<StreamCard> {

@@ -5,7 +5,8 @@ import type { Weights } from "../weights.js";
 import { attribute } from "./attribution.js";
 import { bands } from "./bands.js";
 import { blindFilms, films } from "./conditions.js";
-import { clockOf, type LiveConfig, UNIT } from "./config.js";
+import { type AttributionConfig, clockOf, type LiveConfig, UNIT } from "./config.js";
+import { hear } from "./hearing.js";
 import { Layers, type State } from "./layers.js";
 import { lite } from "./lite.js";
 import { shown, student } from "./picture-front-end.js";
@@ -19,8 +20,18 @@ export type BuiltGraph = {
   readonly work: Work;
 };
 
+/** The network of a step. */
+export type StepGraphs = {
+  /** What is heard, the same for every face; null: the separator is told of the face, and all is one graph. */
+  readonly sound: BuiltGraph | null;
+  readonly step: BuiltGraph;
+};
+
+/** Tensors that the first graph gives the second, beside `voices`, by eye. */
+const SAID = ["said", "second_said"] as const;
+
 /**
- * The live network as one streaming graph (ONNX opset 17, computed in float32) for any number U of units:
+ * The live network for streaming (ONNX opset 17, computed in float32) for any number U of units. All of it together:
  *
  * in: samples (1, U * 1920) float32 at 48 kHz; crops (1, U, side, side) uint8; has_picture (1, 1), memory (1, edim),
  * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
@@ -29,34 +40,85 @@ export type BuiltGraph = {
  * another decision than that (pipeline/voices.ts): fit (2, U), how well each voice fits the lips in that picture, and lips (1, U), the logit of
  * lips that speak.
  *
+ * With attribution these are two graphs. The first one takes samples and gives voices, and what the second one compares with lips (`Heard`); it knows no
+ * face, and is run once for all. The second one takes that, and all else.
+ *
  * For a call that begins at sample s, frame i belongs to the sound centred on s + firstFrameOffset + i * hop (clockOf). A call with
  * U = 2 gives what two calls with U = 1 give.
  */
-export function stepGraph(c: LiveConfig, weights: Weights): BuiltGraph {
-  const g = new GraphBuilder("live", { halves: true });
-  const l = new Layers(g, weights);
+export function stepGraphs(c: LiveConfig, weights: Weights): StepGraphs {
+  const a = c.attribution;
+  if (a === undefined) return { sound: null, step: toldGraph(c, weights) };
+  return { sound: soundGraph(c, a, weights), step: faceGraph(c, a, weights) };
+}
+
+function soundGraph(c: LiveConfig, a: AttributionConfig, weights: Weights): BuiltGraph {
+  const { g, l } = begun("sound", weights);
+  const sep = c.separator;
+  const clock = clockOf(sep);
   const samples = g.input("samples", "float32", [1, dim(UNIT)]);
+  const spectrum = stepSpectrum(l, clock, samples);
+  const { gain, rest } =
+    sep.kind === "band" ? bands(l, sep, clock, spectrum) : lite(l, sep, clock, spectrum, blindFilms(l, sep));
+  const { voices, said, absent } = hear(l, a, clock, { masks: [gain, rest], samples });
+  g.output("voices", voices);
+  said.forEach((vectors, i) => {
+    g.output(SAID[i]!, vectors);
+  });
+  g.output("absent", absent);
+  return finished(g, l);
+}
+
+function faceGraph(c: LiveConfig, a: AttributionConfig, weights: Weights): BuiltGraph {
+  const { g, l } = begun("live", weights);
+  const { pictures, hasPicture } = looking(c, l);
+  const clock = clockOf(c.separator);
+  const eyes = a.eyes === 2 ? ["student", "student.second"] : ["student"];
+  const heard = {
+    voices: g.input("voices", "float32", [2, dim(clock.frames), clock.bins]),
+    said: eyes.map((_, i) => g.input(SAID[i]!, "float32", [2, dim(1, a.lags), a.dim])),
+    absent: g.input("absent", "float32", [2, dim(1), 1]),
+  };
+  const features = eyes.map((name) => student(l, c, pictures, name));
+  const outputs = attribute(l, c, a, clock, { eyes: features, hasPicture }, heard);
+  for (const [name, value] of Object.entries(outputs)) g.output(name, value);
+  return finished(g, l);
+}
+
+function toldGraph(c: LiveConfig, weights: Weights): BuiltGraph {
+  const { g, l } = begun("live", weights);
+  const sep = c.separator;
+  if (sep.kind !== "lite") throw new TypeError("a separator of kind `band` can be told nothing");
+  const samples = g.input("samples", "float32", [1, dim(UNIT)]);
+  const { pictures, ...told } = looking(c, l);
+  const clock = clockOf(sep);
+  const on = films(l, c, sep, { features: student(l, c, pictures), ...told });
+  const { gain, rest } = lite(l, sep, clock, stepSpectrum(l, clock, samples), on);
+  g.output("gain", gain);
+  g.output("rest", rest);
+  return finished(g, l);
+}
+
+function begun(name: string, weights: Weights): { g: GraphBuilder; l: Layers } {
+  const g = new GraphBuilder(name, { halves: true });
+  return { g, l: new Layers(g, weights) };
+}
+
+const finished = (g: GraphBuilder, l: Layers): BuiltGraph => ({
+  bytes: g.finish(),
+  states: l.states,
+  parameters: g.parameters,
+  work: g.macs,
+});
+
+/** The inputs that are of a face. */
+function looking(c: LiveConfig, l: Layers) {
+  const { g } = l;
   const crops = g.input("crops", "uint8", [1, dim(1), c.side, c.side]);
   const hasPicture = g.input("has_picture", "float32", [1, 1]);
   const memory = g.input("memory", "float32", [1, c.edim]);
   const hasMemory = g.input("has_memory", "float32", [1, 1]);
-  const pictures = shown(l, c, crops, hasPicture);
-  const features = student(l, c, pictures);
-  const eyes = c.attribution?.eyes === 2 ? [features, student(l, c, pictures, "student.second")] : [features];
-  const sep = c.separator;
-  const clock = clockOf(sep);
-  const on = { features, hasPicture, memory, hasMemory };
-  const spectrum = stepSpectrum(l, clock, samples);
-  const separated =
-    sep.kind === "band"
-      ? bands(l, sep, clock, spectrum)
-      : lite(l, sep, clock, spectrum, c.attribution ? blindFilms(l, sep) : films(l, c, sep, on));
-  const masks = [separated.gain, separated.rest] as const;
-  const outputs = c.attribution
-    ? attribute(l, c, c.attribution, clock, { eyes, hasPicture }, { masks, samples })
-    : separated;
-  for (const [name, value] of Object.entries(outputs)) g.output(name, value);
-  return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
+  return { pictures: shown(l, c, crops, hasPicture), hasPicture, memory, hasMemory };
 }
 
 /** 512 points every 256 at 16 kHz, whatever the separator's clock is. */
@@ -67,8 +129,7 @@ const MELS = 64;
 
 /** The voice encoder: samples (1, n) float32 at 48 kHz, some seconds of one voice (n >= 24000) -> memory (1, edim). */
 export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
-  const g = new GraphBuilder("voice", { halves: true });
-  const l = new Layers(g, weights);
+  const { g, l } = begun("voice", weights);
   const H = c.voiceHidden;
   // U = four frames: two convolutions of stride 2 follow. Any n runs; only the symbol in the file is that of multiples.
   const samples = g.input("samples", "float32", [1, dim(4 * VOICE_HOP)]);
@@ -95,5 +156,5 @@ export function voiceGraph(c: LiveConfig, weights: Weights): BuiltGraph {
   const pooled = op.reshape(g, op.concat(g, [mean, deviation], 1), [1, 2 * H]);
   const y = l.linear(pooled, "enc.out", 2 * H, c.edim);
   g.output("memory", op.mul(g, op.unitRows(g, y), 4));
-  return { bytes: g.finish(), states: l.states, parameters: g.parameters, work: g.macs };
+  return finished(g, l);
 }

@@ -1,8 +1,9 @@
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { streamCard } from "../../../src/model/card.js";
+import { type LoadedStream, loadStream } from "../../../src/model/cards.js";
 import { type TensorMap, tensor } from "../../../src/model/engines/engine.js";
-import { stepTrial } from "../../../src/model/engines/trial-inputs.js";
+import { OnnxEngine } from "../../../src/model/engines/onnxruntime.js";
+import { faceTrial, soundTrial, stepTrial } from "../../../src/model/engines/trial-inputs.js";
+import { heardOf } from "../../../src/model/inference/step-network.js";
 import { paperGraph } from "../../../src/model/paper/graph.js";
 import { randomVariables } from "../../../src/model/paper/random.js";
 import { testInputs } from "../paper/support.js";
@@ -12,18 +13,25 @@ export type Net = { readonly name: string; readonly bytes: Uint8Array; readonly 
 export const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/dist\/$/, "/");
 export const shipped = (file: string): string => `${root}models/live/${file}`;
 
+/** The networks of a step, each with inputs of a first step; what the second takes of the first is the CPU's. */
+export async function stepNetworks({ card, sound, step }: LoadedStream): Promise<Net[]> {
+  const { name } = card;
+  if (sound === null) return [{ name, bytes: step, inputs: stepTrial(card) }];
+  const first = { name: `${name}, ${card.files.sound}`, bytes: sound, inputs: soundTrial(card) };
+  const engine = await OnnxEngine.open(sound, { threads: 1 });
+  const heard = heardOf(await engine.run(first.inputs));
+  await engine.close();
+  return [first, { name: `${name}, ${card.files.step}`, bytes: step, inputs: faceTrial(card, heard) }];
+}
+
 /** The shipped streaming network and its voice encoder (1.02 s of a chirp). */
-export function liveNets(): Net[] {
-  const card = streamCard.parse(JSON.parse(readFileSync(shipped("card.json"), "utf8")));
+export async function liveNets(): Promise<Net[]> {
+  const model = await loadStream(`${root}models/live`);
   const n = 16 * 3072;
   const chirp = Float32Array.from({ length: n }, (_, i) => 0.3 * Math.sin((i * i) / 2e5));
   return [
-    { name: "live", bytes: new Uint8Array(readFileSync(shipped(card.files.step))), inputs: stepTrial(card) },
-    {
-      name: "voice",
-      bytes: new Uint8Array(readFileSync(shipped(card.files.voice!))),
-      inputs: { samples: tensor(chirp, [1, n]) },
-    },
+    ...(await stepNetworks(model)),
+    { name: "voice", bytes: model.voice!, inputs: { samples: tensor(chirp, [1, n]) } },
   ];
 }
 

@@ -16,12 +16,12 @@ if (native instanceof Error) console.log(`skipped: tfjs-node (${native.message})
 else {
   test("tfjs-node: the shipped networks and the paper's whole network in all three forms", async () => {
     assert.is(native.tf.getBackend(), "tensorflow");
-    for (const net of liveNets()) await equal(native, net);
+    for (const net of await liveNets()) await equal(native, net);
     for (const form of ["training", "folded", "unfolded"] as const) await equal(native, paperNet(form));
   });
 
   test("named, it passes its trial and runs", async () => {
-    const { bytes, inputs } = liveNets()[0]!;
+    const { bytes, inputs } = (await liveNets())[0]!;
     const options = { engine: "tensorflow", threads: 1, trial: inputs, strict: true, limitMs: 60_000 } as const;
     const engine = await openEngine(bytes, options);
     assert.is(engine.report.running, "tensorflow");
