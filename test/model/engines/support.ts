@@ -11,7 +11,6 @@ import { testInputs } from "../paper/support.js";
 export type Net = { readonly name: string; readonly bytes: Uint8Array; readonly inputs: TensorMap };
 
 export const root = fileURLToPath(new URL("../../../", import.meta.url)).replace(/\/dist\/$/, "/");
-export const shipped = (file: string): string => `${root}models/live/${file}`;
 
 /** The networks of a step, each with inputs of a first step; what the second takes of the first is the CPU's. */
 export async function stepNetworks({ card, sound, step }: LoadedStream): Promise<Net[]> {
