@@ -153,14 +153,14 @@ function report(name: string, run: BrowserRun, bare: number | null): number {
   const [glass, ear] = [glassDelays(run), earDelays(run)];
   const ms = (v: number): string => `${v.toFixed(0)} ms`;
   const enough = glass.length >= 10 * (seconds - SETTLING) && ear.length >= (seconds - SETTLING) / PERIOD / 2;
-  const { after, decoded, dropped } = run;
+  const { after, encoded, targetKbps, decoded, dropped } = run;
   const error = mean(ear) - mean(glass);
   const playout = median(run.playout.slice(SETTLING));
   const rest = error - playout;
   rows.push(
     row(
       `${name}: glass to glass p50 / p95, mouth to ear p50 / p95`,
-      `${[median(glass), percentile(glass, 0.95), median(ear), percentile(ear, 0.95)].map(ms).join(" / ")} (${run.codec} ${run.width}; pictures captured ${run.before.frames}, decoded ${decoded}, dropped ${dropped}, shown ${after.frames}, not to be read ${after.unread}; ${run.lost} packets lost, ${(run.concealed / 48).toFixed(0)} ms of sound made up)`,
+      `${[median(glass), percentile(glass, 0.95), median(ear), percentile(ear, 0.95)].map(ms).join(" / ")} (${run.codec} ${run.width}; pictures captured ${run.before.frames}, encoded ${encoded} for ${targetKbps} kbit/s, decoded ${decoded}, dropped ${dropped}, shown ${after.frames}, not to be read ${after.unread}; ${run.lost} packets lost, ${(run.concealed / 48).toFixed(0)} ms of sound made up)`,
       "",
       enough ? null : false,
     ),

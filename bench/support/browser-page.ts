@@ -132,6 +132,9 @@ export const BROWSER_PAGE = `async ([whip, whep, seconds, record, width, height,
     if (stat.kind === "audio") stats.concealed = stat.concealedSamples;
     else Object.assign(stats, { width: stat.frameWidth, decoded: stat.framesDecoded, dropped: stat.framesDropped });
   }
+  for (const stat of (await publisher.getStats()).values())
+    if (stat.type === "outbound-rtp" && stat.kind === "video")
+      Object.assign(stats, { encoded: stat.framesEncoded, targetKbps: Math.round(stat.targetBitrate / 1000) });
   for (const pc of [publisher, ...viewers]) pc.close();
   const text = (sounds) => {
     const bytes = new Uint8Array(Int16Array.from(sounds.flat().flatMap((x) => Array.from(x, (v) => Math.round(32767 * Math.max(-1, Math.min(1, v)))))).buffer);
@@ -162,6 +165,9 @@ export type BrowserRun = {
   /** Of the video that was played. */
   readonly codec: string;
   readonly width: number;
+  /** What the publishing side made, and the bit rate that its congestion control had come to at the end. */
+  readonly encoded: number;
+  readonly targetKbps: number;
   readonly decoded: number;
   /** Pictures that came and were not decoded or not shown in time (`framesDropped`). */
   readonly dropped: number;

@@ -10,6 +10,7 @@ import { opusHeadTag, opusTag } from "../transport/flv/audio.js";
 import type { FlvTag } from "../transport/flv/tag.js";
 import { avcFrameTag, avcSequenceTag, vp8FrameTag } from "../transport/flv/video.js";
 import type { LineTrack } from "../transport/ipc/messages.js";
+import { ArrivalReports } from "../transport/webrtc/arrival-reports.js";
 import { joinAvc, NAL_DELIMITER, NAL_PPS, NAL_SPS, nalType, writeAvcC } from "../transport/webrtc/h264.js";
 import { type AccessUnit, H264Depacketizer } from "../transport/webrtc/h264-depacketizer.js";
 import { LineMeter } from "../transport/webrtc/line-meter.js";
@@ -37,6 +38,8 @@ const HELD = { picture: 1024, sound: 32 } as const;
 const NACK = { graceMs: 15, maxMissing: 256 };
 /** Times begin here, so that a picture which the sender reports move back stays above zero. */
 const BEGIN_MS = 1000;
+/** Between two reports of arrivals. A browser that sends little is to hear of it soon all the same. */
+const ARRIVALS_EVERY_MS = 50;
 /** Steps back in the times of one group of pictures that say the encoder makes B-frames. */
 const MAX_STEPS_BACK = 3;
 /** Parameter sets: more of them no encoder sends. */
@@ -75,6 +78,8 @@ export class WhipPublisher implements PublisherPeer {
   #soundBegun = false;
   #lastMediaMs: number;
   #keyFrameAskedMs = Number.NEGATIVE_INFINITY;
+  readonly #arrivals = new ArrivalReports();
+  #arrivalsToldMs = Number.NEGATIVE_INFINITY;
   #keyFrameDue = false;
 
   /** @param end ends the whole session, with the reason where it is not the publisher's own wish */
@@ -97,6 +102,7 @@ export class WhipPublisher implements PublisherPeer {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
       this.#media[kind] = { track, receiver };
       withoutNack(receiver);
+      if (kind === "picture") withArrivals(receiver, (sequence) => this.#arrived(sequence));
       track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
       receiver.onRtcp.subscribe((packet) => {
         if (!(packet instanceof RtcpSrPacket) || packet.ssrc !== track.ssrc) return;
@@ -132,6 +138,7 @@ export class WhipPublisher implements PublisherPeer {
     this.#adapt(time);
     for (const kind of ["picture", "sound"] as const) this.#take(kind, this.#order[kind].poll(time));
     this.#askAgain(time);
+    this.#tellArrivals(time);
     if (this.#media.picture !== undefined && this.#units.needsKey) this.#keyFrameDue = true;
     this.#askForKeyFrame();
     this.#tellCounts();
@@ -238,6 +245,24 @@ export class WhipPublisher implements PublisherPeer {
     this.#publication?.push(avcSequenceTag(avcC, flvTime(this.#lastPicture?.atMs ?? 0)));
   }
 
+  #arrived(sequence: number): void {
+    const time = this.context.now();
+    this.#arrivals.arrived(sequence, time);
+    if (time - this.#arrivalsToldMs >= ARRIVALS_EVERY_MS) this.#tellArrivals(time);
+  }
+
+  #tellArrivals(time: number): void {
+    const { picture } = this.#media;
+    if (picture?.track.ssrc === undefined || !this.#peer?.connected) return;
+    const packet = this.#arrivals.take(picture.receiver.rtcpSsrc, picture.track.ssrc);
+    if (packet === null) return;
+    this.#arrivalsToldMs = time;
+    // A report that cannot be sent is like one that is lost.
+    void picture.receiver.dtlsTransport
+      .sendRtcp([{ serialize: () => packet } as unknown as RtcpTransportLayerFeedback])
+      .catch(() => {});
+  }
+
   #askAgain(time: number): void {
     if (!this.#peer?.connected) return;
     for (const kind of ["picture", "sound"] as const) {
@@ -290,4 +315,13 @@ const flvTime = (atMs: number): number => Math.max(0, Math.round(atMs + BEGIN_MS
  */
 function withoutNack(receiver: RTCRtpReceiver): void {
   (receiver as unknown as { nack: { addPacket: () => void } }).nack.addPacket = () => {};
+}
+
+/**
+ * werift 0.24.4's own reports give each report's first arrival from up to 64 ms before what they say it is from, count packets that are lost as
+ * come, and come apart where the numbers wrap: a browser that is told so sends a tenth of what the line would carry. `ArrivalReports` does it instead.
+ */
+function withArrivals(receiver: RTCRtpReceiver, arrived: (sequence: number) => void): void {
+  const own = { twccRunning: false, handleTWCC: (n: unknown) => typeof n === "number" && arrived(n) };
+  (receiver as unknown as { receiverTWCC: typeof own }).receiverTWCC = own;
 }
