@@ -206,8 +206,6 @@ export class WhipPublisher implements PublisherPeer {
 
   #unit(unit: AccessUnit | Vp8Frame): void {
     const { timestamp, key } = unit;
-    // Whoever waited for one has it: a request that was held back would only cost the publisher another.
-    if (key) this.#keyFrameDue = false;
     if ("frame" in unit) {
       this.#pushPicture(timestamp, key, (timeMs) => vp8FrameTag(unit.frame, key, timeMs));
       return;
@@ -230,6 +228,8 @@ export class WhipPublisher implements PublisherPeer {
     const atMs = Math.max(this.#clock.place("picture", timestamp, this.context.now()), (last?.atMs ?? -BEGIN_MS) + 1);
     this.#lastPicture = { timestamp, atMs };
     this.#publication?.push(tag(flvTime(atMs)));
+    // Whoever waited for one has it: a request that was held back would only cost the publisher another.
+    if (key) this.#keyFrameDue = false;
   }
 
   #takeSets(nals: readonly Buffer[]): void {

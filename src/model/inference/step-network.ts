@@ -104,7 +104,8 @@ export class StepNetwork {
     const own = Object.fromEntries(this.#soundStates.map((name) => [name, states[name]!]));
     this.soundRuns++;
     const outputs = await sound.run({ ...own, samples: tensor(samples, [1, samples.length]) });
-    this.#heard.push({ samples, states: own, outputs });
+    // A caller may fill its array anew.
+    this.#heard.push({ samples: samples.slice(), states: own, outputs });
     if (this.#heard.length > MAX_KEPT) this.#heard.shift();
     return outputs;
   }
