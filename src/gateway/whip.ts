@@ -319,7 +319,7 @@ function withoutNack(receiver: RTCRtpReceiver): void {
 
 /**
  * werift 0.24.4's own reports give each report's first arrival from up to 64 ms before what they say it is from, count packets that are lost as
- * come, and come apart where the numbers wrap: a browser that is told so sends a tenth of what the line would carry. `ArrivalReports` does it instead.
+ * come, and come apart where the numbers wrap: a browser that is told so sends down to a sixth of what the line would carry. `ArrivalReports` does it instead.
  */
 function withArrivals(receiver: RTCRtpReceiver, arrived: (sequence: number) => void): void {
   const own = { twccRunning: false, handleTWCC: (n: unknown) => typeof n === "number" && arrived(n) };
