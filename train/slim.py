@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from torch import Tensor
 
 import data
 
-FILES = ("sound.onnx", "model.onnx", "voice.onnx")
 # How the model writes a tensor down: as it is or with other ends, transposed, a convolution along time as one matrix, an LSTM's gates in ONNX's order.
 FORMS = {
     "reshape": lambda a, shape: a.reshape(shape),
@@ -33,9 +33,10 @@ FORMS = {
 
 
 def held(model: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Tensors by name, and what the files are."""
+    """Tensors by name, and what the files are that the card names."""
     sums, tensors = hashlib.sha256(), {}
-    for name in filter(lambda n: (model / n).exists(), FILES):
+    files = json.loads((model / "card.json").read_text())["files"]
+    for name in (files[part] for part in ("sound", "step", "voice") if part in files):
         data = (model / name).read_bytes()
         sums.update(data)
         tensors |= {i.name: numpy_helper.to_array(i).astype(np.float32) for i in onnx.load_from_string(data).graph.initializer}

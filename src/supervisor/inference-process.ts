@@ -1,4 +1,10 @@
-import type { EngineChoice, EngineName, EngineReport } from "../model/engines/names.js";
+import {
+  ENGINES,
+  type EngineChoice,
+  type EngineName,
+  type EngineReason,
+  type EngineReport,
+} from "../model/engines/names.js";
 import { FACES_MODEL } from "../paths.js";
 import type { FromInference, ToInference } from "../transport/ipc/messages.js";
 import type { Log } from "./log.js";
@@ -25,7 +31,7 @@ export type InferenceOptions = {
 /** Ends of an inference process that its engine may have caused: a crash, or a run that never returned. */
 const ENGINE_DEATHS: ReadonlySet<string> = new Set(["SL_PROCESS_EXITED", "SL_PROCESS_SILENT"]);
 
-/** The inference child of one model: started, watched, and started again on the CPU when it died with another engine. */
+/** The inference child of one model: started, watched, and started again on the CPU when it died, or did not get ready, with another engine. */
 export class InferenceProcess {
   readonly process: ManagedProcess<ToInference, FromInference>;
   readonly socket: string;
@@ -33,8 +39,9 @@ export class InferenceProcess {
   readonly #options: InferenceOptions;
   readonly #idle: InferenceState;
   #state: InferenceState;
-  /** Engine with which the process died; the next ones run on the CPU until the service restarts. */
-  #crashed: EngineName | null = null;
+  /** Engines with which the process died or did not get ready, and which of it; the next ones run on the CPU until the service restarts. */
+  #unfit: { readonly engines: readonly EngineName[]; readonly reason: EngineReason; readonly detail: string } | null =
+    null;
 
   constructor(options: InferenceOptions) {
     this.#options = options;
@@ -47,16 +54,14 @@ export class InferenceProcess {
       ...{ name, entry, log, limits },
       configure: () => {
         const { threads, engine } = settings();
-        const asked = this.#crashed === null ? engine : "cpu";
+        const asked = this.#unfit === null ? engine : "cpu";
         const socket = options.socket();
         return { type: "configure", socket, modelDir: folder, facesModel: FACES_MODEL, threads, engine: asked };
       },
     });
     this.process.on("state", (info) => {
       if (info.state !== ProcessState.Running) {
-        // Not with the same engine again: native code that took its process down would do so for ever.
-        const engine = this.#state.engines?.running ?? "cpu";
-        if (engine !== "cpu" && ENGINE_DEATHS.has(info.reason)) this.#crashed = engine;
+        this.#judge(info.reason);
         this.#state = this.#idle;
       }
       options.onChange();
@@ -76,7 +81,7 @@ export class InferenceProcess {
         ready: true,
         engine,
         warmUpMs,
-        engines: this.#afterCrash(message.engines ?? null),
+        engines: this.#afterDeath(message.engines ?? null),
       };
     } else if (message.type === "engines") {
       this.#state = { ...this.#state, engine: message.engines.label, engines: message.engines };
@@ -86,12 +91,26 @@ export class InferenceProcess {
     }
   }
 
-  /** What a child reports that was told to use the CPU because the one before it died: the fallback it is, and what was asked for first. */
-  #afterCrash(report: EngineReport | null): EngineReport | null {
-    const crashed = this.#crashed;
-    if (report === null || crashed === null) return report;
-    const detail = "its process died while it ran";
-    const tries = report.tries.map((t) => (t.name === crashed ? { ...t, reason: "failed" as const, detail } : t));
+  /** Not with the same engine again: native code that took its process down, or held its start up, would do so for ever. */
+  #judge(reason: string): void {
+    const engine = this.#state.engines?.running ?? "cpu";
+    if (engine !== "cpu" && ENGINE_DEATHS.has(reason))
+      this.#unfit = { engines: [engine], reason: "failed", detail: "its process died while it ran" };
+    const { engine: asked } = this.#options.settings();
+    if (reason === "SL_PROCESS_START_TIMEOUT" && asked !== "cpu")
+      this.#unfit ??= {
+        engines: asked === "auto" ? ENGINES.slice(0, ENGINES.indexOf("cpu")) : [asked],
+        reason: "timed-out",
+        detail: "a process that tried it was not ready in time",
+      };
+  }
+
+  /** What a child reports that was told to use the CPU because of the one before it: the fallback it is, and what was asked for first. */
+  #afterDeath(report: EngineReport | null): EngineReport | null {
+    const unfit = this.#unfit;
+    if (report === null || unfit === null) return report;
+    const { engines, reason, detail } = unfit;
+    const tries = report.tries.map((t) => (engines.includes(t.name) ? { ...t, reason, detail } : t));
     return { ...report, asked: this.#options.settings().engine, code: "SL_ENGINE_FALLBACK", tries };
   }
 }

@@ -1,7 +1,18 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { type TensorMap, tensor } from "../../src/model/engines/engine.js";
+import {
+  ENGINES,
+  EngineError,
+  type EngineMaker,
+  type EngineName,
+  type TensorMap,
+  tensor,
+} from "../../src/model/engines/engine.js";
+import type { EngineReport } from "../../src/model/engines/names.js";
+import { cpu } from "../../src/model/engines/onnxruntime.js";
+import type { tryEngine } from "../../src/model/engines/trial.js";
 import { StepNetwork } from "../../src/model/inference/step-network.js";
+import { InferenceError } from "../../src/model/inference.js";
 import { initialStates } from "../../src/model/initial-states.js";
 import { loadedFrom, makeLive } from "../../src/model/live/build.js";
 import { noise, noiseLive, tinyBand, tinyLite } from "../model/noise.js";
@@ -99,6 +110,101 @@ test("programmes that take turns keep what each has heard; very many only cost r
   const late = await face(0, 3);
   assert.is(network.soundRuns, runs + 1, "forgotten, and run again");
   assert.equal(numbers(late), numbers((await alone(3, [name(0)]))[0]!));
+});
+
+/** An engine of another name made of the CPU's, which fails from its `failsFrom`-th run on. */
+function pretended(name: EngineName, failsFrom = Number.POSITIVE_INFINITY): EngineMaker {
+  return {
+    name,
+    missing: async () => null,
+    async open(source, options, what) {
+      const inner = await cpu.open(source, options, what);
+      let runs = 0;
+      return {
+        name,
+        label: `pretended ${name}`,
+        inputNames: inner.inputNames,
+        outputNames: inner.outputNames,
+        run: (given) =>
+          ++runs < failsFrom
+            ? inner.run(given)
+            : Promise.reject(new InferenceError("SL_INFERENCE_FAILED", "device lost")),
+        close: () => inner.close(),
+      };
+    },
+  };
+}
+
+/** Opens the model with engines that are there for one part of it or for both; `hangs`: an engine's trial takes too long. */
+async function withEngines(given: {
+  readonly of: Partial<Record<EngineName, readonly ("sound" | "step")[]>>;
+  readonly failsFrom?: number;
+  readonly hangs?: EngineName;
+}): Promise<{ network: StepNetwork; told: EngineReport[]; tried: string[] }> {
+  const told: EngineReport[] = [];
+  const tried: string[] = [];
+  const nothing = (name: EngineName): EngineMaker => ({
+    ...pretended(name),
+    missing: async () => new EngineError(name, "not-installed", "pretended"),
+  });
+  const makers = Object.fromEntries(
+    ENGINES.map((name) => [name, given.of[name] ? pretended(name, given.failsFrom) : nothing(name)]),
+  ) as Record<EngineName, EngineMaker>;
+  const attempt: typeof tryEngine = async (name, bytes, trial) => {
+    const part = bytes === model.sound ? "sound" : "step";
+    tried.push(`${name} ${part}`);
+    if (name === given.hangs) throw new EngineError(name, "timed-out", "pretended");
+    const engine = await cpu.open(bytes, { threads: 1 });
+    const outputs = await engine.run(trial);
+    await engine.close();
+    return { label: name, warmUpMs: 1, runMs: given.of[name]!.includes(part) ? 0 : 1e9, outputs };
+  };
+  const onFallback = (report: EngineReport): void => void told.push(report);
+  const options = { threads: 1, engine: "auto" as const, makers: { ...makers, cpu }, attempt, onFallback };
+  return { network: await StepNetwork.open(model, options), told, tried };
+}
+
+test("parts on two engines: the report names the one that is not the CPU, and both when one hands over", async () => {
+  for (const part of ["sound", "step"] as const) {
+    const { network, told } = await withEngines({ of: { webgpu: [part] }, failsFrom: 4 });
+    assert.is(network.report.running, "webgpu", `only ${part} runs on it`);
+    assert.is(network.report.code, null);
+    assert.match(network.report.label, /^pretended webgpu and onnxruntime/);
+    assert.equal(
+      network.report.tries.filter((t) => t.reason === null).map((t) => t.name),
+      ["webgpu", "cpu"],
+    );
+    const want = await alone(1, ["one", "two", "three", "four"]);
+    let now = begin;
+    for (const [k, sound] of ["one", "two", "three", "four"].entries()) {
+      const outputs = await network.run(now, inputs(sound, 1));
+      assert.equal(numbers(outputs), numbers(want[k]!), `nothing is lost at ${sound}`);
+      now = after(outputs);
+    }
+    assert.equal([told.length, told[0]?.running, told[0]?.code], [1, "cpu", "SL_ENGINE_FALLBACK"]);
+    assert.is(network.report.tries.find((t) => t.name === "webgpu")!.reason, "failed");
+    await network.close();
+  }
+  // Both run on it, one fails: the other one may still take the process down.
+  const { network, told } = await withEngines({ of: { cuda: ["sound", "step"] }, failsFrom: 4 });
+  const { report } = network;
+  assert.equal([report.running, report.label], ["cuda", "pretended cuda"]);
+  let [now, first] = [begin, 0];
+  for (let k = 0; told.length < 1; k++) {
+    now = after(await network.run(now, inputs(`${k}`, 1)));
+    first = k;
+  }
+  assert.ok(first < 4);
+  assert.equal([told[0]!.running, told[0]!.code], ["cuda", "SL_ENGINE_FALLBACK"]);
+  await network.close();
+});
+
+test("an engine that hung with the first part is not waited for with the second", async () => {
+  const { network, tried } = await withEngines({ of: { cuda: ["sound", "step"], webgpu: [] }, hangs: "cuda" });
+  assert.equal(tried, ["cuda sound", "webgpu sound", "webgpu step"]);
+  assert.is(network.report.running, "cpu");
+  assert.is(network.report.tries.find((t) => t.name === "cuda")!.reason, "timed-out");
+  await network.close();
 });
 
 test("a network that is told of the face is one part; parts that do not fit the card are refused by name", async () => {

@@ -6,6 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { ChannelStatus } from "../../src/dashboard/api.js";
 import { metricsText } from "../../src/supervisor/http/metrics.js";
+import { InferenceProcess } from "../../src/supervisor/inference-process.js";
 import type { Service } from "../../src/supervisor/serve.js";
 import { serve } from "../../src/supervisor/serve.js";
 import type { ServerState } from "../../src/supervisor/state.js";
@@ -87,6 +88,26 @@ test("the inference process is started again on the CPU when it died with anothe
   assert.match(text, /sightline_inference_engine\{model="live",engine="cpu",reason="running"\} 1/);
   assert.match(text, /sightline_inference_engine\{model="live",engine="cuda",reason="failed"\} 0/);
   assert.match(text, /sightline_inference_engine_fallback\{model="live"\} 1/);
+});
+
+test("a start that an engine holds up is made again on the CPU, and the state says why", async () => {
+  const { log } = recordingLog();
+  const inference = new InferenceProcess({
+    ...{ name: "inference", entry: role, model: "live", folder, log },
+    socket: () => join(folder, "inference.sock"),
+    settings: () => ({ threads: 1, engine: "tensorrt" }),
+    limits: { startTimeoutMs: 3000 },
+    onChange: () => {},
+  });
+  void inference.process.start();
+  try {
+    await until("ready", () => inference.state.ready);
+    const { engines } = inference.state;
+    assert.equal([engines?.running, engines?.asked, engines?.code], ["cpu", "tensorrt", "SL_ENGINE_FALLBACK"]);
+    assert.is(engines?.tries.find((t) => t.name === "tensorrt")?.reason, "timed-out");
+  } finally {
+    await inference.process.stop();
+  }
 });
 
 test("an engine that hands over to the CPU is seen in the state", async () => {

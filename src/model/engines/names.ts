@@ -42,3 +42,34 @@ export type EngineReport = {
   readonly code: "SL_ENGINE_FALLBACK" | null;
   readonly tries: readonly EngineTry[];
 };
+
+/**
+ * Of networks that are run as one: what one of them runs on counts as used, what is not the CPU first (if it takes the process down, the next
+ * one must not have it), a fallback of one is a fallback. Times are sums where all were run.
+ */
+export function combinedReport(reports: readonly EngineReport[]): EngineReport {
+  const first = reports[0]!;
+  if (reports.length === 1) return first;
+  const used = [...new Map(reports.map((r) => [r.running, r.label]))].sort(
+    ([a], [b]) => Number(a === "cpu") - Number(b === "cpu"),
+  );
+  const sum = (values: readonly (number | null)[]): number | null =>
+    values.some((v) => v === null) ? null : values.reduce<number>((a, v) => a + v!, 0);
+  const tries = ENGINES.map((name): EngineTry => {
+    const each = reports.map((r) => r.tries.find((t) => t.name === name)!);
+    const errors = each.flatMap(({ error }) => error ?? []);
+    return {
+      ...(each.find((t) => t.reason === null) ?? each.find((t) => t.reason === "failed") ?? each[0]!),
+      warmUpMs: sum(each.map((t) => t.warmUpMs)),
+      runMs: sum(each.map((t) => t.runMs)),
+      error: errors.length === 0 ? null : Math.max(...errors),
+    };
+  });
+  return {
+    asked: first.asked,
+    running: used[0]![0],
+    label: used.map(([, label]) => label).join(" and "),
+    code: reports.find((r) => r.code !== null)?.code ?? null,
+    tries,
+  };
+}

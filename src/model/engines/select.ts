@@ -29,13 +29,17 @@ export type SelectOptions = {
   /** How long the trial of one engine may take. Default 12 s: a service with three of them is still ready in time. */
   readonly limitMs?: number;
   readonly onFallback?: (report: EngineReport) => void;
+  /** What became of the engines with another part of the same model: one that crashed, hung or did not load is not tried again. */
+  readonly tried?: readonly EngineTry[];
   /** The engines, and how one is tried; for tests. */
   readonly makers?: Readonly<Record<EngineName, EngineMaker>>;
   readonly attempt?: typeof tryEngine;
 };
 
 const TRIAL_LIMIT_MS = 12_000;
-const SMALL_TRIAL_LIMIT_MS = 6000;
+export const SMALL_TRIAL_LIMIT_MS = 6000;
+/** Reasons that are the engine's own, whatever the network. */
+const UNFIT: ReadonlySet<EngineReason | null> = new Set(["does-not-load", "crashed", "timed-out"]);
 /** Where the CPU's engine does not load, the quickest of these is taken, unchecked: there is nothing to check it by. */
 const LAST_RESORTS = ["tensorflow", "wasm"] as const satisfies readonly EngineName[];
 
@@ -64,6 +68,12 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
   const guarded = (engine: Engine, reference: Engine | null, code: EngineReport["code"] = null): GuardedEngine =>
     new GuardedEngine(engine, reference, report(engine, code), options.onFallback);
 
+  const missing = async (name: EngineName, byName: boolean): Promise<EngineError | null> => {
+    const before = options.tried?.find((t) => t.name === name);
+    if (before && UNFIT.has(before.reason)) return new EngineError(name, before.reason!, before.detail);
+    return makers[name].missing(byName);
+  };
+
   const begin = performance.now();
   let reference: Engine;
   try {
@@ -80,9 +90,9 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
   try {
     const wanted: EngineName[] = [];
     for (const name of asked === "auto" ? ENGINES.slice(0, ENGINES.indexOf("cpu")) : asked === "cpu" ? [] : [asked]) {
-      const missing = await makers[name].missing(asked !== "auto");
-      if (missing && strict && asked !== "auto") throw missing;
-      if (missing) note(name, missing.reason, missing.detail);
+      const without = await missing(name, asked !== "auto");
+      if (without && strict && asked !== "auto") throw without;
+      if (without) note(name, without.reason, without.detail);
       else wanted.push(name);
     }
     // Nothing to compare with: no window is run for nothing, a large network takes seconds.
@@ -137,8 +147,8 @@ export async function openEngine(model: ModelSource, options: SelectOptions): Pr
     const passed: (Pick<Trial, "warmUpMs" | "runMs"> & { readonly name: EngineName })[] = [];
     for (const name of names) {
       try {
-        const missing = await makers[name].missing(true);
-        if (missing) throw missing;
+        const without = await missing(name, true);
+        if (without) throw without;
         const { warmUpMs, runMs } = await attempt(name, model, trial, { threads, limitMs });
         passed.push({ name, warmUpMs, runMs });
       } catch (e) {

@@ -84,7 +84,8 @@ export class LocalInference implements Inference {
       const begin = performance.now();
       await self.tryOut().catch((e: unknown) => {
         const why = e instanceof Error ? e.message : String(e);
-        throw new InferenceError("SL_MODEL_INVALID", `${folder}/${card.files.step}: ${why}`);
+        const files = [card.files.sound, card.files.step].filter((name) => name !== undefined);
+        throw new InferenceError("SL_MODEL_INVALID", `${folder}, ${files.join(" and ")}: ${why}`);
       });
       self.warmUpMs = performance.now() - begin;
       return self;
@@ -133,9 +134,8 @@ export class LocalInference implements Inference {
     this.closed = true;
     await this.tail;
     this.tracks.clear();
-    await this.network.close();
-    await this.voice?.close();
-    await this.faces?.close();
+    // All of them, whatever becomes of one.
+    await Promise.allSettled([this.network.close(), this.voice?.close(), this.faces?.close()]);
   }
 
   /** Runs jobs one by one in the order of the calls. */

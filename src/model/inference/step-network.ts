@@ -1,19 +1,20 @@
+import type { Tensor } from "onnxruntime-common";
 import type { StreamCard } from "../card.js";
 import type { LoadedStream } from "../cards.js";
 import { type TensorMap, tensor } from "../engines/engine.js";
 import type { GuardedEngine } from "../engines/guarded.js";
-import type { EngineReport } from "../engines/names.js";
-import { openEngine, type SelectOptions } from "../engines/select.js";
+import { combinedReport, type EngineReport } from "../engines/names.js";
+import { openEngine, type SelectOptions, SMALL_TRIAL_LIMIT_MS } from "../engines/select.js";
 import { faceTrial, soundTrial, stepTrial } from "../engines/trial-inputs.js";
 import { InferenceError } from "../inference.js";
 
-export type StepNetworkOptions = Omit<SelectOptions, "trial" | "what">;
+export type StepNetworkOptions = Omit<SelectOptions, "trial" | "what" | "tried">;
 
 /** What was heard in one run of the first part. */
 type Hearing = { readonly samples: Float32Array; readonly states: TensorMap; readonly outputs: TensorMap };
 
-/** Hearings that are kept: one for each programme that may be on its way at once; more only cost a run for each face. */
-const MAX_KEPT = 64;
+/** Hearings that are kept of one past. All that begin have the same; of a later past there is one. More only cost a run for each face. */
+const MAX_KEPT = 16;
 
 /**
  * The network of a step: one graph, or two, the first of which knows no face. It is run once for all faces that have heard the same so far and
@@ -24,8 +25,8 @@ export class StepNetwork {
   readonly #sound: GuardedEngine | null;
   readonly #step: GuardedEngine;
   readonly #soundStates: readonly string[];
-  /** Newest last. */
-  readonly #heard: Hearing[] = [];
+  /** By the first of the states that it began with, newest last: a past that nobody holds any more takes its hearings along. */
+  #heard = new WeakMap<Tensor, Hearing[]>();
   /** How often the first part was run. */
   soundRuns = 0;
 
@@ -43,41 +44,44 @@ export class StepNetwork {
     const named = (what: string) => (e: unknown) => {
       throw e instanceof InferenceError && e.code === "SL_INFERENCE_FAILED" ? invalid(what, e.message) : e;
     };
-    const open = async (bytes: Uint8Array, name: string, trial: TensorMap): Promise<GuardedEngine> => {
+    let network: StepNetwork | null = null;
+    // Before both parts are open the report that is made then tells it.
+    const onFallback = (): void => void (network && options.onFallback?.(network.report));
+    const open = async (bytes: Uint8Array, name: string, own: Pick<SelectOptions, "trial" | "tried" | "limitMs">) => {
       const what = `${folder}/${name}`;
-      const engine = await openEngine(bytes, { ...options, trial, what }).catch(named(what));
+      const engine = await openEngine(bytes, { ...options, ...own, onFallback, what }).catch(named(what));
       opened.push(engine);
       return engine;
     };
     try {
       let first: GuardedEngine | null = null;
-      let trial = stepTrial(card);
+      let own: Parameters<typeof open>[2] = { trial: stepTrial(card) };
       if (sound !== null) {
         const name = card.files.sound!;
-        first = await open(sound, name, soundTrial(card));
+        first = await open(sound, name, { trial: soundTrial(card) });
         const heard = await first.run(soundTrial(card)).catch(named(`${folder}/${name}`));
-        trial = faceTrial(card, heardOf(heard));
+        // Both parts' trials must be over within the time of a start: an engine that hung is not waited for twice.
+        own = { trial: faceTrial(card, heardOf(heard)), tried: first.report.tries, limitMs: SMALL_TRIAL_LIMIT_MS };
       }
-      const network = new StepNetwork(card, first, await open(step, card.files.step, trial));
+      network = new StepNetwork(card, first, await open(step, card.files.step, own));
       const odd = network.#differences();
       if (odd.length > 0) throw invalid(`${folder}/${card.files.step}`, `network and card differ in ${odd.join(", ")}`);
       return network;
     } catch (e) {
-      for (const engine of opened) await engine.close();
+      await closeAll(opened);
       throw e;
     }
   }
 
-  /** Of the part that has most of the work; once one of them has handed over to the CPU, of that one. */
+  /** Of both parts together. */
   get report(): EngineReport {
-    const [heavier, other] = this.#sound === null ? [this.#step, this.#step] : [this.#sound, this.#step];
-    return heavier.report.code === null && other.report.code !== null ? other.report : heavier.report;
+    return combinedReport(this.#parts.map(({ report }) => report));
   }
 
   /**
    * @param states of one face, by the card's names
    * @param inputs all other inputs of a step
-   * @returns all outputs, states as NAME_next
+   * @returns all outputs, states as NAME_next; what was heard is the same for other faces: not to be written into
    */
   async run(states: TensorMap, inputs: TensorMap): Promise<TensorMap> {
     if (this.#sound === null) return this.#step.run({ ...states, ...inputs });
@@ -89,9 +93,12 @@ export class StepNetwork {
   }
 
   async close(): Promise<void> {
-    this.#heard.length = 0;
-    await this.#sound?.close();
-    await this.#step.close();
+    this.#heard = new WeakMap();
+    await closeAll(this.#parts);
+  }
+
+  get #parts(): GuardedEngine[] {
+    return this.#sound === null ? [this.#step] : [this.#sound, this.#step];
   }
 
   async #hear(sound: GuardedEngine, states: TensorMap, samples: Float32Array): Promise<TensorMap> {
@@ -99,21 +106,24 @@ export class StepNetwork {
       this.#soundStates.every((name) => h.states[name] === states[name]) &&
       h.samples.length === samples.length &&
       h.samples.every((v, i) => v === samples[i]);
-    const known = this.#heard.find(same);
+    const past = states[this.#soundStates[0]!]!;
+    const heard = this.#heard.get(past) ?? [];
+    const known = heard.find(same);
     if (known !== undefined) return known.outputs;
     const own = Object.fromEntries(this.#soundStates.map((name) => [name, states[name]!]));
     this.soundRuns++;
     const outputs = await sound.run({ ...own, samples: tensor(samples, [1, samples.length]) });
     // A caller may fill its array anew.
-    this.#heard.push({ samples: samples.slice(), states: own, outputs });
-    if (this.#heard.length > MAX_KEPT) this.#heard.shift();
+    heard.push({ samples: samples.slice(), states: own, outputs });
+    if (heard.length > MAX_KEPT) heard.shift();
+    this.#heard.set(past, heard);
     return outputs;
   }
 
   /** Names that one of network and card has and the other has not. */
   #differences(): string[] {
     const card = this.#card;
-    const parts = this.#sound === null ? [this.#step] : [this.#sound, this.#step];
+    const parts = this.#parts;
     const given = parts.flatMap((p) => p.outputNames);
     const taken = parts.flatMap((p) => p.inputNames);
     const inputs = ["samples", "crops", "has_picture", "memory", "has_memory", ...card.states.map((s) => s.name)];
@@ -135,6 +145,11 @@ export class StepNetwork {
 /** What the second part takes of the first one's outputs. */
 export const heardOf = (outputs: TensorMap): TensorMap =>
   Object.fromEntries(Object.entries(outputs).filter(([name]) => !name.endsWith("_next")));
+
+/** All of them, whatever becomes of one. */
+async function closeAll(engines: readonly GuardedEngine[]): Promise<void> {
+  await Promise.allSettled(engines.map((engine) => engine.close()));
+}
 
 const invalid = (what: string, why: string): InferenceError =>
   new InferenceError("SL_MODEL_INVALID", `${what}: ${why}`);
