@@ -154,6 +154,16 @@ test("the slower track says when things leave; one that ended does not", () => {
   assert.is(clock.releaseAtMs(TIMELINE_START_MS), 1300);
 });
 
+test("a clock is quiet since the newest of either track, and before anything came, for ever", () => {
+  const clock = new MediaClock(true, 300);
+  assert.is(clock.quietMs(1e9), Number.POSITIVE_INFINITY);
+  clock.place({ kind: "sound", ptsMs: 0 }, 1000);
+  clock.place({ kind: "video", ptsMs: 0, dtsMs: 0 }, 1040);
+  assert.is(clock.quietMs(1100), 60);
+  clock.place({ kind: "sound", ptsMs: 60 }, 1100);
+  assert.is(clock.quietMs(1100), 0);
+});
+
 test("declared latency: about 0.3, 0.8 and 2.4 s, the sum of its parts; a look-ahead of whole steps, where the model gives its voices", () => {
   const card = { kind: "stream", unitSamples: 1920, guardSamples: 4224, voices: 2 } as const;
   for (const [profile, low, high] of [

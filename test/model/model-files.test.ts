@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { StreamCard } from "../../src/model/card.js";
-import { findModel, listModels, loadStream, modelInfo } from "../../src/model/cards.js";
+import { filesOf, findModel, identityOf, listModels, loadStream, modelInfo, sha256 } from "../../src/model/cards.js";
 import { InferenceError } from "../../src/model/inference.js";
 import { buildLive, makeLive } from "../../src/model/live/build.js";
 import { noiseLive, tinyBand, tinyLite } from "./noise.js";
@@ -100,6 +100,29 @@ test("a file with one other byte is refused, named with both sums", async (t) =>
   bytes[bytes.length >> 1]! ^= 1;
   await writeFile(path, bytes);
   await refused(loadStream(t.folder), /tiny\/model\.onnx: its SHA-256 is [0-9a-f]{64}, the card says [0-9a-f]{64}/);
+});
+
+test("a model of two parts: each file is checked, and any other byte of either makes another identity", async (t) => {
+  const folder = join(t.models, "parts");
+  const card = await buildLive(noiseLive(tinyBand), { name: "parts", version: "1" }, folder);
+  assert.equal(filesOf(card), ["sound.onnx", "model.onnx", "voice.onnx"]);
+  const own = identityOf(card);
+  assert.match(own, /^[0-9a-f]{64}$/);
+  for (const name of filesOf(card)) {
+    const path = join(folder, name);
+    const bytes = await readFile(path);
+    const changed = Buffer.from(bytes);
+    changed[changed.length >> 1]! ^= 1;
+    await writeFile(path, changed);
+    await refused(loadStream(folder), new RegExp(`parts/${name}: its SHA-256 is`));
+    await rm(path);
+    await refused(loadStream(folder), new RegExp(`${name}: there is no such file`));
+    await writeFile(path, bytes);
+    const other = { ...card, sha256: { ...card.sha256, [name]: sha256(changed) } };
+    assert.is.not(identityOf(other), own, name);
+  }
+  assert.is(identityOf((await loadStream(folder)).card), own);
+  await rm(folder, { recursive: true });
 });
 
 test("a missing file, a missing folder and an odd name are refused with what is there", async (t) => {
