@@ -212,7 +212,12 @@ export class WhipPublisher implements PublisherPeer {
     }
     this.#takeSets(unit.nals);
     const pictures = unit.nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
-    if (this.#avcC === null || pictures.length === 0) return;
+    if (pictures.length === 0) return;
+    if (this.#avcC === null) {
+      // Nobody can begin with it: the next one may bring its parameter sets.
+      this.#keyFrameDue = true;
+      return;
+    }
     this.#pushPicture(timestamp, key, (timeMs) => avcFrameTag(joinAvc(pictures), key, timeMs, 0));
   }
 

@@ -17,10 +17,10 @@ test("a player that finds no key frame to begin with has the publisher asked for
     await attach(scope, running);
     const source = await publisher(scope, running);
     let at = 0;
-    const show = async (type: number, times: number): Promise<void> => {
+    const show = async (type: number, times: number, sets = true): Promise<void> => {
       for (let i = 0; i < times; i++) {
         const nal = Buffer.concat([Buffer.of(type), Buffer.alloc(2000, at + 3)]);
-        const payloads = packetize(type === 0x65 ? [SPS, PPS, nal] : [nal]);
+        const payloads = packetize(type === 0x65 && sets ? [SPS, PPS, nal] : [nal]);
         for (const [n, payload] of payloads.entries()) {
           const marker = n === payloads.length - 1;
           const header = new RtpHeader({ sequenceNumber: sequence++, timestamp: at * 3000, marker, payloadType: 96 });
@@ -39,6 +39,12 @@ test("a player that finds no key frame to begin with has the publisher asked for
       await answer.body?.cancel();
       return source.keyFramesWanted - before;
     };
+    // Key frames without parameter sets are of no use to anybody: it is asked again and again.
+    await show(0x65, 1, false);
+    for (let before = source.keyFramesWanted, k = 0; k < 2; k++, before = source.keyFramesWanted) {
+      await show(0x65, 1, false);
+      await until("another request", () => source.keyFramesWanted > before);
+    }
     await show(0x65, 1);
     await show(0x41, 4);
     assert.is(await asked(), 0);
