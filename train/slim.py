@@ -35,6 +35,8 @@ FORMS = {
 def held(model: Path) -> tuple[dict[str, np.ndarray], str]:
     """Tensors by name, and what the files are that the card names."""
     sums, tensors = hashlib.sha256(), {}
+    if not (model / "card.json").is_file():
+        raise SystemExit(f"{model}: holds no card.json")
     files = json.loads((model / "card.json").read_text())["files"]
     for name in (files[part] for part in ("sound", "step", "voice") if part in files):
         data = (model / name).read_bytes()

@@ -22,7 +22,15 @@ type Channel = {
   /** The same, whether it rests or not. */
   leftMs: number;
   readonly viewers: Map<Viewer, ViewerStem>;
+  /** The newest request for a key frame on behalf of a viewer: when, and how many had come out by then. */
+  asked: { readonly atMs: number; readonly keyFrames: number } | null;
 };
+
+/**
+ * A key frame comes out as late as the channel's latency says, and a browser that waits for one asks five times a second: for so long, or
+ * until one comes out, all have asked for the same. Milliseconds.
+ */
+const KEY_FRAME_COMES_MS = 1500;
 
 /**
  * Who publishes, plays and processes which channel: the gateway without its sockets. Each channel has two streams, `in` (as
@@ -97,6 +105,7 @@ export class Hub {
         outMs: null,
         leftMs: 0,
         viewers: new Map(),
+        asked: null,
       });
     }
     this.#keys = Object.entries(streamKeys).map(([key, channel]) => ({ digest: digest(key), channel }));
@@ -145,6 +154,7 @@ export class Hub {
       },
     };
     channel.publisher = { peer, publication, keyDigest: digest(key) };
+    channel.asked = null;
     this.counters.add("publishers_total");
     this.log("info", "publisher is live", { channel: channel.name, peer: peer.label });
     channel.attached?.peer.publisher("live", peer.label);
@@ -204,7 +214,7 @@ export class Hub {
     const subscription = channel.out.add(viewer, "key", this.limits.maxPlayerBacklogBytes, dropped);
     channel.viewers.set(viewer, stem);
     this.#tellWanted(channel);
-    channel.publisher?.peer.wantKeyFrame?.();
+    this.#askForViewers(channel);
     return {
       resume: () => subscription.resume(),
       cancel: () => {
@@ -216,7 +226,16 @@ export class Hub {
 
   /** A viewer cannot decode any more. */
   wantKeyFrame(name: string): void {
-    this.#channels.get(name)?.publisher?.peer.wantKeyFrame?.();
+    const channel = this.#channels.get(name);
+    if (channel) this.#askForViewers(channel);
+  }
+
+  #askForViewers(channel: Channel): void {
+    const { asked, out } = channel;
+    if (asked !== null && asked.keyFrames === out.keyFrames && this.now() - asked.atMs < KEY_FRAME_COMES_MS) return;
+    if (channel.publisher === null) return;
+    channel.asked = { atMs: this.now(), keyFrames: out.keyFrames };
+    channel.publisher.peer.wantKeyFrame?.();
   }
 
   #tellWanted(channel: Channel): void {

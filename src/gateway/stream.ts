@@ -58,6 +58,8 @@ type Taker = {
 };
 
 export class LiveStream {
+  /** Key frames that have passed. */
+  keyFrames = 0;
   #live = false;
   #interrupted = false;
   #takers = new Set<Taker>();
@@ -138,6 +140,7 @@ export class LiveStream {
     if (this.#interrupted && kind !== "metadata") this.#continue(tag.timestampMs);
     this.#live = true;
     // VP8 has no other order than that of showing.
+    if (kind === "key") this.keyFrames++;
     if ((kind === "key" || kind === "picture") && !isEnhanced(tag.body)) this.#lookAtOrder(tag, kind === "key");
     if (tag.type === PICTURE) {
       if (!this.#hasVideo) this.#start = null;

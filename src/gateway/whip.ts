@@ -81,6 +81,10 @@ export class WhipPublisher implements PublisherPeer {
   readonly #arrivals = new ArrivalReports();
   #arrivalsToldMs = Number.NEGATIVE_INFINITY;
   #keyFrameDue = false;
+  /** A key frame was published: what refers to one may follow. */
+  #begun = false;
+  /** Pictures that nobody could begin with. */
+  #useless = 0;
 
   /** @param end ends the whole session, with the reason where it is not the publisher's own wish */
   constructor(
@@ -102,14 +106,27 @@ export class WhipPublisher implements PublisherPeer {
       const kind: TrackKind = track.kind === "video" ? "picture" : "sound";
       this.#media[kind] = { track, receiver };
       withoutNack(receiver);
-      if (kind === "picture") withArrivals(receiver, (sequence) => this.#arrived(sequence));
-      track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
+      // Both kinds have one count of packets: what is not told of counts as lost.
+      withArrivals(receiver, (sequence) => this.#guarded(() => this.#arrived(sequence)));
+      track.onReceiveRtp.subscribe((packet) => this.#guarded(() => this.#receive(kind, packet)));
       receiver.onRtcp.subscribe((packet) => {
         if (!(packet instanceof RtcpSrPacket) || packet.ssrc !== track.ssrc) return;
         const { ntpTimestamp, rtpTimestamp } = packet.senderInfo;
-        this.#clock.report(kind, ntpTimestamp, rtpTimestamp);
+        this.#guarded(() => this.#clock.report(kind, ntpTimestamp, rtpTimestamp));
       });
     });
+  }
+
+  /** The stack keeps what is thrown at it to itself: a fault of ours would be a publisher of whom nothing comes. */
+  #guarded(what: () => void): void {
+    try {
+      what();
+    } catch (error) {
+      const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.context.counters.add("gateway_faults_total");
+      this.context.log("error", "a packet could not be taken", { code: "SL_GATEWAY_FAULT", detail });
+      this.end({ code: "SL_WEBRTC_FAILED", detail: "a fault of the gateway" });
+    }
   }
 
   /** Lets go of the hub. Idempotent. */
@@ -213,11 +230,13 @@ export class WhipPublisher implements PublisherPeer {
     this.#takeSets(unit.nals);
     const pictures = unit.nals.filter((nal) => ![NAL_SPS, NAL_PPS, NAL_DELIMITER].includes(nalType(nal)));
     if (pictures.length === 0) return;
-    if (this.#avcC === null) {
-      // Nobody can begin with it: the next one may bring its parameter sets.
+    if (this.#avcC === null || !(key || this.#begun)) {
+      // Nobody can begin with it; the next key frame may bring its parameter sets.
+      this.#useless++;
       this.#keyFrameDue = true;
       return;
     }
+    this.#begun = true;
     this.#pushPicture(timestamp, key, (timeMs) => avcFrameTag(joinAvc(pictures), key, timeMs, 0));
   }
 
@@ -257,13 +276,14 @@ export class WhipPublisher implements PublisherPeer {
   }
 
   #tellArrivals(time: number): void {
-    const { picture } = this.#media;
-    if (picture?.track.ssrc === undefined || !this.#peer?.connected) return;
-    const packet = this.#arrivals.take(picture.receiver.rtcpSsrc, picture.track.ssrc);
+    const { picture, sound } = this.#media;
+    const { track, receiver } = picture ?? sound ?? {};
+    if (track?.ssrc === undefined || receiver === undefined || !this.#peer?.connected) return;
+    const packet = this.#arrivals.take(receiver.rtcpSsrc, track.ssrc);
     if (packet === null) return;
     this.#arrivalsToldMs = time;
     // A report that cannot be sent is like one that is lost.
-    void picture.receiver.dtlsTransport
+    void receiver.dtlsTransport
       .sendRtcp([{ serialize: () => packet } as unknown as RtcpTransportLayerFeedback])
       .catch(() => {});
   }
@@ -306,7 +326,7 @@ export class WhipPublisher implements PublisherPeer {
     tell("whip_packets_recovered_total", this.#nack.picture.counters.answered);
     tell("whip_sound_nacks_total", this.#nack.sound?.counters.asked ?? 0);
     tell("whip_sound_packets_recovered_total", this.#nack.sound?.counters.answered ?? 0);
-    tell("whip_units_dropped_total", this.#units.counters.units_dropped);
+    tell("whip_units_dropped_total", this.#units.counters.units_dropped + this.#useless);
     tell("whip_clock_jumps_total", this.#clock.counters.clock_jumps + this.#clock.counters.clock_leaps);
   }
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -58,10 +58,15 @@ check("a slim checkpoint of another model is refused by name", () => {
   try {
     const other = join(folder, "other");
     mkdirSync(other);
+    const refused = (): string => {
+      const done = slim(join(PACKAGE_ROOT, "train/checkpoints/student.pt"), other, join(folder, "out.pt"));
+      assert.is(done.status, 1);
+      return done.stderr;
+    };
+    assert.match(refused(), /other: holds no card\.json/);
     for (const file of ["model.onnx", "voice.onnx"]) copyFileSync(join(model, "voice.onnx"), join(other, file));
-    const done = slim(join(PACKAGE_ROOT, "train/checkpoints/student.pt"), other, join(folder, "out.pt"));
-    assert.is(done.status, 1);
-    assert.match(done.stderr, /student\.pt belongs to another model than .*other/);
+    writeFileSync(join(other, "card.json"), JSON.stringify({ files: { step: "model.onnx", voice: "voice.onnx" } }));
+    assert.match(refused(), /student\.pt belongs to another model than .*other/);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

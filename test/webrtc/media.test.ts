@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { RtpHeader, RtpPacket } from "werift";
+import { RtcpTransportLayerFeedback, RtpHeader, RtpPacket, TransportWideCC } from "werift";
 import { scriptTag } from "../../src/transport/flv/script.js";
 import { avcFrameTag, avcSequenceTag } from "../../src/transport/flv/video.js";
 import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
@@ -45,6 +45,8 @@ test("a player that finds no key frame to begin with has the publisher asked for
       await show(0x65, 1, false);
       await until("another request", () => source.keyFramesWanted > before);
     }
+    await show(0x41, 2);
+    await until("useless pictures counted", () => running.counter("whip_units_dropped_total") === 5);
     await show(0x65, 1);
     await show(0x41, 4);
     assert.is(await asked(), 0);
@@ -98,6 +100,86 @@ test("viewers: pictures untouched from the next key frame, sound by stem, notes 
     await clean.close();
     await until("the closed viewer to be freed", () => running.gateway.status().viewers === 0);
     await until("the last stem to be let go", () => wanted(link).at(-1) === "");
+  }));
+
+test("viewers that ask for one key frame again and again have the publisher asked once, until it has come out", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    const link = await attach(scope, running);
+    const source = await publisher(scope, running);
+    // Until it has sent a key frame it is asked for one anyway.
+    const pictures = packetize([SPS, PPS, Buffer.alloc(60, 0x65)]);
+    for (const [i, payload] of pictures.entries()) {
+      const marker = i === pictures.length - 1;
+      const header = new RtpHeader({ sequenceNumber: i + 1, timestamp: 3000, marker, payloadType: 96 });
+      source.picture.writeRtp(new RtpPacket(header, payload));
+    }
+    await until("its picture", () => link.tags.some((tag) => tag.type === 9 && tag.body[1] === 1));
+    const watching = await viewer(scope, running);
+    await until("the first request", () => source.keyFramesWanted > 0);
+    link.out(avcSequenceTag(writeAvcC([SPS], [PPS]), 0));
+    const [receiver] = watching.pc.getReceivers();
+    const complain = async (forMs: number): Promise<number> => {
+      await new Promise((done) => setTimeout(done, 600));
+      const before = source.keyFramesWanted;
+      for (let ms = 0; ms < forMs; ms += 100) {
+        await receiver!.sendRtcpPLI(receiver!.track.ssrc!);
+        await new Promise((done) => setTimeout(done, 100));
+      }
+      return source.keyFramesWanted - before;
+    };
+    link.out(avcFrameTag(key(1), true, 40, 0));
+    await until("the key frame", () => watching.units.length === 1);
+    assert.is(await complain(1000), 1);
+    // It came out; what is lost after that is worth another one.
+    link.out(avcFrameTag(key(2), true, 80, 0));
+    await until("the next key frame", () => watching.units.length === 2);
+    assert.is(await complain(500), 1);
+    // One that never comes is asked for again.
+    assert.ok((await complain(2500)) >= 1);
+  }));
+
+test("a publisher is told when each packet of its pictures arrived, where it numbers them", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    await attach(scope, running);
+    const told = async (transportWide: boolean): Promise<{ number: number; received: boolean }[]> => {
+      const source = await publisher(scope, running, "/whip/KEY", {}, { transportWide });
+      const results: { number: number; received: boolean }[] = [];
+      source.pc.dtlsTransports[0]!.onRtcp.subscribe((packet) => {
+        if (!(packet instanceof RtcpTransportLayerFeedback) || !(packet.feedback instanceof TransportWideCC)) return;
+        for (const { sequenceNumber, received } of packet.feedback.packetResults)
+          results.push({ number: sequenceNumber, received });
+      });
+      for (let n = 0; n < 40; n++) {
+        const payloads = packetize(n === 0 ? [SPS, PPS, Buffer.alloc(60, 0x65)] : [Buffer.of(0x41, 1, 2)]);
+        for (const [i, payload] of payloads.entries()) {
+          const header = new RtpHeader({
+            sequenceNumber: 4 * n + i + 1,
+            timestamp: n * 3000,
+            marker: i === payloads.length - 1,
+            payloadType: 96,
+          });
+          source.picture.writeRtp(new RtpPacket(header, payload));
+        }
+        await new Promise((done) => setTimeout(done, 20));
+      }
+      await new Promise((done) => setTimeout(done, 400));
+      await send(source.session!.location, "DELETE", null, {});
+      return results;
+    };
+    const results = await told(true);
+    const numbers = [...new Set(results.map(({ number }) => number))];
+    assert.ok(numbers.length >= 40, `${numbers.length} packets`);
+    assert.equal(
+      numbers,
+      numbers.map((_, i) => (numbers[0]! + i) & 0xffff),
+      "none left out",
+    );
+    assert.ok(results.every(({ received }) => received));
+    await until("the channel to be free", () => running.gateway.status().publishers.length === 0);
+    assert.equal(await told(false), []);
+    assert.is(running.counter("gateway_faults_total"), 0);
   }));
 
 test("a viewer that says it takes messages of one byte loses the notes, and costs nobody anything", () =>

@@ -3,7 +3,7 @@ import type { GatewayToChannel } from "../../src/transport/ipc/messages.js";
 import { joinAvc } from "../../src/transport/webrtc/h264.js";
 import { ChannelClient, type Running, type Scope, until } from "../gateway/support.js";
 import { BROWSER_OFFER } from "./offer.js";
-import { WhepClient, WhipClient } from "./support.js";
+import { type PublisherTracks, WhepClient, WhipClient } from "./support.js";
 
 export const PLAY_OFFER = BROWSER_OFFER.replaceAll("a=sendonly", "a=recvonly");
 export const FRAGMENT = { "Content-Type": "application/trickle-ice-sdpfrag" };
@@ -24,8 +24,14 @@ export const send = (
   headers: Record<string, string>,
 ): Promise<Response> => fetch(url, { method, headers, ...(body === null ? {} : { body }) });
 
-export async function publisher(scope: Scope, running: Running, path = "/whip/KEY", headers = {}): Promise<WhipClient> {
-  const client = scope.add(new WhipClient(), (c) => c.close());
+export async function publisher(
+  scope: Scope,
+  running: Running,
+  path = "/whip/KEY",
+  headers = {},
+  tracks: PublisherTracks = {},
+): Promise<WhipClient> {
+  const client = scope.add(new WhipClient(tracks), (c) => c.close());
   await client.publish(base(running) + path, headers);
   await until("the publisher's connection", () => client.connected);
   return client;

@@ -11,6 +11,8 @@ import {
   useNACK,
   useOPUS,
   usePLI,
+  useTransportWideCC,
+  useTWCC,
   useVP8,
 } from "werift";
 import { type AccessUnit, H264Depacketizer } from "../../src/transport/webrtc/h264-depacketizer.js";
@@ -41,8 +43,8 @@ export async function udpSocket(onPacket: (packet: Buffer) => void): Promise<{ s
 
 type PictureCodec = "H264" | "VP8";
 
-function connection(codec: PictureCodec = "H264", soundNack = false): RTCPeerConnection {
-  const feedback = { rtcpFeedback: [useNACK(), usePLI()] };
+function connection(codec: PictureCodec = "H264", soundNack = false, transportWide = false): RTCPeerConnection {
+  const feedback = { rtcpFeedback: [useNACK(), usePLI(), ...(transportWide ? [useTWCC()] : [])] };
   return new RTCPeerConnection({
     iceServers: [],
     iceUseIpv6: false,
@@ -52,6 +54,7 @@ function connection(codec: PictureCodec = "H264", soundNack = false): RTCPeerCon
       video: [codec === "H264" ? useH264(feedback) : useVP8(feedback)],
       audio: [useOPUS(soundNack ? { rtcpFeedback: [useNACK()] } : {})],
     },
+    ...(transportWide ? { headerExtensions: { video: [useTransportWideCC()], audio: [] } } : {}),
   });
 }
 
@@ -95,6 +98,15 @@ async function negotiate(
 
 const UNIX_TO_NTP_MS = 2_208_988_800_000;
 
+export type PublisherTracks = {
+  readonly picture?: boolean;
+  readonly sound?: boolean;
+  readonly codec?: PictureCodec;
+  readonly soundNack?: boolean;
+  /** Numbers its pictures' packets for the gateway's reports of their arrival. */
+  readonly transportWide?: boolean;
+};
+
 /** A WHIP publisher over werift; RTP packets (of ffmpeg, say) are given to `picture` and `sound`. */
 export class WhipClient {
   readonly pc: RTCPeerConnection;
@@ -106,8 +118,8 @@ export class WhipClient {
   #beganMs: number | null = null;
   readonly #first: { picture?: number; sound?: number } = {};
 
-  constructor(tracks: { picture?: boolean; sound?: boolean; codec?: PictureCodec; soundNack?: boolean } = {}) {
-    this.pc = connection(tracks.codec, tracks.soundNack);
+  constructor(tracks: PublisherTracks = {}) {
+    this.pc = connection(tracks.codec, tracks.soundNack, tracks.transportWide);
     for (const track of [tracks.picture === false ? null : this.picture, tracks.sound === false ? null : this.sound]) {
       if (track === null) continue;
       const { sender } = this.pc.addTransceiver(track, { direction: "sendonly" });

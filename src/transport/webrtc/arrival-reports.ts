@@ -3,15 +3,22 @@ import { difference16 } from "./sequence.js";
 /** Time units of the format, in ms: of the reference time and of the steps between arrivals. */
 const REFERENCE_MS = 64;
 const STEP_MS = 0.25;
-/** Packets that one report may speak of; a sequence that leaps further begins anew. */
-const MAX_COUNT = 1000;
+/** A sequence that leaps further begins anew: some 10 s of a line that was down. A run of lost ones is two bytes. */
+const MAX_LEAP = 8191;
+/** Arrivals that are kept, and that one report tells of: a good second of a fast line. */
+const MAX_KEPT = 1000;
+/** Of a report, so that it fits into a datagram; what does not fit is told in the next one. */
+const MAX_BYTES = 1100;
+const HEADER_BYTES = 20;
 /** Arrivals are kept for so long beyond their report: one that comes late has those after it told again. */
 const KEPT_MS = 500;
 /** Of a run of equal statuses: 13 bits. */
 const MAX_RUN = 8191;
 
-/** What a report says of a packet. */
+/** What a report says of a packet, and so many bytes of its time. */
 const [MISSING, SOON, LATER] = [0, 1, 2];
+/** Between two arrivals, in steps. */
+const MAX_STEP = 32_767;
 
 /**
  * When packets arrived, for the sender's congestion control: transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 3.1).
@@ -25,6 +32,8 @@ export class ArrivalReports {
   #next: number | null = null;
   /** The lowest that has come since the last report; null: none. */
   #lowest: number | null = null;
+  /** When the newest came. */
+  #newestMs = 0;
   #reports = 0;
 
   /** Of which something is to be told. */
@@ -39,7 +48,7 @@ export class ArrivalReports {
   arrived(sequence: number, timeMs: number): void {
     const step = this.#highest === null ? 0 : difference16(sequence, this.#highest & 0xffff);
     const number = (this.#highest ?? sequence) + step;
-    if (Math.abs(step) >= MAX_COUNT) {
+    if (Math.abs(step) > MAX_LEAP) {
       this.#arrivals.clear();
       [this.#highest, this.#next, this.#lowest] = [null, null, null];
       this.arrived(sequence, timeMs);
@@ -47,24 +56,29 @@ export class ArrivalReports {
     }
     if (number < 0 || this.#arrivals.has(number)) return;
     this.#arrivals.set(number, timeMs);
+    this.#newestMs = timeMs;
     this.#highest = Math.max(this.#highest ?? number, number);
     this.#lowest = Math.min(this.#lowest ?? number, number);
+    // Nobody takes reports, or not in time: the sender takes the oldest for lost.
+    if (this.#arrivals.size > MAX_KEPT) this.#arrivals.delete(this.#arrivals.keys().next().value!);
   }
 
-  /** The report as an RTCP packet; null: nothing has come since the last one. */
+  /** The report as an RTCP packet; null: nothing has come since the last one. What does not fit into it stays due. */
   take(senderSsrc: number, mediaSsrc: number): Buffer | null {
     if (this.#lowest === null || this.#highest === null) return null;
     const last = this.#highest;
-    const first = Math.max(last - MAX_COUNT + 1, Math.min(this.#next ?? this.#lowest, this.#lowest));
+    const first = Math.max(last - MAX_LEAP, Math.min(this.#next ?? this.#lowest, this.#lowest));
     const times = Array.from({ length: last - first + 1 }, (_, i) => this.#arrivals.get(first + i) ?? null);
-    [this.#next, this.#lowest] = [last + 1, null];
-    this.#forget(Math.max(...this.#arrivals.values()) - KEPT_MS, last);
-    return encoded({ senderSsrc, mediaSsrc, first, count: this.#reports++, times });
-  }
-
-  #forget(beforeMs: number, but: number): void {
+    if (times.every((t) => t === null)) {
+      this.#lowest = null;
+      return null;
+    }
+    const { packet, told } = encoded({ senderSsrc, mediaSsrc, first, count: this.#reports++, times });
+    this.#next = first + told;
+    this.#lowest = told < times.length ? this.#next : null;
     for (const [number, timeMs] of this.#arrivals)
-      if ((timeMs < beforeMs && number !== but) || number <= but - MAX_COUNT) this.#arrivals.delete(number);
+      if (timeMs < this.#newestMs - KEPT_MS && number < this.#next && number !== last) this.#arrivals.delete(number);
+    return packet;
   }
 }
 
@@ -77,22 +91,29 @@ type Report = {
   readonly times: readonly (number | null)[];
 };
 
-function encoded({ senderSsrc, mediaSsrc, first, count, times }: Report): Buffer {
-  const known = times.filter((t) => t !== null);
-  const reference = Math.floor(Math.min(...known) / REFERENCE_MS);
+/** @returns the packet, and of how many of `times` it tells: as many as fit into it, in bytes and in their steps (16 bits) */
+function encoded({ senderSsrc, mediaSsrc, first, count, times }: Report): { packet: Buffer; told: number } {
+  const begin = times.find((t) => t !== null)!;
+  const reference = Math.floor(begin / REFERENCE_MS);
   let at = (reference * REFERENCE_MS) / STEP_MS;
   const deltas: number[] = [];
-  const statuses = times.map((timeMs) => {
-    if (timeMs === null) return MISSING;
+  const chunks: { readonly status: number; length: number }[] = [];
+  let [bytes, told] = [HEADER_BYTES, 0];
+  for (const timeMs of times) {
     // Steps between rounded times: what rounding takes does not add up.
-    const delta = Math.max(-32_768, Math.min(32_767, Math.round(timeMs / STEP_MS) - at));
+    const delta = timeMs === null ? 0 : Math.round(timeMs / STEP_MS) - at;
+    const status = timeMs === null ? MISSING : delta >= 0 && delta <= 255 ? SOON : LATER;
+    const run = chunks.at(-1);
+    const goesOn = run?.status === status && run.length < MAX_RUN;
+    const more = (goesOn ? 0 : 2) + status;
+    if (bytes + more > MAX_BYTES || Math.abs(delta) > MAX_STEP) break;
+    if (goesOn) run.length++;
+    else chunks.push({ status, length: 1 });
+    if (timeMs !== null) deltas.push(delta);
     at += delta;
-    deltas.push(delta);
-    return delta >= 0 && delta <= 255 ? SOON : LATER;
-  });
-  const chunks = runs(statuses);
-  const received = statuses.filter((status) => status !== MISSING);
-  const bytes = 20 + 2 * chunks.length + received.reduce((n, status) => n + (status === SOON ? 1 : 2), 0);
+    bytes += more;
+    told++;
+  }
   const packet = Buffer.alloc(4 * Math.ceil(bytes / 4));
   const padding = packet.length - bytes;
   packet.writeUInt8(0x80 | (padding > 0 ? 0x20 : 0) | 15, 0);
@@ -101,24 +122,13 @@ function encoded({ senderSsrc, mediaSsrc, first, count, times }: Report): Buffer
   packet.writeUInt32BE(senderSsrc, 4);
   packet.writeUInt32BE(mediaSsrc, 8);
   packet.writeUInt16BE(first & 0xffff, 12);
-  packet.writeUInt16BE(times.length, 14);
-  packet.writeUIntBE(reference & 0x7fffff, 16, 3);
+  packet.writeUInt16BE(told, 14);
+  packet.writeUIntBE(reference & 0xffffff, 16, 3);
   packet.writeUInt8(count & 0xff, 19);
-  let to = 20;
+  let to = HEADER_BYTES;
   for (const { status, length } of chunks) to = packet.writeUInt16BE((status << 13) | length, to);
-  received.forEach((status, i) => {
-    to = status === SOON ? packet.writeUInt8(deltas[i]!, to) : packet.writeInt16BE(deltas[i]!, to);
-  });
+  for (const delta of deltas)
+    to = delta >= 0 && delta <= 255 ? packet.writeUInt8(delta, to) : packet.writeInt16BE(delta, to);
   if (padding > 0) packet.writeUInt8(padding, packet.length - 1);
-  return packet;
-}
-
-function runs(statuses: readonly number[]): { status: number; length: number }[] {
-  const out: { status: number; length: number }[] = [];
-  for (const status of statuses) {
-    const last = out.at(-1);
-    if (last?.status === status && last.length < MAX_RUN) last.length++;
-    else out.push({ status, length: 1 });
-  }
-  return out;
+  return { packet, told };
 }
