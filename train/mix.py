@@ -97,10 +97,10 @@ class Mixer:
     def level(x: Tensor) -> Tensor:
         return x * (LEVEL / (x.pow(2).mean(-1, keepdim=True).sqrt() + 1e-4))
 
-    def voice(self, person: Tensor, n: int, steady: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sound at standard level, recording, start and speed; speed 1 where steady (it has a picture)."""
+    def voice(self, person: Tensor, n: int, steady: Tensor, speed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sound at standard level, recording, start and speed; unless one is given, speed 1 where steady (it has a picture)."""
         rec = self.recording(person)
-        speed = torch.where(steady, torch.ones(len(person), device=self.dev), self.u(len(person), a=0.87, b=1.15)) if self.cfg.augment else torch.ones(len(person), device=self.dev)
+        speed = speed if speed is not None else torch.where(steady, torch.ones(len(person), device=self.dev), self.u(len(person), a=0.87, b=1.15)) if self.cfg.augment else torch.ones(len(person), device=self.dev)
         begin = self.place(rec, n)
         return self.level(self.cut(self.p.start[rec], begin, self.p.length[rec], n, speed)), rec, begin, speed
 
@@ -123,8 +123,9 @@ class Mixer:
         x = torch.where(short, self.p.pool[at].float() / 32768, x)
         return self.level(x), room >= 24000
 
-    def rows(self, rec: Tensor, begin: Tensor, frames: int) -> Tensor:
-        t = begin[:, None] // FRAME + torch.arange(frames, device=self.dev)[None]
+    def rows(self, rec: Tensor, begin: Tensor, frames: int, speed: Tensor | None = None) -> Tensor:
+        t = torch.arange(frames, device=self.dev)[None]
+        t = begin[:, None] // FRAME + t if speed is None else (begin[:, None] / FRAME + t * speed[:, None]).round().long()
         if self.cfg.augment and self.split == "train" and self.cfg.picture_jitter:  # the picture up to 40 ms early or late, as live clocks make it
             t = (t + self.pick(3, len(rec))[:, None] - 1).clamp_min(0)
         r = self.p.first[rec][:, None] + torch.minimum(t, (self.p.frames[rec] - 1).clamp_min(0)[:, None])

@@ -81,19 +81,24 @@ def sync_loss(head: SyncHead, v: Tensor, mel: Tensor, shifts: int = 6, same: Ten
     return loss + F.cross_entropy(own, torch.zeros(len(v), dtype=torch.long, device=v.device))
 
 
-def visible_batch(mx: Mixer, B: int, L: int, group: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+TEMPO = (0.85, 1.18)
+
+
+def visible_batch(mx: Mixer, B: int, L: int, group: int = 1, tempo: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """Feature rows and sound (MARGIN frames longer each side; often with a second voice, room) of B visible people, or of B / group of them with
-    several segments each; which segments (B, B) are nearly the same."""
+    several segments each; which segments (B, B) are nearly the same. `tempo`: share of items that are played slower or faster (pictures said twice
+    or left out, the sound's pitch changed with it)."""
     n = (L + 2 * MARGIN) * FRAME
     yes = torch.ones(B, dtype=torch.bool, device=mx.dev)
     a, b = mx.two_people(B, yes, yes)
     a = a[: B // group].repeat_interleave(group)
     b = torch.where(b == a, (b + 1) % mx.g.visible, b)
-    x, rec, begin, _ = mx.voice(a, n, yes)
+    speed = torch.where(mx.chance(B, tempo), mx.u(B, a=TEMPO[0], b=TEMPO[1]), torch.ones(B, device=mx.dev))
+    x, rec, begin, _ = mx.voice(a, n, yes, speed)
     same = (rec[:, None] == rec) & ((begin[:, None] - begin).abs() < 8 * FRAME) & ~torch.eye(B, dtype=torch.bool, device=mx.dev)
     y = mx.voice(b, n, yes)[0]
     loud = 10 ** (mx.u(B, 1, a=-20, b=-3) / 20) * mx.chance(B, 0.3)[:, None]
-    return mx.rows(rec, begin + MARGIN * FRAME, L), mx.rooms(x) + loud * y, same
+    return mx.rows(rec, begin + (MARGIN * FRAME * speed).long(), L, speed), mx.rooms(x) + loud * y, same
 
 
 def student_features(a: argparse.Namespace) -> dict[str, Tensor] | None:
@@ -115,8 +120,34 @@ def stage_sync(a: argparse.Namespace, dev: torch.device) -> None:
     Loop(a, "sync", head, dict(stage="sync", features=a.features), loss, lambda: evaluate.sync_report(head, pack), a.batch * 2.0, 0.05).run()
 
 
-def moved(x: Tensor, mx: Mixer) -> Tensor:
-    """warp and shake in one sampling: (B, T, S, S) in 0..255."""
+KNOTS = 5  # of a bent face, each way
+
+
+def bent(B: int, S: int, mx: Mixer) -> Tensor:
+    """Smooth displacements (B, S, S, 2), in halves of a side, that make another face of one: longer, wider, askew, with a mouth of another shape."""
+    knots = torch.randn(B, 2, KNOTS, KNOTS, device=mx.dev, generator=mx.gen) * mx.u(B, 1, 1, 1, b=0.07)
+    field = F.interpolate(knots, (S, S), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    at = torch.linspace(-1, 1, S, device=mx.dev)
+    place = torch.stack(torch.meshgrid(at, at, indexing="ij")[::-1], -1)
+    linear = torch.randn(B, 2, 2, device=mx.dev, generator=mx.gen) * torch.tensor([[0.07, 0.06], [0.06, 0.07]], device=mx.dev)
+    return field + torch.einsum("bij,hwj->bhwi", linear, place)
+
+
+def lit(x: Tensor, mx: Mixer) -> Tensor:
+    """(B, T, S, S) in 0..255: skin lighter or darker than it is (a curve of brightness), light from one side, something before a part of the face."""
+    B, _, S, _ = x.shape
+    x = 255 * (x.clamp(1, 255) / 255) ** torch.exp(mx.u(B, 1, 1, 1, a=-0.5, b=0.5))
+    at = torch.linspace(-1, 1, S, device=x.device)
+    slope = 25 * torch.randn(B, 2, 1, 1, 1, device=x.device, generator=mx.gen)
+    x = x + slope[:, 0] * at[:, None] + slope[:, 1] * at
+    corner, size = mx.u(B, 2, 1, 1, 1, a=-1.2, b=1.0), mx.u(B, 2, 1, 1, 1, a=0.2, b=0.8)
+    inside = [(edge > corner[:, i]) & (edge < corner[:, i] + size[:, i]) for i, edge in enumerate((at[:, None], at))]
+    hidden = inside[0] & inside[1] & mx.chance(B, 0.2)[:, None, None, None]
+    return torch.where(hidden, mx.u(B, 1, 1, 1, b=255), x)
+
+
+def moved(x: Tensor, mx: Mixer, bend: bool = False) -> Tensor:
+    """warp and shake in one sampling: (B, T, S, S) in 0..255. `bend`: the faces of other people made of them, in other light."""
     B, T = x.shape[:2]
     ang, size = mx.u(B, a=-0.14, b=0.14), mx.u(B, a=0.88, b=1.14)
     flip = 1 - 2 * mx.chance(B, 0.5).float()
@@ -129,7 +160,11 @@ def moved(x: Tensor, mx: Mixer) -> Tensor:
     rot = R[:, None] * (1 + w[:, 2])[:, :, None, None]
     tr = torch.einsum("bij,bjt->bti", R, w[:, :2]) + t0[:, None]
     th = torch.cat([rot, tr[..., None]], -1).flatten(0, 1)
-    y = F.grid_sample(x.flatten(0, 1)[:, None], F.affine_grid(th, [B * T, 1, *x.shape[2:]], align_corners=False), padding_mode="border", align_corners=False)[:, 0].reshape(x.shape)
+    grid = F.affine_grid(th, [B * T, 1, *x.shape[2:]], align_corners=False)
+    if bend:
+        grid = (grid.unflatten(0, (B, T)) + bent(B, x.shape[-1], mx)[:, None]).flatten(0, 1)
+    y = F.grid_sample(x.flatten(0, 1)[:, None], grid, padding_mode="border", align_corners=False)[:, 0].reshape(x.shape)
+    y = lit(y, mx) if bend else y
     return ((y - 128) * mx.u(B, 1, 1, 1, a=0.7, b=1.3) + 128 + mx.u(B, 1, 1, 1, a=-25, b=25)).clamp(0, 255)
 
 
@@ -175,8 +210,8 @@ def stage_student(a: argparse.Namespace, dev: torch.device) -> None:
     front = torch.compile(net.student) if a.compile else net.student
 
     def loss(at: float) -> Tensor:
-        rows, x, same = visible_batch(mx, a.batch, L, a.group)
-        pics = softened(moved(pack.crops[rows].float(), mx), mx, a.soft)  # outside autocast: affine_grid would round positions
+        rows, x, same = visible_batch(mx, a.batch, L, a.group, 0.5 if a.bend else 0.0)
+        pics = softened(moved(pack.crops[rows].float(), mx, a.bend), mx, a.soft)  # outside autocast: affine_grid would round positions
         with amp(dev):
             y = front(pics)
         fit = sync_loss(net.head, y, disguised(x, banks, mx), same=same)
@@ -210,7 +245,7 @@ def write_features(net: StudentAndHead, pack: Pack, mx: Mixer, a: argparse.Names
             for f, n in zip(pack.first.tolist(), pack.frames.tolist()):
                 for i in range(0, n, 1000):
                     part = plain[f + i : f + min(n, i + 1000)][None].float()
-                    changed[f + i : f + min(n, i + 1000)] = softened(moved(part, mx), mx, a.soft)[0].round().byte()
+                    changed[f + i : f + min(n, i + 1000)] = softened(moved(part, mx, a.bend), mx, a.soft)[0].round().byte()
             pack.crops = changed
         all_rows.append(evaluate.student_rows(net.student, pack, quick=k > 0).half().cpu())
     pack.crops = plain

@@ -52,6 +52,7 @@ def main() -> None:
     p.add_argument("--teacher-weight", type=float, default=1.0, help="student: weight of the teacher's features; 0: synchrony alone, no teacher needed")
     p.add_argument("--variants", type=int, default=8, help="student: how often the pictures' features are written at the end (plain, then changed); 0: not at all")
     p.add_argument("--soft", type=float, default=0.3, help="student: share of items with pictures as soft as those of small faces")
+    p.add_argument("--bend", action="store_true", help="student: pictures bent and lit as other faces would be, half of the items slower or faster")
     p.add_argument("--compile", action="store_true", help="student: let torch.compile fuse the front end (needs g++; on a CPU with AMX 1.7 times as quick)")
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
     p.add_argument("--group", type=int, default=1, help="student: segments of each person in a batch; with several (4), knowing whose face this is does not tell which voice fits: for the end of a training")
