@@ -47,7 +47,7 @@ export const CODES = {
   SL_WEBRTC_FLOOD: "A WHIP or WHEP peer sent more than any client does and was dropped.",
   SL_WEBRTC_REORDERED:
     "The pictures are not in the order in which they are shown (B-frames); WebRTC players cannot show them.",
-  SL_WEBRTC_FAILED: "The WebRTC stack could not set up a session.",
+  SL_WEBRTC_FAILED: "The WebRTC stack could not set up a session, or a publisher's packets met a fault of the gateway.",
   SL_SESSION_UNKNOWN: "There is no such WHIP or WHEP session; it has ended, or the address is wrong.",
   SL_SESSION_STALE: "The request is about an ICE session that has been replaced (If-Match does not fit).",
   SL_VIEWERS_FULL: "There are as many WHEP viewers as are allowed (`webrtc.viewers`).",
