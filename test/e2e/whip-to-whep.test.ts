@@ -2,15 +2,13 @@ import { readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Channel } from "../../src/channel/channel.js";
-import { PictureDecoder, SoundDecoder } from "../../src/channel/decode.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
-import { opusCaps } from "../../src/channel/source/flv-units.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
-import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
 import { openGateway, publish, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
+import { lipSyncMs } from "../webrtc/lip-sync.js";
 import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "../webrtc/support.js";
 
 withThreads();
@@ -46,51 +44,8 @@ async function withChannel(body: (setup: Setup) => Promise<void>): Promise<void>
   }
 }
 
-/**
- * Sound after picture in milliseconds at each second, of what a viewer got, by decoding it. Times by the RTP timestamps, which count
- * one line of milliseconds for both tracks.
- */
-async function lipSync(viewer: WhepClient): Promise<number[]> {
-  const beeps: number[] = [];
-  const flashes: number[] = [];
-  let lastLoud = Number.NEGATIVE_INFINITY;
-  let wasLight = false;
-  const faults = { onFault: () => {} };
-  let decodedSounds = 0;
-  const sound = new SoundDecoder(({ ptsMs, channels }) => {
-    decodedSounds += 1;
-    for (const [i, value] of channels[0]!.entries()) {
-      if (Math.abs(value) <= 0.15) continue;
-      const atMs = ptsMs + i / 48;
-      if (atMs - lastLoud > 500) beeps.push(atMs);
-      lastLoud = atMs;
-    }
-  }, faults);
-  const picture = new PictureDecoder(({ ptsMs, data, width, height }) => {
-    const light = data.subarray(0, width * height).reduce((a, b) => a + b, 0) / (width * height) > 170;
-    if (light && !wasLight) flashes.push(ptsMs);
-    wasLight = light;
-  }, faults);
-  const format = { codec: "Opus" as const, caps: opusCaps(2) };
-  const [sps, pps] = viewer.units[0]!.nals;
-  const config = writeAvcC([sps!], [pps!]);
-  for (const { timestamp, data } of viewer.sounds) {
-    sound.push({ kind: "sound", ptsMs: timestamp / 48, data, format });
-    await new Promise((done) => setTimeout(done, 1));
-  }
-  for (const { timestamp, key, nals } of viewer.units) {
-    const atMs = timestamp / 90;
-    picture.push({ kind: "video", ptsMs: atMs, dtsMs: atMs, key, data: joinAvc(nals), config });
-    await new Promise((done) => setTimeout(done, 5));
-  }
-  await until(() => decodedSounds > viewer.sounds.length - 5 && flashes.length >= 3, 5000, "the decoded programme");
-  sound.close();
-  picture.close();
-  return flashes.flatMap((flash) => {
-    const beep = beeps.find((b) => Math.abs(b - flash) < 300);
-    return beep === undefined ? [] : [beep - flash];
-  });
-}
+/** A viewer's timestamps count one line of milliseconds for both tracks. */
+const ONE_LINE = { picture: (ticks: number): number => ticks / 90, sound: (ticks: number): number => ticks / 48 };
 
 /** The pictures of a clip with start codes. */
 function annexB(clip: string): Buffer {
@@ -146,7 +101,7 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
       const odd = steps.filter((s) => s <= 0 || s % 960 !== 0);
       assert.ok(odd.length <= 1, `steps of the sound: ${steps.join(" ")}`);
     }
-    const sync = await lipSync(clean);
+    const sync = await lipSyncMs(clean, ONE_LINE);
     console.log(
       `first picture after ${firstMs.toFixed(0)} ms; ${clean.units.length} pictures, ${clean.sounds.length} sounds; ` +
         `sound after picture ${sync.map((v) => v.toFixed(1)).join(" ")} ms`,
@@ -165,7 +120,7 @@ test("a viewer of an RTMP publisher: AAC becomes Opus, the access units stay", (
     const program = publish(clip, gateway.rtmpPort);
     await program.exited;
     await until(() => viewer.units.length > 90, 8000, "the pictures at the viewer");
-    const sync = await lipSync(viewer);
+    const sync = await lipSyncMs(viewer, ONE_LINE);
     console.log(`RTMP to WHEP: sound after picture ${sync.map((v) => v.toFixed(1)).join(" ")} ms`);
     assert.ok(viewer.sounds.length > 150, `${viewer.sounds.length} sounds`);
     assert.ok(sync.length >= 3 && Math.abs(median(sync)) < 5, `lip sync ${sync.join(" ")}`);

@@ -181,11 +181,20 @@ export async function connectedPublisher(
   }
 }
 
+export type Report = { readonly ticks: number; readonly wallMs: number };
+
 /** What a WHEP viewer over werift gets. */
 export class WhepClient {
   readonly pc = connection();
-  readonly units: (AccessUnit & { readonly atMs: number })[] = [];
-  readonly sounds: { readonly atMs: number; readonly timestamp: number; readonly data: Buffer }[] = [];
+  readonly units: (AccessUnit & { readonly atMs: number; readonly arrivedMs: number })[] = [];
+  readonly sounds: {
+    readonly atMs: number;
+    readonly arrivedMs: number;
+    readonly timestamp: number;
+    readonly data: Buffer;
+  }[] = [];
+  /** Sender reports: a timestamp and the time on the sender's clock, milliseconds, that it stands for. */
+  readonly reports = { picture: [] as Report[], sound: [] as Report[] };
   readonly notes: Record<string, unknown>[] = [];
   readonly sequence: number[] = [];
   notesChannel: RTCDataChannel | null = null;
@@ -200,8 +209,10 @@ export class WhepClient {
       const kind = track.kind === "video" ? "picture" : "sound";
       track.onReceiveRtp.subscribe((packet) => this.#receive(kind, packet));
       transceiver.receiver.onRtcp.subscribe((packet) => {
-        if (packet instanceof RtcpSrPacket)
-          this.#clock.report(kind, packet.senderInfo.ntpTimestamp, packet.senderInfo.rtpTimestamp);
+        if (!(packet instanceof RtcpSrPacket)) return;
+        const { ntpTimestamp, rtpTimestamp } = packet.senderInfo;
+        this.#clock.report(kind, ntpTimestamp, rtpTimestamp);
+        this.reports[kind].push({ ticks: rtpTimestamp, wallMs: Number((ntpTimestamp * 1000n) >> 16n) / 65536 });
       });
     };
     this.pc.ondatachannel = ({ channel }) => {
@@ -219,20 +230,34 @@ export class WhepClient {
     this.session = await negotiate(this.pc, url, {}, undefined, altered);
   }
 
+  /** Takes what a publisher offers itself, with nothing between; gives the answer. */
+  async answer(offer: string): Promise<string> {
+    await this.pc.setRemoteDescription({ type: "offer", sdp: offer });
+    await this.pc.setLocalDescription(await this.pc.createAnswer());
+    return this.pc.localDescription!.sdp;
+  }
+
+  /** Has the other side make a key frame. */
+  async askForKeyFrame(): Promise<void> {
+    const { receiver } = this.pc.getTransceivers().find(({ kind }) => kind === "video")!;
+    for (const track of receiver.tracks) if (track.ssrc !== undefined) await receiver.sendRtcpPLI(track.ssrc);
+  }
+
   close(): Promise<void> {
     return this.pc.close();
   }
 
   #receive(kind: "picture" | "sound", { header, payload }: RtpPacket): void {
-    const atMs = this.#clock.place(kind, header.timestamp, performance.now());
+    const arrivedMs = performance.now();
+    const atMs = this.#clock.place(kind, header.timestamp, arrivedMs);
     if (kind === "sound") {
-      this.sounds.push({ atMs, timestamp: header.timestamp, data: Buffer.from(payload) });
+      this.sounds.push({ atMs, arrivedMs, timestamp: header.timestamp, data: Buffer.from(payload) });
       return;
     }
     this.sequence.push(header.sequenceNumber);
     const { timestamp, marker } = header;
     for (const unit of this.#depacketizer.push({ timestamp, marker, payload: Buffer.from(payload) }))
-      this.units.push({ ...unit, atMs });
+      this.units.push({ ...unit, atMs, arrivedMs });
   }
 }
 

@@ -1,0 +1,195 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { difference32 } from "../src/transport/webrtc/sequence.js";
+import { DEVICE_FLAGS, launchChromium, WEBRTC_FLAGS } from "../test/browser/chromium.js";
+import { lipSyncMs, type Times } from "../test/webrtc/lip-sync.js";
+import { type Report, WhepClient } from "../test/webrtc/support.js";
+import { DEMO_CLIP } from "./support/clip.js";
+import { machine, median, percentile, printTable, type Row, row, sleep, until } from "./support/numbers.js";
+import { Product, shippedModels } from "./support/product.js";
+import { clipFolder } from "./support/session.js";
+
+/**
+ * What Sightline adds to the lip-sync error of a page, to a millisecond: headless Chromium publishes one camera and one microphone twice
+ * at once, by WHIP to a channel and to a peer of our own with nothing between. What the peer got and what a WHEP viewer got of the same
+ * flashes and beeps is decoded alike and placed by RTP timestamps and sender reports alone. A playing page cannot tell: bench/browser.ts.
+ *
+ *     npx tsx bench/lip-sync.ts [--seconds 40] [--size 320x180]
+ *
+ * Exit status 1: a promise was broken.
+ */
+const { values: args } = parseArgs({
+  options: { seconds: { type: "string", default: "40" }, size: { type: "string", default: "320x180" } },
+});
+const seconds = Number(args.seconds);
+if (!(seconds >= 15 && seconds <= 300)) throw new RangeError("--seconds: 15 to 300");
+const [width, height] = args.size.split("x").map(Number) as [number, number];
+if (!(width >= 160 && height >= 90)) throw new RangeError("--size: WIDTHxHEIGHT, at least 160x90");
+const UNIX_TO_NTP_MS = 2_208_988_800_000;
+/**
+ * A packet of Chromium's sound comes 11 ms after what its report says of it: it is gathered from blocks of 10 ms. In one of fifteen connections
+ * the reports of the whole connection are a block or more off, and sound would have come before it was captured: such a run says
+ * nothing and is made again.
+ */
+const LEAST_SOUND_AGE_MS = 6;
+const ATTEMPTS = 4;
+/** Flashes (one a second) that are left out at the beginning: the channel's clock finds its place. */
+const SETTLING = 5;
+
+/** Runs in the page; [WHIP address, width, height]. `direct` takes an offer and gives the answer of the other peer. */
+const PUBLISH_TWICE = `async ([whip, width, height]) => {
+  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
+  const own = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 }, audio: plain });
+  const throughWhip = async (body) => {
+    const answer = await fetch(whip, { method: "POST", body, headers: { "Content-Type": "application/sdp" } });
+    if (answer.status !== 201) throw new Error(answer.status + " " + (await answer.text()));
+    return answer.text();
+  };
+  const peers = [];
+  for (const take of [throughWhip, direct]) {
+    const pc = new RTCPeerConnection();
+    peers.push(pc);
+    for (const track of own.getTracks()) pc.addTransceiver(track, { direction: "sendonly", streams: [own] });
+    await pc.setLocalDescription();
+    while (pc.iceGatheringState !== "complete") await new Promise((done) => setTimeout(done, 20));
+    await pc.setRemoteDescription({ type: "answer", sdp: await take(pc.localDescription.sdp) });
+    while (pc.connectionState !== "connected") await new Promise((done) => setTimeout(done, 20));
+  }
+  window.close = () => { for (const pc of peers) pc.close(); };
+}`;
+
+const folder = clipFolder();
+const [camera, microphone] = devices(folder);
+const { models, what } = await shippedModels(folder);
+const profiles = ["low", "balanced", "quality"] as const;
+const product = await Product.start({
+  models,
+  channels: Object.fromEntries(profiles.map((profile) => [profile, { key: profile, profile, strengthPercent: 0 }])),
+});
+const rows: Row[] = [];
+try {
+  await product.ready();
+  for (const profile of profiles) {
+    let attempt = 1;
+    while (!(await measure(profile, attempt)) && attempt < ATTEMPTS) {
+      attempt += 1;
+      // The gateway frees a publisher that vanished after a while.
+      await sleep(16_000);
+    }
+  }
+  console.log(`${machine()}; Chromium, ${args.size} at 30 a second, ${seconds} s each, model ${what}`);
+  process.exitCode = printTable("Lip-sync of a page's camera and microphone", rows);
+} finally {
+  await product.stop();
+}
+
+/** @returns whether the page's reports can be believed */
+async function measure(channel: string, attempt: number): Promise<boolean> {
+  const [direct, viewer] = [new WhepClient(), new WhepClient()];
+  const files = [`--use-file-for-fake-video-capture=${camera}`, `--use-file-for-fake-audio-capture=${microphone}`];
+  const { browser, close } = await launchChromium([...WEBRTC_FLAGS, ...DEVICE_FLAGS, ...files]);
+  try {
+    const page = await browser.newPage();
+    // Camera and microphone want a secure origin: 127.0.0.1 is one.
+    await page.goto(`http://127.0.0.1:${product.ports.http}/healthz`);
+    await page.exposeFunction("direct", (offer: string) => direct.answer(offer));
+    const base = `http://127.0.0.1:${product.ports.media}`;
+    await page.evaluate(`(${PUBLISH_TWICE})(${JSON.stringify([`${base}/whip/${channel}`, width, height])})`);
+    await viewer.view(`${base}/whep/${channel}`);
+    await until(
+      "pictures at both",
+      async () => {
+        if (direct.units.length === 0) await direct.askForKeyFrame();
+        return direct.units.length > 0 && viewer.units.length > 0;
+      },
+      30_000,
+      500,
+    );
+    await sleep(1000 * seconds);
+    await page.evaluate("close()");
+    const [before, after] = [await errors(direct), await errors(viewer)];
+    const age = ageMs(direct);
+    const believed = age.sound >= LEAST_SOUND_AGE_MS;
+    if (believed || attempt === ATTEMPTS) report(channel, before, after, age, attempt);
+    else console.log(`${channel}: sound ${age.sound.toFixed(1)} ms old by the page's reports: once more`);
+    return believed;
+  } finally {
+    await close();
+    await direct.close();
+    await viewer.close();
+  }
+}
+
+async function errors(client: WhepClient): Promise<number[]> {
+  return (await lipSyncMs(client, times(client))).slice(SETTLING, -1);
+}
+
+/** How old the youngest of each track were when they came, by the sender's reports: on one machine both clocks are one. */
+function ageMs(client: WhepClient): { picture: number; sound: number } {
+  const at = times(client);
+  const now = performance.timeOrigin + UNIX_TO_NTP_MS;
+  return {
+    picture: Math.min(...client.units.map((u) => now + u.arrivedMs - at.picture(u.timestamp))),
+    sound: Math.min(...client.sounds.map((s) => now + s.arrivedMs - at.sound(s.timestamp))),
+  };
+}
+
+function report(
+  channel: string,
+  before: readonly number[],
+  after: readonly number[],
+  age: { picture: number; sound: number },
+  attempt: number,
+): void {
+  const ms = (v: number): string => `${v.toFixed(1)} ms`;
+  const told = (errors: readonly number[]): string =>
+    `${ms(median(errors))} (${ms(percentile(errors, 0.05))} to ${ms(percentile(errors, 0.95))} in ${errors.length})`;
+  const added = median(after) - median(before);
+  const enough = (errors: readonly number[]): null | false =>
+    errors.length >= 0.6 * (seconds - SETTLING) ? null : false;
+  rows.push(
+    row(
+      `\`${channel}\`: sound after picture as the page sent it, median (5 to 95 %)`,
+      `${told(before)}; youngest sound ${ms(age.sound)} old, picture ${ms(age.picture)}; run ${attempt}`,
+      "",
+      age.sound < LEAST_SOUND_AGE_MS ? false : enough(before),
+    ),
+    row(`\`${channel}\`: the same at a viewer`, told(after), "", enough(after)),
+    row(`\`${channel}\`: lip-sync error added by us`, ms(added), "within 5 ms", Math.abs(added) < 5),
+  );
+}
+
+/** Milliseconds of the sender's clock by the middle one of its reports. @throws Error when a track had none */
+function times({ reports }: WhepClient): Times {
+  const of = (list: readonly Report[], ticksPerMs: number): ((ticks: number) => number) => {
+    const [first] = list;
+    if (first === undefined) throw new Error("no sender report came");
+    const since = (ticks: number): number => difference32(ticks, first.ticks) / ticksPerMs;
+    const offset = median(list.map(({ ticks, wallMs }) => wallMs - since(ticks)));
+    return (ticks) => offset + since(ticks);
+  };
+  return { picture: of(reports.picture, 90), sound: of(reports.sound, 48) };
+}
+
+/** The demonstration's talking head, white for three pictures at each second, and a microphone that beeps then; neither begins with the other. */
+function devices(folder: string): [camera: string, microphone: string] {
+  const made = (name: string, ...options: string[]): string => {
+    const path = join(folder, name);
+    if (existsSync(path)) return path;
+    const part = join(folder, `part-${name}`);
+    execFileSync("ffmpeg", ["-v", "error", "-nostdin", "-y", "-i", DEMO_CLIP, "-t", "24", ...options, part], {
+      timeout: 240_000,
+    });
+    renameSync(part, path);
+    return path;
+  };
+  const white = "drawbox=t=fill:color=white:enable='lt(mod(n,30),3)'";
+  const filter = `fps=30,scale=${width}:${height}:flags=bilinear,${white},format=yuv420p`;
+  const beeps = "aevalsrc='if(lt(mod(t,1),0.05),0.6*sin(2*PI*1000*t),0)':s=48000:c=mono:d=24[a]";
+  return [
+    made(`camera-flash-${args.size}.y4m`, "-an", "-vf", filter),
+    made("microphone-second.wav", "-filter_complex", beeps, "-map", "[a]"),
+  ];
+}
