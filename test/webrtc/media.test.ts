@@ -5,6 +5,7 @@ import { scriptTag } from "../../src/transport/flv/script.js";
 import { avcFrameTag, avcSequenceTag } from "../../src/transport/flv/video.js";
 import { joinAvc, writeAvcC } from "../../src/transport/webrtc/h264.js";
 import { packetize } from "../../src/transport/webrtc/h264-packetizer.js";
+import { ReorderBuffer } from "../../src/transport/webrtc/reorder.js";
 import { inScope, openGateway, until } from "../gateway/support.js";
 import { attach, base, key, other, PLAY_OFFER, PPS, publisher, SPS, send, viewer, wanted } from "./sessions.js";
 import { post, WhepClient } from "./support.js";
@@ -258,6 +259,34 @@ test("a publisher's clock that is set back now and then is no sign of B-frames; 
     assert.is(running.gateway.status().publishers.length, 1);
     for (const n of [0, 4, 2, 6, 3, 8, 5]) send(2_000_000 + n * 3000, n === 0);
     await until("the end of the publisher", () => running.gateway.status().publishers.length === 0);
+  }));
+
+test("a fault of ours at one publisher's packet ends that session with a code; the next one and everybody else go on", () =>
+  inScope(async (scope) => {
+    const running = await openGateway(scope);
+    await attach(scope, running);
+    const neighbour = await publisher(scope, running, "/whip/KEY2");
+    const source = await publisher(scope, running);
+    const packet = (sequenceNumber: number, bytes: number): RtpPacket =>
+      new RtpPacket(
+        new RtpHeader({ sequenceNumber, timestamp: sequenceNumber * 3000, marker: true, payloadType: 96 }),
+        Buffer.alloc(bytes, 0x41),
+      );
+    const { push } = ReorderBuffer.prototype;
+    scope.add(push, (own) => Object.assign(ReorderBuffer.prototype, { push: own }));
+    ReorderBuffer.prototype.push = function (this: ReorderBuffer<RtpPacket>, number, value: RtpPacket, nowMs) {
+      if (value.payload.length === 77) throw new TypeError("of the test");
+      return push.call(this, number, value, nowMs) as ReturnType<typeof push>;
+    };
+    source.picture.writeRtp(packet(1, 77));
+    await until("the end of the session", () => running.gateway.status().publishers.length === 1);
+    assert.is(running.counter("gateway_faults_total"), 1);
+    const again = await publisher(scope, running);
+    const before = running.counter("whip_packets_total");
+    for (const [n, client] of [again, neighbour].entries()) client.picture.writeRtp(packet(n + 2, 40));
+    await until("packets of both", () => running.counter("whip_packets_total") === before + 2);
+    assert.is(running.gateway.status().publishers.length, 2);
+    assert.is(running.counter("gateway_faults_total"), 1);
   }));
 
 test("viewers are bounded, and so are sessions that do not connect", () =>
