@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { difference32 } from "../src/transport/webrtc/sequence.js";
 import { DEVICE_FLAGS, launchChromium, WEBRTC_FLAGS } from "../test/browser/chromium.js";
-import { lipSyncMs, type Times } from "../test/webrtc/lip-sync.js";
+import { receivedLipSyncMs, type Times } from "../test/webrtc/lip-sync.js";
 import { type Report, WhepClient } from "../test/webrtc/support.js";
 import { DEMO_CLIP } from "./support/clip.js";
 import { machine, median, percentile, printTable, type Row, row, sleep, until } from "./support/numbers.js";
@@ -123,7 +123,7 @@ async function measure(channel: string, attempt: number): Promise<boolean> {
 }
 
 async function errors(client: WhepClient): Promise<number[]> {
-  return (await lipSyncMs(client, times(client))).slice(SETTLING, -1);
+  return (await receivedLipSyncMs(client, times(client))).slice(SETTLING, -1);
 }
 
 /** How old the youngest of each track were when they came, by the sender's reports: on one machine both clocks are one. */

@@ -9,7 +9,7 @@ import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { clipFolder, flashAndBeep, lipSyncMs, packetTimes, videoHashes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { within } from "../gst/within.js";
-import { openGateway, publish, run, until } from "./support.js";
+import { endPlayer, openGateway, publish, run, until } from "./support.js";
 
 withThreads();
 const test = suite("identity channel");
@@ -74,11 +74,7 @@ test("publisher to player and files: pictures bit by bit, sound without a gap, l
     assert.equal(audio, { codec: "AAC", sampleRate: 48_000, channels: 2 });
     assert.equal([video?.width, video?.height], [320, 180]);
     assert.is(source, "stalled");
-    // ffmpeg looks at the first signal when the next packet comes, which may be never; the second one breaks the read off.
-    player.child.kill("SIGINT");
-    const again = setTimeout(() => player.child.kill("SIGINT"), 500);
-    await within(15_000, player.exited, "the player's end");
-    clearTimeout(again);
+    await within(15_000, endPlayer(player), "the player's end");
   });
 
   const [flv, mp4, mkv, ts] = files as [string, string, string, string];

@@ -60,6 +60,17 @@ export function run(
   return { child, exited };
 }
 
+/**
+ * Ends an ffmpeg that plays: it finishes its file. It looks at the first signal when the next packet comes, which may be never; the second
+ * one breaks the read off.
+ */
+export async function endPlayer({ child, exited }: Program): Promise<void> {
+  child.kill("SIGINT");
+  const again = setTimeout(() => child.kill("SIGINT"), 500);
+  await exited;
+  clearTimeout(again);
+}
+
 /** Publishes a file at real-time pace, untouched. */
 export const publish = (path: string, port: number, limitMs = 30_000): Program =>
   run(

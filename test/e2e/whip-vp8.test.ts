@@ -5,7 +5,7 @@ import { Channel } from "../../src/channel/channel.js";
 import { GatewayLink } from "../../src/channel/gateway-link.js";
 import { channelConfig } from "../../src/config/schema.js";
 import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
-import { openGateway, run, until } from "../channel/support.js";
+import { endPlayer, openGateway, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, lipSyncMs, packetTimes } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { flashPicture, VP8 } from "../gst/vp8.js";
@@ -53,6 +53,7 @@ test("a VP8 publisher: told as re-encoded, played as H.264 by WHEP, RTMP and fro
       ["-v", "error", "-nostdin", "-y", "-i", `rtmp://127.0.0.1:${gateway.rtmpPort}/out/main`, "-c", "copy", played],
       60_000,
     );
+    await until(() => gateway.gateway.status().players === 1, 10_000, "the player");
     const inputs = await Promise.all(
       (["picture", "sound"] as const).map((kind) => udpSocket((packet) => publisher.send(kind, packet))),
     );
@@ -87,8 +88,7 @@ test("a VP8 publisher: told as re-encoded, played as H.264 by WHEP, RTMP and fro
     await Promise.all([publisher.close(), viewer.close()]);
     for (const { socket } of inputs) socket.close();
     await channel.close();
-    player.child.kill("SIGINT");
-    await player.exited;
+    await endPlayer(player);
     const before = lipSyncMs(clip)[0]!;
     for (const path of [played, recorded]) {
       const errors = lipSyncMs(path);

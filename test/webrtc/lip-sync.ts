@@ -22,7 +22,7 @@ const NEAR_MS = 300;
 const START_CODE = Buffer.from([0, 0, 0, 1]);
 
 /** Sound after picture at each flash, milliseconds, by decoding both. */
-export async function lipSyncMs(received: Received, times: Times): Promise<number[]> {
+export async function receivedLipSyncMs(received: Received, times: Times): Promise<number[]> {
   const beeps = await beepsMs(received, times);
   const flashes = flashesMs(received, times);
   return flashes.flatMap((flash) => {
