@@ -47,6 +47,45 @@ test("another wall clock of one track alone is believed after a while, reports t
   }
 });
 
+/** A browser's sound counts the samples that it got, without a gap: how far the picture is from its sound, every 20 ms; 40 s in, some are lost. */
+function losing(lostMs: number, jitterMs: number, arrivals: boolean): number[] {
+  const next = random(5);
+  const clock = new TrackClock();
+  const lateMs = (): number => next(9) / 10;
+  const out: number[] = [];
+  for (let ms = 0; ms < 90_000; ms += 20) {
+    const soundMs = ms < 40_000 ? ms : ms - lostMs;
+    if (arrivals) clock.arrived("sound", soundMs * 48, ms + 11 + next(jitterMs));
+    if (arrivals) clock.arrived("picture", ms * 90, ms + 3 + next(jitterMs));
+    const soundAt = clock.place("sound", soundMs * 48, ms + 11);
+    out.push(clock.place("picture", ms * 90, ms + 3) - soundAt);
+    if (ms % 5000 === 2500) clock.report("sound", ntp(ms + lateMs()), soundMs * 48);
+    if (ms % 1000 === 200) clock.report("picture", ntp(ms + lateMs()), ms * 90);
+  }
+  return out;
+}
+
+test("a microphone that loses time is found out with the first report that the packets confirm, else with the fourth", () => {
+  for (const lostMs of [10, 30, 263, 800])
+    for (const [arrivals, jitterMs, knownMs] of [
+      [true, 1, 45_000],
+      [true, 50, 45_000],
+      [false, 0, 60_000],
+    ] as const) {
+      const apart = losing(lostMs, jitterMs, arrivals);
+      const at = (ms: number): string =>
+        `${lostMs} ms lost, jitter ${jitterMs}, ${arrivals}: ${apart[ms / 20]} ms apart`;
+      for (const ms of [39_980, knownMs, 89_980]) assert.ok(Math.abs(apart[ms / 20]!) < 3, at(ms));
+    }
+});
+
+test("reports that are late by various times are not believed", () => {
+  const next = random(5);
+  // A busy sender that writes when it sent.
+  const { worst } = apart({ sound: 1000, picture: 1000 }, (_, ms) => ms + next(60));
+  assert.ok(worst < 30, `${worst} ms apart`);
+});
+
 test("before the first reports a picture that waited for lost packets is where its sound is", () => {
   const next = random(11);
   for (const wrap of [0, 2 ** 32 - 90 * 200]) {

@@ -18,7 +18,7 @@ const LOUD = 0.15;
 /** Mean luma of a picture that is a flash. */
 const LIGHT = 170;
 /** A beep belongs to the flash that is nearer than this. */
-const NEAR_MS = 300;
+const NEAR_MS = 400;
 const START_CODE = Buffer.from([0, 0, 0, 1]);
 
 /** Sound after picture at each flash, milliseconds, by decoding both. */

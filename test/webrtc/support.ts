@@ -186,10 +186,9 @@ export type Report = { readonly ticks: number; readonly wallMs: number };
 /** What a WHEP viewer over werift gets. */
 export class WhepClient {
   readonly pc = connection();
-  readonly units: (AccessUnit & { readonly atMs: number; readonly arrivedMs: number })[] = [];
+  readonly units: (AccessUnit & { readonly atMs: number })[] = [];
   readonly sounds: {
     readonly atMs: number;
-    readonly arrivedMs: number;
     readonly timestamp: number;
     readonly data: Buffer;
   }[] = [];
@@ -248,16 +247,15 @@ export class WhepClient {
   }
 
   #receive(kind: "picture" | "sound", { header, payload }: RtpPacket): void {
-    const arrivedMs = performance.now();
-    const atMs = this.#clock.place(kind, header.timestamp, arrivedMs);
+    const atMs = this.#clock.place(kind, header.timestamp, performance.now());
     if (kind === "sound") {
-      this.sounds.push({ atMs, arrivedMs, timestamp: header.timestamp, data: Buffer.from(payload) });
+      this.sounds.push({ atMs, timestamp: header.timestamp, data: Buffer.from(payload) });
       return;
     }
     this.sequence.push(header.sequenceNumber);
     const { timestamp, marker } = header;
     for (const unit of this.#depacketizer.push({ timestamp, marker, payload: Buffer.from(payload) }))
-      this.units.push({ ...unit, atMs, arrivedMs });
+      this.units.push({ ...unit, atMs });
   }
 }
 

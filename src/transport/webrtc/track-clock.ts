@@ -1,3 +1,4 @@
+import { ArrivalFloor } from "./arrival-floor.js";
 import { difference32, Unwrapper32 } from "./sequence.js";
 
 /**
@@ -20,6 +21,14 @@ const JUMP_MS = 40;
  * late then, never earlier. So the earliest of so many reports is believed.
  */
 const REPORTS = 9;
+/**
+ * What makes a report late differs from one to the next. So many in a row that are this near to each other are not late: the track has
+ * lost time. A microphone of which a busy browser drops a block counts on without a gap, 10 ms later from there on; only the reports tell.
+ */
+const AGREEING_REPORTS = 4;
+const AGREEING_MS = 2;
+/** One is enough when its track's packets come later than the other's by just as much. */
+const CONFIRMED_WITHIN_MS = 5;
 /** Per picture. Not visible, and faster than any clock drifts. */
 const STEP_MS = 0.5;
 /** Reports that put the tracks further apart than this are wrong (clocks of two machines, a wild NTP). */
@@ -35,7 +44,7 @@ const EARLY_MS = 10_000;
 /** Timestamps further from the arrival than this have begun anew. */
 const MAX_LEAP_MS = 10_000;
 
-const RATE: Record<TrackKind, number> = { sound: 48, picture: 90 };
+const RATE: Record<TrackKind, 48 | 90> = { sound: 48, picture: 90 };
 const NTP_FRACTION = 2 ** 32;
 
 type Track = {
@@ -48,22 +57,27 @@ type Track = {
   sinceMs: number[];
   /** Timestamp of the first packet that arrived, when the quickest one since would have come for it, and its place in ticks / rate (null: not yet known). */
   early: { readonly ticks: number; readonly quickestMs: number; readonly baseMs: number | null } | null;
+  readonly floor: ArrivalFloor;
+  /** The last report that was believed, and how much later this track's quickest packets came then than the other's (null: not known). */
+  believed: { readonly wallMs: number; readonly laterMs: number | null } | null;
   /** Where the newest packet was put, and when it came. */
   last: { readonly atMs: number; readonly arrivalMs: number } | null;
 };
 
-const fresh = (): Track => ({
+const fresh = (kind: TrackKind): Track => ({
   unwrap: new Unwrapper32(),
   offsetMs: null,
   wallMs: [],
   sinceMs: [],
   early: null,
+  floor: new ArrivalFloor(RATE[kind]),
+  believed: null,
   last: null,
 });
 
 export class TrackClock {
   readonly counters = { clock_jumps: 0, clock_leaps: 0, reports: 0, reports_ignored: 0 };
-  readonly #tracks: Record<TrackKind, Track> = { sound: fresh(), picture: fresh() };
+  readonly #tracks: Record<TrackKind, Track> = { sound: fresh("sound"), picture: fresh("picture") };
   #originMs: number | null = null;
   #nowMs = 0;
   /** When a report first lay outside; null: the wall clock is that of all reports. */
@@ -72,6 +86,7 @@ export class TrackClock {
   /** A packet came in, whatever it will have to wait for until it is placed. */
   arrived(kind: TrackKind, ticks: number, arrivalMs: number): void {
     const track = this.#tracks[kind];
+    track.floor.arrived(ticks, arrivalMs);
     track.early ??= { ticks, quickestMs: arrivalMs, baseMs: null };
     const sinceMs = difference32(ticks, track.early.ticks) / RATE[kind];
     if (Math.abs(sinceMs) < EARLY_MS && arrivalMs - sinceMs < track.early.quickestMs)
@@ -96,6 +111,7 @@ export class TrackClock {
         track.offsetMs = expectedMs - ms;
         track.wallMs = [];
         track.sinceMs = [];
+        track.believed = null;
         track.early = null;
       }
     }
@@ -115,12 +131,22 @@ export class TrackClock {
     if (track.last === null) return;
     const seconds = Number(ntp >> 32n) + Number(ntp & 0xffff_ffffn) / NTP_FRACTION;
     const wallMs = seconds * 1000 - this.#unwrapped(track, kind, ticks);
-    if (this.#suspectedMs === null && !isOutside(wallMs, track)) track.wallMs = newest([...track.wallMs, wallMs]);
+    const other = this.#tracks[kind === "sound" ? "picture" : "sound"];
+    const laterMs = difference(track.floor.ms, other.floor.ms);
+    const confirmed = movedMs(other) === null && hasLost(track, wallMs, laterMs);
+    if (confirmed) {
+      this.#goOnWith(track, [wallMs]);
+      this.#goOnWith(other, [...other.wallMs, ...other.sinceMs]);
+    } else if (this.#suspectedMs === null && !isOutside(wallMs, track))
+      this.#goOnWith(track, [...track.wallMs, wallMs]);
     else {
       this.#suspectedMs ??= this.#nowMs;
       track.sinceMs = newest([...track.sinceMs, wallMs]);
       this.#compare(this.#tracks.sound, this.#tracks.picture);
     }
+    // As long as it is not believed the time from before is what counts.
+    if (confirmed || (this.#suspectedMs === null && !(wallMs > Math.min(...track.wallMs) + CONFIRMED_WITHIN_MS)))
+      track.believed = { wallMs, laterMs };
   }
 
   /** After a report outside its track's range. Both tracks have moved alike: go on with that. Neither is outside now: it was late. Else wait for more. */
@@ -138,7 +164,7 @@ export class TrackClock {
   }
 
   #goOnWith(track: Track, wallMs: readonly number[]): void {
-    track.wallMs = newest(wallMs);
+    track.wallMs = agree(wallMs) ? wallMs.slice(-AGREEING_REPORTS) : newest(wallMs);
     track.sinceMs = [];
     this.#suspectedMs = null;
   }
@@ -150,7 +176,7 @@ export class TrackClock {
 
   #follow(picture: Track): void {
     const sound = this.#tracks.sound;
-    if (this.#suspectedMs !== null) {
+    if (this.#suspectedMs !== null && !(agree(sound.sinceMs) && agree(picture.sinceMs))) {
       if (this.#nowMs - this.#suspectedMs < ALIKE_WITHIN_MS) return;
       // A track that only ever tells a later time may be late (a full line): that is believed when the earliest of many says so.
       for (const [track, other] of [
@@ -158,9 +184,9 @@ export class TrackClock {
         [picture, sound],
       ] as const)
         if ((movedMs(track) ?? 0) > 0 && movedMs(other) === null && track.sinceMs.length < REPORTS) return;
-      // Only one has moved: what counts is what both tell now.
-      for (const track of [sound, picture]) this.#goOnWith(track, track.sinceMs);
     }
+    // Only one has moved: what counts is what both tell now.
+    if (this.#suspectedMs !== null) for (const track of [sound, picture]) this.#goOnWith(track, track.sinceMs);
     if (sound.offsetMs === null) return;
     const laterMs =
       picture.wallMs.length === 0 || sound.wallMs.length === 0
@@ -185,6 +211,19 @@ const quickestMs = ({ early }: Track): number | null =>
 const difference = (a: number | null, b: number | null): number | null => (a === null || b === null ? null : a - b);
 
 const newest = (reports: readonly number[]): number[] => reports.slice(-REPORTS);
+
+/** The report is later than the last believed one, and so are the track's packets, against the other's. */
+function hasLost({ believed }: Track, wallMs: number, laterMs: number | null): boolean {
+  if (believed === null || believed.laterMs === null || laterMs === null) return false;
+  const lostMs = wallMs - believed.wallMs;
+  return lostMs > CONFIRMED_WITHIN_MS && Math.abs(lostMs - (laterMs - believed.laterMs)) < CONFIRMED_WITHIN_MS;
+}
+
+/** The newest ones are as near to each other as late ones never are. */
+function agree(reports: readonly number[]): boolean {
+  const last = reports.slice(-AGREEING_REPORTS);
+  return last.length === AGREEING_REPORTS && Math.max(...last) - Math.min(...last) < AGREEING_MS;
+}
 
 /** Further away from all reports of the track than they are from each other: no late report, but another wall clock. */
 function isOutside(wallMs: number, { wallMs: known }: Track): boolean {
