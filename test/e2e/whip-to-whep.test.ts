@@ -8,7 +8,7 @@ import { stopAllPipelines } from "../../src/transport/gst/pipeline.js";
 import { openGateway, publish, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
-import { receivedLipSyncMs } from "../webrtc/lip-sync.js";
+import { lipSync } from "../webrtc/lip-sync.js";
 import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "../webrtc/support.js";
 
 withThreads();
@@ -101,7 +101,7 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
       const odd = steps.filter((s) => s <= 0 || s % 960 !== 0);
       assert.ok(odd.length <= 1, `steps of the sound: ${steps.join(" ")}`);
     }
-    const sync = await receivedLipSyncMs(clean, ONE_LINE);
+    const sync = (await lipSync(clean, ONE_LINE)).map((f) => f.soundLaterMs);
     console.log(
       `first picture after ${firstMs.toFixed(0)} ms; ${clean.units.length} pictures, ${clean.sounds.length} sounds; ` +
         `sound after picture ${sync.map((v) => v.toFixed(1)).join(" ")} ms`,
@@ -120,7 +120,7 @@ test("a viewer of an RTMP publisher: AAC becomes Opus, the access units stay", (
     const program = publish(clip, gateway.rtmpPort);
     await program.exited;
     await until(() => viewer.units.length > 90, 8000, "the pictures at the viewer");
-    const sync = await receivedLipSyncMs(viewer, ONE_LINE);
+    const sync = (await lipSync(viewer, ONE_LINE)).map((f) => f.soundLaterMs);
     console.log(`RTMP to WHEP: sound after picture ${sync.map((v) => v.toFixed(1)).join(" ")} ms`);
     assert.ok(viewer.sounds.length > 150, `${viewer.sounds.length} sounds`);
     assert.ok(sync.length >= 3 && Math.abs(median(sync)) < 5, `lip sync ${sync.join(" ")}`);

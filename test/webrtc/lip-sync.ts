@@ -21,13 +21,16 @@ const LIGHT = 170;
 const NEAR_MS = 400;
 const START_CODE = Buffer.from([0, 0, 0, 1]);
 
-/** Sound after picture at each flash, milliseconds, by decoding both. */
-export async function receivedLipSyncMs(received: Received, times: Times): Promise<number[]> {
+/** When a flash was, and how much later its beep; milliseconds. */
+export type Flash = { readonly atMs: number; readonly soundLaterMs: number };
+
+/** Each flash that has a beep, by decoding both tracks. */
+export async function lipSync(received: Received, times: Times): Promise<Flash[]> {
   const beeps = await beepsMs(received, times);
   const flashes = flashesMs(received, times);
   return flashes.flatMap((flash) => {
     const beep = beeps.find((b) => Math.abs(b - flash) < NEAR_MS);
-    return beep === undefined ? [] : [beep - flash];
+    return beep === undefined ? [] : [{ atMs: flash, soundLaterMs: beep - flash }];
   });
 }
 
