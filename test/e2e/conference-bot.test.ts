@@ -8,6 +8,8 @@ import { clipFolder, ffmpeg } from "../gst/clip.js";
 
 const test = suite("example: a bot in a room of two browsers");
 const LIMIT_MS = 55_000;
+/** Set in the environment to try a copy in a project of its own, into which the package was installed. */
+const EXAMPLES = process.env.SIGHTLINE_EXAMPLES ?? join(PACKAGE_ROOT, "examples");
 
 /** What one page got from the other participant. */
 type Got = { frames: number; width: number; soundPackets: number; energy: number; highlights: number; faces: number };
@@ -34,7 +36,7 @@ test("each sees the other, hears the cleaned voice, and is told who speaks", asy
   ffmpeg("-i", talk, "-t", "5", "-an", "-vf", "fps=15,scale=640:360", "-pix_fmt", "yuv420p", at("camera.y4m"));
   ffmpeg("-i", talk, "-t", "5", "-vn", "-ac", "1", "-ar", "48000", at("microphone.wav"));
   let said = "";
-  const script = join(PACKAGE_ROOT, "examples", "conference-bot.mjs");
+  const script = join(EXAMPLES, "conference-bot.mjs");
   const bot = run(process.execPath, [script, "0"], LIMIT_MS, (text) => {
     said += text;
   });
