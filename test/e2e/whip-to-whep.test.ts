@@ -9,7 +9,7 @@ import { openGateway, publish, run, until } from "../channel/support.js";
 import { clipFolder, ffmpeg, flashAndBeep } from "../gst/clip.js";
 import { withThreads } from "../gst/threads.js";
 import { lipSync } from "../webrtc/lip-sync.js";
-import { connectedPublisher, slices, udpSocket, WhepClient, webRtcClip } from "../webrtc/support.js";
+import { connectedPublisher, slices, udpSocket, WhepClient, type WhipClient, webRtcClip } from "../webrtc/support.js";
 
 withThreads();
 const test = suite("WHIP to WHEP through a channel");
@@ -54,6 +54,26 @@ function annexB(clip: string): Buffer {
   return readFileSync(path);
 }
 
+/** ffmpeg sends a clip at the pace of a camera, through a publisher. */
+async function send(clip: string, publisher: WhipClient): Promise<{ readonly exited: Promise<void> }> {
+  const inputs = await Promise.all(
+    (["picture", "sound"] as const).map((kind) => udpSocket((packet) => publisher.send(kind, packet))),
+  );
+  const program = run(
+    "ffmpeg",
+    [
+      ...["-v", "error", "-nostdin", "-re", "-i", clip],
+      ...["-an", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "rtp", `rtp://127.0.0.1:${inputs[0]!.port}`],
+      ...["-vn", "-c", "copy", "-f", "rtp", `rtp://127.0.0.1:${inputs[1]!.port}`],
+    ],
+    30_000,
+  );
+  const exited = program.exited.then(() => {
+    for (const { socket } of inputs) socket.close();
+  });
+  return { exited };
+}
+
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures bit by bit, sound without a gap, lips kept", () =>
@@ -64,22 +84,11 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
     await clean.view(`${base}/whep/main`);
     await input.view(`${base}/whep/main?stem=input`);
     await until(() => clean.connected && input.connected, 20_000, "the viewers' connections");
-    const inputs = await Promise.all(
-      (["picture", "sound"] as const).map((kind) => udpSocket((packet) => publisher.send(kind, packet))),
-    );
     const begun = performance.now();
-    const program = run(
-      "ffmpeg",
-      [
-        ...["-v", "error", "-nostdin", "-re", "-i", clip],
-        ...["-an", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "rtp", `rtp://127.0.0.1:${inputs[0]!.port}`],
-        ...["-vn", "-c", "copy", "-f", "rtp", `rtp://127.0.0.1:${inputs[1]!.port}`],
-      ],
-      30_000,
-    );
+    const { exited } = await send(clip, publisher);
     await until(() => clean.units.length > 0, 15_000, "the first picture at the viewer");
     const firstMs = performance.now() - begun;
-    await program.exited;
+    await exited;
     await until(() => channel.status().counters.delay_line_waiting! <= 0, 3000, "the delay line's end");
     await new Promise((done) => setTimeout(done, 100));
     const { counters, audio, video } = channel.status();
@@ -108,7 +117,44 @@ test("an H.264 + Opus publisher: the channel sees both, viewers get the pictures
     );
     assert.ok(sync.length >= 3 && Math.abs(median(sync)) < 25, `lip sync ${sync.join(" ")}`);
     for (const client of [publisher, clean, input]) await client.close();
-    for (const { socket } of inputs) socket.close();
+  }));
+
+test("a publisher vanishes and another one comes: ten viewers get both, with times that go on", () =>
+  withChannel(async ({ gateway, base }) => {
+    const clip = webRtcClip(folder.path, { seconds: 4 });
+    const viewers = Array.from({ length: 10 }, () => new WhepClient());
+    const counts = (): number[] => viewers.map(({ units }) => units.length);
+    let before = counts();
+    for (let round = 0; round < 2; round++) {
+      const publisher = await connectedPublisher(`${base}/whip/key`);
+      if (round === 0) for (const viewer of viewers) await viewer.view(`${base}/whep/main`);
+      await until(() => viewers.every((viewer) => viewer.connected), 20_000, "the viewers' connections");
+      await (await send(clip, publisher)).exited;
+      await until(
+        () => counts().every((n, i) => n - before[i]! > 60),
+        10_000,
+        `pictures of round ${round} at every viewer`,
+      );
+      before = counts();
+      // Neither DELETE nor the end of DTLS: nothing comes any more.
+      await until(() => gateway.gateway.status().publishers.length === 0, 15_000, "the key to be freed");
+      await publisher.close();
+    }
+    for (const viewer of viewers)
+      for (const list of [viewer.units, viewer.sounds]) {
+        const steps = list.slice(1).map(({ timestamp }, i) => (timestamp - list[i]!.timestamp) | 0);
+        assert.ok(
+          steps.every((step) => step > 0),
+          `times go back: ${steps.filter((step) => step <= 0).join(" ")}`,
+        );
+      }
+    const { counters } = gateway.gateway.status();
+    console.log(
+      `ten viewers, a publisher gone and back: ${Math.min(...before)} to ${Math.max(...before)} pictures of 240`,
+    );
+    assert.is(counters.webrtc_sessions_gone_total, 2);
+    assert.is(counters.gateway_faults_total, 0);
+    for (const viewer of viewers) await viewer.close();
   }));
 
 test("a viewer of an RTMP publisher: AAC becomes Opus, the access units stay", () =>
