@@ -79,6 +79,29 @@ test("a microphone that loses time is found out with the first report that the p
     }
 });
 
+test("sound that was late for two seconds is taken back with the next report; an encoder that is late never counts", () => {
+  const clock = new TrackClock();
+  const [behind, apart]: [(kind: string, ms: number) => number, number[]] = [
+    (kind, ms) =>
+      ms >= 41_000 && ms < 43_000 && kind === "sound"
+        ? 100
+        : ms >= 61_000 && ms < 63_000 && kind === "picture"
+          ? 200
+          : 0,
+    [],
+  ];
+  for (let ms = 0; ms < 90_000; ms += 20) {
+    clock.arrived("sound", ms * 48, ms + 11 + behind("sound", ms));
+    clock.arrived("picture", ms * 90, ms + 3 + behind("picture", ms));
+    const soundAt = clock.place("sound", ms * 48, ms + 11);
+    apart.push(clock.place("picture", ms * 90, ms + 3) - soundAt);
+    if (ms % 5000 === 2500) clock.report("sound", ntp(ms + behind("sound", ms)), ms * 48);
+    if (ms % 1000 === 200) clock.report("picture", ntp(ms + behind("picture", ms)), ms * 90);
+  }
+  for (const ms of [40_000, 48_000, 61_500, 62_500, 64_000, 89_980])
+    assert.ok(Math.abs(apart[ms / 20]!) < 3, `${ms}: ${apart[ms / 20]} ms apart`);
+});
+
 test("reports that are late by various times are not believed", () => {
   const next = random(5);
   // A busy sender that writes when it sent.

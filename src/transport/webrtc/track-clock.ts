@@ -27,8 +27,12 @@ const REPORTS = 9;
  */
 const AGREEING_REPORTS = 4;
 const AGREEING_MS = 2;
-/** One is enough when its track's packets come later than the other's by just as much. */
+/**
+ * One is enough when the sound's packets come later than the picture's by just as much, to so many milliseconds or a quarter of it (what was
+ * lost last does not show in the quickest packets yet). Of sound only: pictures are late for the time that their encoder takes.
+ */
 const CONFIRMED_WITHIN_MS = 5;
+const CONFIRMED_WITHIN = 1 / 4;
 /** Per picture. Not visible, and faster than any clock drifts. */
 const STEP_MS = 0.5;
 /** Reports that put the tracks further apart than this are wrong (clocks of two machines, a wild NTP). */
@@ -60,6 +64,10 @@ type Track = {
   readonly floor: ArrivalFloor;
   /** The last report that was believed, and how much later this track's quickest packets came then than the other's (null: not known). */
   believed: { readonly wallMs: number; readonly laterMs: number | null } | null;
+  /** The earliest report until it was believed that time was lost. A report that tells the same again says that the sender was only late. */
+  beforeLossMs: number | null;
+  /** It was: one report of this track is not enough any more. */
+  wasLate: boolean;
   /** Where the newest packet was put, and when it came. */
   last: { readonly atMs: number; readonly arrivalMs: number } | null;
 };
@@ -72,6 +80,8 @@ const fresh = (kind: TrackKind): Track => ({
   early: null,
   floor: new ArrivalFloor(RATE[kind]),
   believed: null,
+  beforeLossMs: null,
+  wasLate: false,
   last: null,
 });
 
@@ -112,6 +122,7 @@ export class TrackClock {
         track.wallMs = [];
         track.sinceMs = [];
         track.believed = null;
+        track.beforeLossMs = null;
         track.early = null;
       }
     }
@@ -133,9 +144,14 @@ export class TrackClock {
     const wallMs = seconds * 1000 - this.#unwrapped(track, kind, ticks);
     const other = this.#tracks[kind === "sound" ? "picture" : "sound"];
     const laterMs = difference(track.floor.ms, other.floor.ms);
-    const confirmed = movedMs(other) === null && hasLost(track, wallMs, laterMs);
-    if (confirmed) {
-      this.#goOnWith(track, [wallMs]);
+    const earliestMs = Math.min(...track.wallMs);
+    const confirmed = kind === "sound" && !track.wasLate && movedMs(other) === null && hasLost(track, wallMs, laterMs);
+    const undone = track.beforeLossMs !== null && Math.abs(wallMs - track.beforeLossMs) < CONFIRMED_WITHIN_MS;
+    if (confirmed || undone) {
+      track.beforeLossMs = undone ? null : earliestMs;
+      track.wasLate ||= undone;
+      // How far its reports lie apart stays what it was.
+      this.#goOnWith(track, [...track.wallMs.map((ms) => ms + wallMs - earliestMs), wallMs]);
       this.#goOnWith(other, [...other.wallMs, ...other.sinceMs]);
     } else if (this.#suspectedMs === null && !isOutside(wallMs, track))
       this.#goOnWith(track, [...track.wallMs, wallMs]);
@@ -145,7 +161,11 @@ export class TrackClock {
       this.#compare(this.#tracks.sound, this.#tracks.picture);
     }
     // As long as it is not believed the time from before is what counts.
-    if (confirmed || (this.#suspectedMs === null && !(wallMs > Math.min(...track.wallMs) + CONFIRMED_WITHIN_MS)))
+    if (
+      confirmed ||
+      undone ||
+      (this.#suspectedMs === null && !(wallMs > Math.min(...track.wallMs) + CONFIRMED_WITHIN_MS))
+    )
       track.believed = { wallMs, laterMs };
   }
 
@@ -164,7 +184,8 @@ export class TrackClock {
   }
 
   #goOnWith(track: Track, wallMs: readonly number[]): void {
-    track.wallMs = agree(wallMs) ? wallMs.slice(-AGREEING_REPORTS) : newest(wallMs);
+    // A picture's encoder may be late by the same whole picture for many reports.
+    track.wallMs = track === this.#tracks.sound && agree(wallMs) ? wallMs.slice(-AGREEING_REPORTS) : newest(wallMs);
     track.sinceMs = [];
     this.#suspectedMs = null;
   }
@@ -212,11 +233,15 @@ const difference = (a: number | null, b: number | null): number | null => (a ===
 
 const newest = (reports: readonly number[]): number[] => reports.slice(-REPORTS);
 
-/** The report is later than the last believed one, and so are the track's packets, against the other's. */
-function hasLost({ believed }: Track, wallMs: number, laterMs: number | null): boolean {
+/** The report is later than the last believed one, by more than reports of this sender vary, and so are the track's packets, against the other's. */
+function hasLost({ believed, wallMs: known }: Track, wallMs: number, laterMs: number | null): boolean {
   if (believed === null || believed.laterMs === null || laterMs === null) return false;
   const lostMs = wallMs - believed.wallMs;
-  return lostMs > CONFIRMED_WITHIN_MS && Math.abs(lostMs - (laterMs - believed.laterMs)) < CONFIRMED_WITHIN_MS;
+  const away = Math.abs(lostMs - (laterMs - believed.laterMs));
+  return (
+    lostMs > CONFIRMED_WITHIN_MS + Math.max(...known) - Math.min(...known) &&
+    away < Math.max(CONFIRMED_WITHIN_MS, CONFIRMED_WITHIN * lostMs)
+  );
 }
 
 /** The newest ones are as near to each other as late ones never are. */
