@@ -64,7 +64,7 @@ type Track = {
   readonly floor: ArrivalFloor;
   /** The last report that was believed, and how much later this track's quickest packets came then than the other's (null: not known). */
   believed: { readonly wallMs: number; readonly laterMs: number | null } | null;
-  /** The earliest report until it was believed that time was lost. A report that tells the same again says that the sender was only late. */
+  /** The earliest report until the last one was believed to tell of lost time. If the next one tells the same again, the sender was only late. */
   beforeLossMs: number | null;
   /** It was: one report of this track is not enough any more. */
   wasLate: boolean;
@@ -147,8 +147,9 @@ export class TrackClock {
     const earliestMs = Math.min(...track.wallMs);
     const confirmed = kind === "sound" && !track.wasLate && movedMs(other) === null && hasLost(track, wallMs, laterMs);
     const undone = track.beforeLossMs !== null && Math.abs(wallMs - track.beforeLossMs) < CONFIRMED_WITHIN_MS;
+    // Only the next report can say so: later ones may come there by a clock that drifts.
+    track.beforeLossMs = confirmed ? earliestMs : null;
     if (confirmed || undone) {
-      track.beforeLossMs = undone ? null : earliestMs;
       track.wasLate ||= undone;
       // How far its reports lie apart stays what it was.
       this.#goOnWith(track, [...track.wallMs.map((ms) => ms + wallMs - earliestMs), wallMs]);
