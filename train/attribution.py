@@ -33,6 +33,7 @@ class AttributionConfig:
     bands: int = 40
     lags: int = 4  # pictures that the sound may be early or late by
     eyes: int = 1  # picture front ends, each with its own features (vdim of them, one after the other) and its own head
+    speaker: int = 0  # numbers a picture that say who speaks, for each voice (speaker.py); 0: none
 
 
 def between_bins(of: int, to: int) -> Tensor:
@@ -121,6 +122,38 @@ class Eye(nn.Module):
         return fit, [*s1, *s2, *s3, s4]
 
 
+class Speaker(nn.Module):
+    """Levels of a voice and of the one beside it, without their mean (N, 4 U, 2 bands) -> (N, U, dim): added up over a second or more they say who speaks. Causal: a
+    picture's vector hears nothing later."""
+
+    KERNEL, BLOCKS = 5, 3
+
+    def __init__(self, bands: int, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.a1, self.a2 = nn.Conv1d(2 * bands, hidden, 5, 2), nn.Conv1d(hidden, hidden, 5, 2)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(self.BLOCKS + 1))
+        self.convs = nn.ModuleList(nn.Conv1d(hidden, hidden, self.KERNEL) for _ in range(self.BLOCKS))
+        self.out = nn.Linear(hidden, dim)
+
+    def state(self, n: int) -> State:
+        h = self.out.in_features
+        sizes = [self.a1.in_channels, h, *[h] * self.BLOCKS]
+        return [torch.zeros(n, size, k, device=self.out.weight.device) for size, k in zip(sizes, [3, 3, *[self.KERNEL - 1] * self.BLOCKS])]
+
+    def step(self, both: Tensor, past: State) -> tuple[Tensor, State]:
+        x = torch.cat([past[0], both.transpose(1, 2)], 2)
+        y = torch.cat([past[1].to(x.dtype), F.gelu(self.a1(x))], 2)
+        h, new = F.gelu(self.a2(y)), [x[:, :, -3:], y[:, :, -3:]]
+        for norm, conv, before in zip(self.norms, self.convs, past[2:]):
+            z = torch.cat([before.to(h.dtype), norm(h.transpose(1, 2)).transpose(1, 2).to(h.dtype)], 2)
+            new.append(z[:, :, 1 - self.KERNEL :])
+            h = h + F.gelu(conv(z))
+        return self.out(self.norms[-1](h.transpose(1, 2))).float(), new
+
+    def forward(self, both: Tensor) -> Tensor:
+        return self.step(both, self.state(len(both)))[0]
+
+
 @dataclass(frozen=True)
 class Gate:
     """As in the card (src/model/live/build.ts). Pictures before and after; prior: so many pictures of such a fit."""
@@ -140,6 +173,7 @@ class Looked:
     lips: Tensor  # logit of lips that speak (B, U)
     lately: Tensor  # the same over half a second
     confidence: Tensor  # B, U
+    speaker: Tensor | None  # who speaks, by each voice (B, 2, U, dim)
     state: State
 
 
@@ -175,6 +209,7 @@ class Attributor(Eye):
             raise ValueError(f"attribution wants two mask frames a picture, not {self.frames}")
         self.second = Eye(sep.vdim, cfg, drop) if cfg.eyes == 2 else None
         self.q1, self.q2 = nn.Conv1d(sep.vdim, 32, 5), nn.Linear(32, 1)
+        self.speaker = Speaker(cfg.bands, cfg.speaker, cfg.hidden) if cfg.speaker else None
         # Chosen on validation people (calibrate.py), not trained: on the people on camera the head knows too well what it sees.
         for name, value in dict(scale=0.5, fit=0.05, neither=-3.0, keeping=0.996, open=1.0).items():
             self.register_buffer(name, torch.tensor(value))
@@ -185,7 +220,7 @@ class Attributor(Eye):
         """Level sums, evidence, lately, presence; then what each eye keeps."""
         shapes = [(2 * b, 2), (b, 2 * (2 * self.cfg.lags + 1)), (b, 1), (b, 2)]
         own: State = [torch.full(s, v, device=self.usual.device) for s, v in zip(shapes, (0.0, 0.0, self.BEGUN, 0.0))]
-        return own + [x for eye in self.each() for x in eye.eye_state(b)]
+        return own + [x for eye in self.each() for x in eye.eye_state(b)] + (self.speaker.state(2 * b) if self.speaker else [])
 
     def each(self) -> list[Eye]:
         return [self] if self.second is None else [self, self.second]
@@ -240,6 +275,11 @@ class Attributor(Eye):
         for i, eye in enumerate(self.each()):
             fit, after = eye.fits(v[..., i * self.vdim : (i + 1) * self.vdim], flat, has_v, st[4 + 9 * i : 13 + 9 * i])
             found, kept = found + self.scale * (fit - self.fit), [*kept, *after]
+        who, heard = None, []
+        if self.speaker is not None:
+            pairs = flat.unflatten(0, (-1, 2))
+            who, heard = self.speaker.step(torch.cat([pairs, pairs.flip(1)], -1).flatten(0, 1), st[4 + 9 * len(self.each()) :])
+            who = who.unflatten(0, (-1, 2))
         found = found * has_v[:, :, None]
         total = gather(found, 1 - (1 - self.keeping) * has_v, st[1])
         lips = self.talk(v[..., : self.vdim], st[4])
@@ -249,8 +289,8 @@ class Attributor(Eye):
         belief, sure = self.believe(total + absent)[..., :2], self.believe(total)
         shares = (total.unflatten(-1, (2, -1)) + self.lag_costs()).softmax(-1)
         now = (shares * found.unflatten(-1, (2, -1))).sum(-1)
-        state = [sums, total[:, -1], lately[:, -1], present[:, -1], *kept]
-        return Looked(belief, now, lips, lately[..., 0], (sure[..., 0] - sure[..., 1]).abs(), state)
+        state = [sums, total[:, -1], lately[:, -1], present[:, -1], *kept, *heard]
+        return Looked(belief, now, lips, lately[..., 0], (sure[..., 0] - sure[..., 1]).abs(), who, state)
 
     def step(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, st: State) -> tuple[Tensor, Tensor, State]:
         """What the graph decides itself, at once: weights (B, U, 2), how far each voice is believed to be wanted, or both are shut out because the

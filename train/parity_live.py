@@ -73,7 +73,7 @@ def put(net: nn.Module, prefix: str, have: dict[str, Tensor] | None) -> dict[str
 
 
 def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Masks of the wanted voice and the rest as a stream; of each picture confidence, lips, and of both voices belief and fit. The masks belong to
+    """Masks of the wanted voice and the rest as a stream; of each picture confidence, lips, and of both voices belief, fit and who speaks. The masks belong to
     the sound `ahead` frames before the newest."""
     at, told, weights, st = 0, [], [], net.att.state(1)
     late = 3 * net.sep.cfg.ahead * net.sep.cfg.hop
@@ -86,7 +86,10 @@ def attributed(net: Attributed, M: Tensor, x: Tensor, seen: list[Tensor]) -> tup
         weights.append(w)
         at += n
     each = {k: torch.cat([getattr(x, k)[0] for x in told]) for k in ("confidence", "lips", "belief", "fit")}
-    return net.mixed(M, torch.cat(weights, 1))[0], {k: v.T.contiguous() if v.dim() == 2 else v for k, v in each.items()}
+    each = {k: v.T.contiguous() if v.dim() == 2 else v for k, v in each.items()}
+    if net.att.speaker:
+        each["speaker"] = torch.cat([x.speaker[0] for x in told], 1)
+    return net.mixed(M, torch.cat(weights, 1))[0], each
 
 
 @torch.no_grad()
@@ -108,7 +111,7 @@ def main() -> None:
     clock = dict(nfft=640, hop=320, ahead=4, **(dict(hidden=a.hidden) if kind == "band" else {}))
     c = dict(side=a.side, widths=[4, 6, 8, 8], hidden=16, vdim=12, vhidden=10, edim=8, voiceHidden=128, separator=dict(kind=kind, **size, **clock))
     if blind:
-        c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2, eyes=2 if kind == "band" else 1)
+        c["attribution"] = dict(hidden=12, dim=8, bands=16, lags=2, eyes=2 if kind == "band" else 1, speaker=6 if kind == "band" else 0)
     if a.weights:
         have, notes = read_tensors(a.weights)
         c = json.loads(notes["config"])

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import attribution
+import checkpoints
 import data
 import evaluate
 import listening
+import speaker
 from checkpoints import load, load_parts, meta_of
 from data import Pack
 from formats import amp, has_bf16
@@ -125,12 +127,22 @@ def stage_listen(a: argparse.Namespace, dev: torch.device) -> None:
          lambda: attribution.report(net, pack), a.batch * a.seconds, 1e-3).run()
 
 
+def stage_speaker(a: argparse.Namespace, dev: torch.device) -> None:
+    """Who speaks, by the voice: beside the separator of --init, a whole live.pt; its features are not needed."""
+    pack = data.load_pack(a.pack, dev, sound_only=True)
+    net = attributed(a, pack, dev)
+    learner, loss = speaker.learn(a, net, pack)
+    Loop(a, "speaker", learner, dict(stage="speaker"), loss, lambda: speaker.report(net, pack), 4 * a.batch * a.seconds, 5e-2).run()
+    checkpoints.save(a.out / "with_speaker.pt", net, net.meta(), None, False)
+
+
 def attributed(a: argparse.Namespace, pack: Pack, dev: torch.device) -> attribution.Attributed:
     """The whole of it, nothing to be trained yet; of several checkpoints the later ones win."""
     cfg = replace(SepConfig(**meta_of(a.init)["cfg"]), rnn_amp=a.rnn_amp or (dev.type == "cpu" and has_bf16(dev)))
     whole = "attribution" in meta_of(a.init)
     eyes = 2 if a.second else meta_of(a.init)["attribution"].get("eyes", 1) if whole else 1
-    net = attribution.Attributed(cfg, attribution.AttributionConfig(eyes=eyes), pack.train.people).to(dev)
+    size = speaker.SIZE if a.stage == "speaker" else meta_of(a.init)["attribution"].get("speaker", 0) if whole else 0
+    net = attribution.Attributed(cfg, attribution.AttributionConfig(eyes=eyes, speaker=size), pack.train.people).to(dev)
     if a.second:
         load_parts(a.second, net, ("att",), head="att.second.")
     for path, parts in ((None if whole else a.lips or a.out / "student.pt", ("att",)), (a.init, ("sep", "att", "enc")), (a.voice, ("enc",))):

@@ -1,4 +1,4 @@
-"""Training: python train.py --stage sync|student|separate|condition|listen|attribute --pack PACK --out DIR --minutes N [--resume]
+"""Training: python train.py --stage sync|student|separate|condition|listen|attribute|speaker --pack PACK --out DIR --minutes N [--resume]
 
 Every stage writes DIR/STAGE.pt (weights and sizes), DIR/STAGE.opt.pt (optimiser, for --resume) and adds to DIR/log.txt.
 Order for what ships: student, separate, listen (--init separate.pt --lips student.pt --features student), attribute (--init listen.pt
@@ -18,12 +18,12 @@ import torch
 from loop import keep_memory
 from separators import PRESETS
 from pictures import stage_student, stage_sync
-from separation import stage_attribute, stage_condition, stage_listen, stage_separate
+from separation import stage_attribute, stage_condition, stage_listen, stage_separate, stage_speaker
 
 
 def main() -> None:
     p = argparse.ArgumentParser()
-    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition", "listen", "attribute"])
+    p.add_argument("--stage", required=True, choices=["sync", "student", "separate", "condition", "listen", "attribute", "speaker"])
     p.add_argument("--pack", type=Path, required=True)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--minutes", type=float, default=2)
@@ -56,6 +56,7 @@ def main() -> None:
     p.add_argument("--compile", action="store_true", help="student: let torch.compile fuse the front end (needs g++; on a CPU with AMX 1.7 times as quick)")
     p.add_argument("--features-only", action="store_true", help="student: only write the features again")
     p.add_argument("--group", type=int, default=1, help="student: segments of each person in a batch; with several (4), knowing whose face this is does not tell which voice fits: for the end of a training")
+    p.add_argument("--separated", type=int, default=3000, help="speaker: mixtures of 6 s that are separated once, at the beginning; half of what is learnt from are their voices (0: none)")
     p.add_argument("--muon", action="store_true", help="matrices by Muon in place of AdamW (muon.py); not with an optimiser file of the other")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--fp16", action="store_true", help="half-precision checkpoints")
@@ -75,11 +76,11 @@ def main() -> None:
     torch.manual_seed(a.seed)
     a.out.mkdir(parents=True, exist_ok=True)
     if not a.batch:
-        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "listen": 64 if gpu else 12, "attribute": 64 if gpu else 12}[a.stage]
-    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3, "listen": 2e-3, "attribute": 1e-3}[a.stage]
+        a.batch = {"sync": 256 if gpu else 32, "student": 96 if gpu else 8, "separate": 64 if gpu else 12, "condition": 64 if gpu else 12, "listen": 64 if gpu else 12, "attribute": 64 if gpu else 12, "speaker": 96 if gpu else 32}[a.stage]
+    a.lr = a.lr or {"sync": 2e-3, "student": 2e-3, "separate": 2e-3, "condition": 1e-3, "listen": 2e-3, "attribute": 1e-3, "speaker": 2e-3}[a.stage]
     a.lr_end = a.lr / 25 if a.lr_end < 0 else a.lr_end
     print(f"{a.stage} on {dev} {torch.cuda.get_device_name() if gpu else os.cpu_count()}, torch {torch.__version__}, python {sys.version.split()[0]}", flush=True)
-    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition, "listen": stage_listen, "attribute": stage_attribute}[a.stage](a, dev)
+    {"sync": stage_sync, "student": stage_student, "separate": stage_separate, "condition": stage_condition, "listen": stage_listen, "attribute": stage_attribute, "speaker": stage_speaker}[a.stage](a, dev)
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ export class StepRunner {
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
         const goesOn = !attempt.reset && before !== undefined;
-        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units);
+        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, personOf ?? face.id);
         run.confidence = confidence ?? 0;
         if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices, hasPicture);
         this.#running.set(face.id, {
@@ -288,12 +288,17 @@ export class StepRunner {
     }
   }
 
-  /** Steps may be joined, up to a look-back: that much is kept beside the look-ahead. */
-  #newRun(units: number): Run {
+  /**
+   * Steps may be joined, up to a look-back: that much is kept beside the look-ahead. The sound of a person's voice outlasts a state that was lost.
+   *
+   * @param person the track as which they were seen
+   */
+  #newRun(units: number, person: number): Run {
     const { unitSamples, lookBackSamples, voices } = this.#options.inference.card;
     if (voices === undefined) return new Run(null);
     const kept = units + this.#lookAheadUnits + 2 * Math.ceil(lookBackSamples / unitSamples);
-    return new Run(new Beliefs(voices.count, voices.gate, kept));
+    const known = this.#running.get(person)?.run.beliefs?.memory ?? null;
+    return new Run(new Beliefs(voices, kept, known?.copy() ?? null));
   }
 
   /** At the end of a step: who was followed in it goes on, and so do people who are known from before as long as the sound does. */

@@ -28,8 +28,9 @@ export function tail(gains: GainGrid, layout: GridLayout): GainGrid {
 }
 
 /** The same of its voices; the newest `units` are the step's. */
-export function voicesTail({ count, masks, belief, fit, lips }: Voices, layout: GridLayout, units: number): Voices {
-  if (lips.length === units) return { count, masks, belief, fit, lips };
+export function voicesTail(voices: Voices, layout: GridLayout, units: number): Voices {
+  const { count, masks, belief, fit, lips, speaker } = voices;
+  if (lips.length === units) return voices;
   /** The last numbers of every voice. */
   const last = (all: Float32Array, size: number): Float32Array => {
     const out = new Float32Array(count * size);
@@ -43,6 +44,7 @@ export function voicesTail({ count, masks, belief, fit, lips }: Voices, layout: 
     belief: last(belief, units),
     fit: last(fit, units),
     lips: lips.subarray(-units),
+    speaker: last(speaker, (speaker.length / count / lips.length) * units),
   };
 }
 

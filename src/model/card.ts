@@ -21,19 +21,48 @@ const state = tensor.extend({
 
 const units = z.strictObject({ before: z.int().nonnegative().max(250), after: z.int().nonnegative().max(250) });
 
-/** How far a voice is let through, by the lips around a unit: 0 from `shut` down, 1 from `open` up, of lips + fitWeight * fit, each a mean. */
+/**
+ * How far a voice is let through: 0 from a score of `shut` down, 1 from `open` up. The score of a unit is `always` + `lips` * l + `fit` * f, l and f the
+ * means of both around it; of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it +
+ * `ownLips` * (l - that person's, speaking) + `ownFit` * (f - that person's).
+ */
 const voiceGate = z
   .strictObject({
-    fitWeight: z.number().nonnegative(),
+    score: z.strictObject({
+      always: z.number(),
+      lips: z.number(),
+      fit: z.number(),
+      known: z.number(),
+      voice: z.number(),
+      ownLips: z.number(),
+      ownFit: z.number(),
+    }),
     shut: z.number(),
     open: z.number(),
-    /** Units around one whose mean counts (of those after it, as many as are known). */
-    lips: units,
-    fit: units,
-    /** What a face that is new is taken to have shown: so many units of such a fit. */
-    prior: z.strictObject({ units: z.number().nonnegative(), fit: z.number() }),
+    /** Units around one that count (of those after it, as many as are known). */
+    around: z.strictObject({ lips: units, fit: units, voice: units }),
+    /** So many units before its score lets a voice through it is let through, as far as they are known then: the begin of a word. */
+    early: z.int().nonnegative().max(50),
   })
   .refine(({ shut, open }) => shut < open, { error: "shut must be below open" });
+
+/** What is remembered of a person's voice; amounts in units of 1 surely heard. */
+const voiceMemory = z
+  .strictObject({
+    /** Numbers of a vector. */
+    size: z.int().positive().max(256),
+    /** After so much a memory counts half; from so much on voices that are unlike it hardly change it; more than so much is not kept. */
+    half: z.number().positive(),
+    settled: z.number().nonnegative(),
+    most: z.number().positive(),
+    /** Somebody speaks, surely enough to learn from, as far as `lips` * l + `fit` * f is from `from` to `to`; less sure than `least` nothing is learnt. */
+    spoken: z.strictObject({ lips: z.number(), fit: z.number(), from: z.number(), to: z.number() }),
+    least: z.number().min(0).max(1),
+    /** Likeness from which on a voice begins to agree, and fully does; and what a voice that doesn't still counts. */
+    alike: z.strictObject({ from: z.number(), to: z.number() }),
+    against: z.number().min(0).max(1),
+  })
+  .refine(({ alike, spoken }) => alike.from < alike.to && spoken.from < spoken.to, { error: "from must be below to" });
 
 export const streamCard = z.strictObject({
   format: z.literal("sightline-model/1"),
@@ -62,9 +91,9 @@ export const streamCard = z.strictObject({
   /**
    * The network also gives its voices one by one, without a decision between them: outputs `voices` (n, frames, bins), masks 0..1; `belief`
    * (n, units), how far each is believed to be the wanted one; `fit` (n, units), how well it fits the lips in that unit; `lips` (1, units), logit
-   * of lips that speak. What the pipeline makes of them: pipeline/voices.ts.
+   * of lips that speak; with `memory` also `speaker` (n, units, size), vectors that say who speaks. What the pipeline makes of them: pipeline/voices.ts.
    */
-  voices: z.strictObject({ count: z.int().min(2).max(8), gate: voiceGate }).optional(),
+  voices: z.strictObject({ count: z.int().min(2).max(8), gate: voiceGate, memory: voiceMemory.optional() }).optional(),
   states: z.array(state),
   /**
    * `step`: the network of a step. With `sound` it is in two parts: that one takes `samples` and the states that are `of` the sound, is run once for

@@ -1,5 +1,6 @@
 import type { StreamCard } from "../model/card.js";
 import type { GainGrid } from "./types.js";
+import { type MemoryRules, VoiceMemory } from "./voice-memory.js";
 
 /** Voices that a model tells apart in one step, and what it knew at that time of whose they are. */
 export type Voices = {
@@ -12,8 +13,16 @@ export type Voices = {
   readonly fit: Float32Array;
   /** Logit of lips that speak: one number a unit. */
   readonly lips: Float32Array;
+  /** Vectors that say who speaks, count x units x size; empty where the model gives none. */
+  readonly speaker: Float32Array;
 };
 
+/** How a model's voices are judged: its card's `voices`. */
+export type VoiceRules = {
+  readonly count: number;
+  readonly gate: VoiceGate;
+  readonly memory?: MemoryRules | undefined;
+};
 export type VoiceGate = NonNullable<StreamCard["voices"]>["gate"];
 
 /**
@@ -48,42 +57,62 @@ type Row = {
   readonly belief: readonly number[];
   readonly fit: readonly number[];
   readonly lips: number;
+  readonly speaker: readonly Float32Array[];
   readonly seen: boolean;
 };
+
+type Around = VoiceGate["around"]["fit"];
 
 /**
  * What was found out about one face, unit by unit, while its run goes on: who decides about a step later than at once, knows more of it than
  * was known in it. Whose voice is whose adds up over seconds (`belief`); whether the person speaks at all is told by the lips around the
- * moment, and by whether they fit the voice that is heard: another voice under resting lips does not. Bounded: units older than `kept` are
- * forgotten.
+ * moment, by whether they fit the voice that is heard, and by whether it is the voice that the person was heard with before: another voice
+ * under resting lips is neither. Bounded: units older than `kept` are forgotten.
  */
 export class Beliefs {
+  /** Of this person; null: the model's vectors do not say who speaks. */
+  readonly memory: VoiceMemory | null;
   readonly #count: number;
   readonly #gate: VoiceGate;
+  readonly #rules: MemoryRules | undefined;
   readonly #kept: number;
   readonly #rows: Row[] = [];
-  /** Unit of the first row. */
+  /** Unit of the first row, and the first one that the memory has not learnt from. */
   #from = 0;
+  #unlearnt = 0;
 
-  constructor(count: number, gate: VoiceGate, keptUnits: number) {
+  /** @param memory what is known of this person from before */
+  constructor({ count, gate, memory: rules }: VoiceRules, keptUnits: number, memory: VoiceMemory | null = null) {
+    const { lips, fit, voice } = gate.around;
     this.#count = count;
     this.#gate = gate;
-    this.#kept = keptUnits + gate.fit.before + gate.lips.before;
+    this.#rules = rules;
+    this.#kept = keptUnits + [lips, fit, voice].reduce((sum, { before, after }) => sum + before + after, 0);
+    this.memory = rules === undefined ? null : (memory ?? new VoiceMemory(rules));
   }
 
   /**
    * @param fromUnit where these voices begin; what comes after a hole begins anew
    * @param seen whether there was a picture of the face
    */
-  add(fromUnit: number, { belief, fit, lips }: Voices, seen: boolean): void {
+  add(fromUnit: number, { belief, fit, lips, speaker }: Voices, seen: boolean): void {
     if (fromUnit !== this.#from + this.#rows.length) {
       this.#rows.length = 0;
       this.#from = fromUnit;
+      this.#unlearnt = fromUnit;
     }
     const units = lips.length;
-    const of = (x: Float32Array, u: number): number[] =>
-      Array.from({ length: this.#count }, (_, v) => x[v * units + u]!);
-    for (let u = 0; u < units; u++) this.#rows.push({ belief: of(belief, u), fit: of(fit, u), lips: lips[u]!, seen });
+    const size = speaker.length / this.#count / units;
+    const voices = Array.from({ length: this.#count }, (_, v) => v);
+    for (let u = 0; u < units; u++)
+      this.#rows.push({
+        belief: voices.map((v) => belief[v * units + u]!),
+        fit: voices.map((v) => fit[v * units + u]!),
+        lips: lips[u]!,
+        speaker: voices.map((v) => speaker.slice((v * units + u) * size, (v * units + u + 1) * size)),
+        seen,
+      });
+    if (this.memory !== null && this.#rules !== undefined) this.#learn(this.memory, this.#rules);
     const over = this.#rows.length - this.#kept;
     if (over <= 0) return;
     this.#rows.splice(0, over);
@@ -92,7 +121,7 @@ export class Beliefs {
 
   /**
    * Weights of the voices in units from `fromUnit` on, count x units, 0..1: whose voice is whose as it is known `later` units after each, and how far
-   * the lips let it through, of which as much of the future counts. What lies beyond the newest unit is what the newest says.
+   * the person is taken to speak, of which as much of the future counts. What lies beyond the newest unit is what the newest says.
    */
   weights(fromUnit: number, units: number, later: number): Float32Array {
     const out = new Float32Array(this.#count * units);
@@ -110,21 +139,73 @@ export class Beliefs {
     return at >= 0 && this.#rows[at]!.belief.some((belief, v) => belief * this.#openness(at, v, 0) >= 0.5);
   }
 
-  /** How far the lips let a voice through in a row, 0..1; without a picture nothing speaks against it. */
+  /** How far a voice is let through in a row, 0..1, as far as that is known `later` units on; without a picture nothing speaks against it. */
   #openness(at: number, voice: number, later: number): number {
-    const { fitWeight, shut, open, lips, fit, prior } = this.#gate;
     if (!this.#rows[at]!.seen) return 1;
-    const seen = (around: VoiceGate["fit"]): Row[] =>
-      this.#rows.slice(Math.max(0, at - around.before), at + Math.min(around.after, later) + 1).filter((r) => r.seen);
-    const mean = (values: readonly number[], more = 0, value = 0): number =>
-      values.reduce((a, b) => a + b, more * value) / (values.length + more);
-    const spoken = mean(seen(lips).map((r) => r.lips));
-    const fits = mean(
-      seen(fit).map((r) => r.fit[voice]!),
-      prior.units,
-      prior.fit,
-    );
-    return Math.min(1, Math.max(0, (spoken + fitWeight * fits - shut) / (open - shut)));
+    const last = Math.min(at + this.#gate.early, at + later, this.#rows.length - 1);
+    let most = 0;
+    for (let row = at; row <= last && most < 1; row++)
+      if (this.#rows[row]!.seen)
+        most = Math.max(most, between(this.#score(row, voice, at + later - row), this.#gate.shut, this.#gate.open));
+    return most;
+  }
+
+  #score(at: number, voice: number, later: number): number {
+    const { score: of, around } = this.#gate;
+    const lips = this.#mean(at, around.lips, later, (r) => r.lips);
+    const fit = this.#mean(at, around.fit, later, (r) => r.fit[voice]!);
+    const score = of.always + of.lips * lips + of.fit * fit;
+    const { memory } = this;
+    if (memory === null || memory.known === 0) return score;
+    const alike = memory.likeness(this.#heard(at, voice, later));
+    const own = of.ownLips * (lips - memory.lips) + of.ownFit * (fit - memory.fit);
+    return score + memory.known * (of.known + of.voice * alike + own);
+  }
+
+  /** Learns the rows of which all that counts around them is there: lips and fit must say that the person speaks, whatever is remembered. */
+  #learn(memory: VoiceMemory, { spoken }: MemoryRules): void {
+    const { around } = this.#gate;
+    const after = Math.max(around.lips.after, around.fit.after, around.voice.after);
+    for (const end = this.#from + this.#rows.length - after; this.#unlearnt < end; this.#unlearnt++) {
+      const at = this.#unlearnt - this.#from;
+      const { seen, belief, lips, fit, speaker } = this.#rows[at]!;
+      if (!seen) continue;
+      const most = Math.max(...belief);
+      const voice = belief.indexOf(most);
+      const others = Math.max(...belief.filter((_, v) => v !== voice));
+      const said =
+        spoken.lips * this.#mean(at, around.lips, after, (r) => r.lips) +
+        spoken.fit * this.#mean(at, around.fit, after, (r) => r.fit[voice]!);
+      const sure = (most - others) * between(said, spoken.from, spoken.to);
+      const heard = { lips, fit: fit[voice]!, speaker: speaker[voice]! };
+      memory.learn(sure, heard, this.#heard(at, voice, after));
+    }
+  }
+
+  /** Mean over the seen rows around one; that one is seen. */
+  #mean(at: number, { before, after }: Around, later: number, of: (row: Row) => number): number {
+    const last = Math.min(at + Math.min(after, later), this.#rows.length - 1);
+    let sum = 0;
+    let count = 0;
+    for (let i = Math.max(0, at - before); i <= last; i++) {
+      const row = this.#rows[i]!;
+      if (!row.seen) continue;
+      sum += of(row);
+      count++;
+    }
+    return sum / count;
+  }
+
+  /** Sum of a voice's vectors around a row. */
+  #heard(at: number, voice: number, later: number): Float64Array {
+    const { before, after } = this.#gate.around.voice;
+    const last = Math.min(at + Math.min(after, later), this.#rows.length - 1);
+    const sum = new Float64Array(this.#rows[at]!.speaker[voice]!.length);
+    for (let i = Math.max(0, at - before); i <= last; i++) {
+      const vector = this.#rows[i]!.speaker[voice]!;
+      for (let k = 0; k < sum.length; k++) sum[k]! += vector[k]!;
+    }
+    return sum;
   }
 
   /** Of the row that stands for a unit. */
@@ -133,3 +214,6 @@ export class Beliefs {
     return Math.min(this.#rows.length - 1, Math.max(0, unit - this.#from));
   }
 }
+
+/** 0 up to `from`, 1 from `to` on. */
+const between = (x: number, from: number, to: number): number => Math.min(1, Math.max(0, (x - from) / (to - from)));

@@ -86,8 +86,7 @@ test("a step is decided about by what is known a look-ahead later, with its own 
   const { gains, voices } = await inOneCall(model, asked.slice());
   const { frames, bins, atSample } = gains;
   const units = voices.lips.length;
-  const { count, gate } = model.card.voices!;
-  const known = new Beliefs(count, gate, units);
+  const known = new Beliefs(model.card.voices!, units);
   known.add(0, voices, true);
   let different = 0;
   for (const [i, { layout, decision }] of outcomes.entries()) {

@@ -67,10 +67,11 @@ test("gains arrive as they were sent", () => {
     engineMs: 1.5,
   };
   const some = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => i / n);
-  const voices = { count: 2, masks: some(30), belief: some(4), fit: some(4), lips: some(2) };
+  const voices = { count: 2, masks: some(30), belief: some(4), fit: some(4), lips: some(2), speaker: some(12) };
   for (const sent of [
     { ...result, voices: null },
     { ...result, voices },
+    { ...result, voices: { ...voices, speaker: some(0) } },
   ]) {
     const { header, payload } = encodeGains(sent, 9);
     const got = carried(header, payload, 11);
@@ -105,12 +106,13 @@ test("lengths that do not fit are refused", () => {
     confidence: null,
     voices: 0,
     units: 1,
+    speaker: 3,
     engineMs: 0,
   };
   for (const [voices, length] of [
     [0, 15],
     [2, 16],
-    [2, 4 * (4 + 8 + 2 + 2 + 1) + 4],
+    [2, 4 * (4 + 8 + 2 + 2 + 1 + 6) + 4],
   ] as const)
     assert.throws(
       () => decodeGains({ ...gains, voices }, Buffer.alloc(length)),

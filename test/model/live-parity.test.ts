@@ -14,7 +14,7 @@ import { liveShapes, noise, noiseWeights } from "./noise.js";
 const segmentsOf = z.array(z.object({ units: z.int(), picture: z.int(), memory: z.int() }));
 
 /** What attribution tells of each picture. */
-const TOLD = ["confidence", "lips", "belief", "fit"] as const;
+const TOLD = ["confidence", "lips", "belief", "fit", "speaker"] as const;
 
 /** One network: what PyTorch gave (file of train/parity_live.py) and, unless it is hashed noise, its weights. */
 function compare(path: string, weightPath?: string): void {
@@ -36,7 +36,14 @@ function compare(path: string, weightPath?: string): void {
     const network = await StepNetwork.open(model, { threads: 1 });
     const cells = units * frames * bins;
     const [one, two] = [() => new Float32Array(units), () => new Float32Array(2 * units)];
-    const told = { confidence: one(), lips: one(), belief: two(), fit: two() };
+    const size = config.attribution?.speaker ?? 0;
+    const told = {
+      confidence: one(),
+      lips: one(),
+      belief: two(),
+      fit: two(),
+      speaker: new Float32Array(2 * units * size),
+    };
     const out = { gain: new Float32Array(cells), rest: new Float32Array(cells), told };
     let states = initialStates(model.card.states);
     let at = 0;
@@ -60,8 +67,9 @@ function compare(path: string, weightPath?: string): void {
         out.rest.set(y.rest!.data as Float32Array, at * frames * bins);
         for (const name of TOLD) {
           const data = y[name]?.data as Float32Array | undefined;
-          for (let v = 0; data !== undefined && v < data.length / n; v++)
-            told[name].set(data.subarray(v * n, (v + 1) * n), v * units + at);
+          const each = name === "speaker" ? size : 1;
+          for (let v = 0; data !== undefined && v < data.length / n / each; v++)
+            told[name].set(data.subarray(v * n * each, (v + 1) * n * each), (v * units + at) * each);
         }
         states = Object.fromEntries(model.card.states.map((q) => [q.name, y[`${q.name}_next`]!]));
         at += n;
@@ -99,6 +107,7 @@ function compare(path: string, weightPath?: string): void {
         console.log(`calls of ${chunk}: gain ${a.toExponential(1)}, rest ${b.toExponential(1)}`);
       assert.ok(a < 1e-4 && b < 1e-4, `gain ${a}, rest ${b}`);
       assert.is(expected.has("fit"), config.attribution !== undefined);
+      assert.is(expected.has("speaker"), (config.attribution?.speaker ?? 0) > 0);
       for (const name of TOLD)
         expected.get(name)?.data.forEach((c, i) => {
           assert.ok(Math.abs(c - got.told[name][i]!) < 1e-4, `${name} ${i}: ${got.told[name][i]}, expected ${c}`);

@@ -84,7 +84,7 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
     else linear(name, c.vhidden + 66, 2 * C);
   };
   if (c.attribution) {
-    const { hidden: h, dim, bands } = c.attribution;
+    const { hidden: h, dim, bands, speaker } = c.attribution;
     for (const eye of two ? ["att", "att.second"] : ["att"]) {
       norm(`${eye}.v0`, c.vdim);
       conv(`${eye}.v1`, [h, c.vdim, 5]);
@@ -94,6 +94,13 @@ export function liveShapes(c: LiveConfig): Record<string, number[]> {
       conv(`${eye}.a3`, [h, h, 5]);
       for (const name of ["vo", "ao"]) linear(`${eye}.${name}`, h, dim);
       out[`${eye}.usual`] = [dim];
+    }
+    if (speaker > 0) {
+      conv("att.speaker.a1", [h, 2 * bands, 5]);
+      conv("att.speaker.a2", [h, h, 5]);
+      for (let i = 0; i < 3; i++) conv(`att.speaker.convs.${i}`, [h, h, 5]);
+      for (let i = 0; i < 4; i++) norm(`att.speaker.norms.${i}`, h);
+      linear("att.speaker.out", h, speaker);
     }
     conv("att.q1", [32, c.vdim, 5]);
     linear("att.q2", 32, 1);
@@ -155,7 +162,7 @@ export const tinyLite: LiveConfig = liveConfig.parse({ ...tiny, separator: { kin
 export const tinyBand: LiveConfig = liveConfig.parse({
   ...tiny,
   separator: { kind: "band", width: 8, blocks: 2, hidden: 12 },
-  attribution: { hidden: 12, dim: 8, bands: 16, lags: 2 },
+  attribution: { hidden: 12, dim: 8, bands: 16, lags: 2, speaker: 6 },
 });
 
 /** A whole weight file of hashed noise. */

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import type { MemoryRules, VoiceMemory } from "../../src/pipeline/voice-memory.js";
 import { Beliefs, mixedVoices, type VoiceGate, type Voices } from "../../src/pipeline/voices.js";
 
 const grid = (frames: number, bins: number) => ({ atSample: 0, hopSamples: 960, frames, bins, binHz: 25 });
@@ -19,7 +20,7 @@ test("each cell is the sum of the voices' masks by the weights of its unit, and 
     fc.property(shape, ({ count, units, perUnit, bins, seed }) => {
       const some = (n: number): Float32Array => Float32Array.from({ length: n }, () => seed.next().value);
       const frames = units * perUnit;
-      const voices = { count, masks: some(count * frames * bins), belief: none, fit: none, lips: none };
+      const voices = { count, masks: some(count * frames * bins), belief: none, fit: none, lips: none, speaker: none };
       const weights = some(count * units);
       const { data } = mixedVoices(grid(frames, bins), voices, weights);
       for (let f = 0; f < frames; f++)
@@ -32,32 +33,32 @@ test("each cell is the sum of the voices' masks by the weights of its unit, and 
     }),
     { seed: 1, numRuns: 100 },
   );
-  const voices = { count: 2, masks: new Float32Array(12), belief: none, fit: none, lips: none };
+  const voices = { count: 2, masks: new Float32Array(12), belief: none, fit: none, lips: none, speaker: none };
   assert.throws(() => mixedVoices(grid(2, 4), voices, new Float32Array(4)), /do not fit/);
   assert.throws(() => mixedVoices(grid(3, 2), voices, new Float32Array(4)), /do not fit/);
 });
 
 const GATE: VoiceGate = {
-  fitWeight: 10,
+  score: { always: 1, lips: 1, fit: 10, known: -2, voice: 4, ownLips: 0.5, ownFit: 5 },
   shut: -1,
   open: 1,
-  lips: { before: 2, after: 3 },
-  fit: { before: 4, after: 6 },
-  prior: { units: 2, fit: 0.1 },
+  around: { lips: { before: 2, after: 3 }, fit: { before: 4, after: 6 }, voice: { before: 3, after: 2 } },
+  early: 0,
 };
 /** Lets everything through. */
 const WIDE: VoiceGate = { ...GATE, shut: -1e9, open: -1e8 };
 
-type Unit = { p: number; fit: number; other: number; lips: number; seen: boolean };
-const said = ({ p, fit, other, lips }: Unit): Voices => ({
+type Unit = { p: number; fit: number; other: number; lips: number; seen: boolean; speaker?: readonly number[] };
+const said = ({ p, fit, other, lips, speaker = [] }: Unit): Voices => ({
   count: 2,
   masks: none,
   belief: Float32Array.of(p, 1 - p),
   fit: Float32Array.of(fit, other),
   lips: Float32Array.of(lips),
+  speaker: Float32Array.from(speaker),
 });
 const filled = (rows: readonly Unit[], gate: VoiceGate, begin = 0, kept = 1000): Beliefs => {
-  const beliefs = new Beliefs(2, gate, kept);
+  const beliefs = new Beliefs({ count: 2, gate }, kept);
   rows.forEach((row, u) => {
     beliefs.add(begin + u, said(row), row.seen);
   });
@@ -101,8 +102,8 @@ test("a voice is let through as far as the lips around a unit speak and fit it, 
           rows.filter((r, i) => r.seen && i >= at - before && i <= at + Math.min(after, later));
         const mean = (x: number[]): number => x.reduce((a, b) => a + b, 0) / x.length;
         const lips = mean(around(2, 3).map((r) => r.lips));
-        const fit = mean([...around(4, 6).map((r) => r.fit), 0.1, 0.1]);
-        const expected = seen ? Math.min(1, Math.max(0, (lips + 10 * fit + 1) / 2)) : 1;
+        const fit = mean(around(4, 6).map((r) => r.fit));
+        const expected = seen ? Math.min(1, Math.max(0, (1 + lips + 10 * fit + 1) / 2)) : 1;
         assert.ok(Math.abs(first(beliefs.weights(at, 1, later))[0]! - expected) < 1e-5, `unit ${at}`);
       });
     }),
@@ -126,21 +127,92 @@ test("somebody speaks of whom it is known which voice is theirs, and whose lips 
   assert.not(now({ lips: -2 }), "listening");
   assert.not(now({ p: 0.5, fit: -0.3, other: -0.3, lips: 0 }), "whose voice it is not known");
   assert.ok(now({ lips: -2, seen: false }), "without a picture nothing speaks against it");
-  assert.not(new Beliefs(2, GATE, 5).speaks(), "nothing is known yet");
+  assert.not(new Beliefs({ count: 2, gate: GATE }, 5).speaks(), "nothing is known yet");
 });
 
 test("what is old is forgotten, what comes after a hole begins anew", () => {
   const beliefs = filled(
-    Array.from({ length: 20 }, (_, u) => plain(u / 32)),
+    Array.from({ length: 40 }, (_, u) => plain(u / 64)),
     WIDE,
     0,
     5,
   );
-  // Beside what is asked for, what a gate looks back at is kept.
-  assert.equal(first(beliefs.weights(0, 1, 0)), [9 / 32], "the oldest that is kept");
-  beliefs.add(40, said(plain(1)), true);
+  // Beside what is asked for, what a gate looks at around a unit is kept.
+  assert.equal(first(beliefs.weights(0, 1, 0)), [15 / 64], "the oldest that is kept");
+  beliefs.add(60, said(plain(1)), true);
   assert.equal(first(beliefs.weights(12, 2, 0)), [1, 1]);
-  assert.throws(() => new Beliefs(2, WIDE, 5).weights(0, 1, 0), /nothing is known/);
+  assert.throws(() => new Beliefs({ count: 2, gate: WIDE }, 5).weights(0, 1, 0), /nothing is known/);
+});
+
+test("a voice is let through so many units before its score does, as far as that is known then", () => {
+  const rows = Array.from({ length: 30 }, (_, u): Unit => ({ ...plain(1), lips: u < 20 ? -9 : 9 }));
+  const gate = { ...GATE, around: { ...GATE.around, lips: { before: 0, after: 0 } } };
+  const opened = (early: number, later: number): number =>
+    first(filled(rows, { ...gate, early }).weights(0, 30, later)).findIndex((w) => w === 1);
+  assert.is(opened(0, 10), 20);
+  assert.is(opened(4, 10), 16);
+  assert.is(opened(4, 2), 18);
+  assert.is(opened(4, 0), 20);
+});
+
+const RULES: MemoryRules = {
+  size: 2,
+  half: 5,
+  settled: 10,
+  most: 100,
+  spoken: { lips: 1, fit: 10, from: 0.5, to: 1 },
+  least: 0.5,
+  alike: { from: 0.5, to: 0.8 },
+  against: 0,
+};
+const remembering = (rows: readonly Unit[], memory: VoiceMemory | null = null): Beliefs => {
+  const beliefs = new Beliefs({ count: 2, gate: GATE, memory: RULES }, 1000, memory);
+  rows.forEach((row, u) => {
+    beliefs.add(u, said(row), row.seen);
+  });
+  return beliefs;
+};
+/** Voice 0 is heard, voice 1 is not: x, y of the one, nothing of the other. */
+const voiced = (x: number, y: number, row: Partial<Unit> = {}): Unit => ({
+  ...plain(1),
+  speaker: [x, y, 0, 0],
+  ...row,
+});
+
+test("another voice under the lips of somebody who was heard to speak is shut out, their own is let through", () => {
+  const speaking = Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 }));
+  // Lips that say nothing either way.
+  const after = (x: number, y: number): Unit[] => Array.from({ length: 30 }, () => voiced(x, y));
+  const at = 50;
+  const through = (rows: readonly Unit[]): number => first(remembering(rows).weights(at, 1, 6))[0]!;
+  assert.is(through([...speaking, ...after(1, 0.1)]), 1);
+  assert.is(through([...speaking, ...after(-0.2, 1)]), 0);
+  assert.is(through([...after(1, 0), ...after(-0.2, 1)]), 1, "nothing was learnt: nobody was seen to speak");
+  const unseen = speaking.map((row) => ({ ...row, seen: false }));
+  assert.is(through([...unseen, ...after(-0.2, 1)]), 1, "nor where nobody was seen");
+});
+
+test("nothing is learnt of a unit before all that counts around it is known", () => {
+  const rows = Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 }));
+  const known = (n: number): number => remembering(rows.slice(0, n)).memory!.known;
+  assert.is(known(6), 0);
+  assert.is(known(7), 1 / 6);
+  assert.is(known(16), 10 / 15);
+});
+
+test("a person's memory goes on in another run, and what that one learns stays its own", () => {
+  const before = remembering(Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 }))).memory!;
+  const known = before.known;
+  const next = remembering(
+    Array.from({ length: 10 }, () => voiced(0, 1)),
+    before.copy(),
+  );
+  assert.is(first(next.weights(0, 1, 6))[0], 0, "from the first unit on");
+  remembering(
+    Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 })),
+    before.copy(),
+  );
+  assert.is(before.known, known);
 });
 
 test.run();

@@ -39,6 +39,7 @@ export type LocalOptions = {
 const MAX_UNITS = 250;
 /** Steps that may wait at once; more is a caller that does not listen to its answers. */
 const MAX_WAITING = 64;
+const NOTHING = new Float32Array(0);
 /** Keeps first / (first + second) defined where both masks are 0. */
 const TINY = 1e-6;
 
@@ -224,13 +225,14 @@ export class LocalInference implements Inference {
   }
 
   private voicesOf(y: TensorMap, cells: number, units: number): Voices {
-    const { count } = this.card.voices!;
+    const { count, memory } = this.card.voices!;
     return {
       count,
       masks: floatsOf(y, "voices", count * cells),
       belief: floatsOf(y, "belief", count * units),
       fit: floatsOf(y, "fit", count * units),
       lips: floatsOf(y, "lips", units),
+      speaker: memory === undefined ? NOTHING : floatsOf(y, "speaker", count * units * memory.size),
     };
   }
 

@@ -97,9 +97,10 @@ export const fromChild = z.discriminatedUnion("t", [
     id,
     ...grid,
     confidence: z.number().min(0).max(1).nullable(),
-    /** How many are given one by one (0: none), and in how many units. */
+    /** How many are given one by one (0: none), in how many units, and numbers of a vector that says who speaks (0: there are none). */
     voices: z.int().nonnegative().max(8),
     units: z.int().positive().max(4096),
+    speaker: z.int().nonnegative().max(256),
     engineMs: z.number(),
   }),
   z.strictObject({
@@ -188,9 +189,10 @@ export function encodeGains(
   const { data, ...grid } = gains;
   const count = voices?.count ?? 0;
   const units = voices?.lips.length ?? 1;
-  const parts = voices === null ? [data] : [data, voices.masks, voices.belief, voices.fit, voices.lips];
+  const speaker = voices === null ? 0 : voices.speaker.length / count / units;
+  const parts = voices === null ? [data] : [data, voices.masks, voices.belief, voices.fit, voices.lips, voices.speaker];
   return {
-    header: { t: "gains", id: requestId, ...grid, confidence, voices: count, units, engineMs },
+    header: { t: "gains", id: requestId, ...grid, confidence, voices: count, units, speaker, engineMs },
     payload: Buffer.concat(parts.map(bytesOf)),
   };
 }
@@ -199,18 +201,19 @@ export function encodeGains(
 export function decodeGains(header: Extract<FromChild, { t: "gains" }>, payload: Buffer): StepResult {
   const { frames, bins, atSample, hopSamples, binHz, confidence, engineMs, voices: count, units } = header;
   const cells = frames * bins;
-  const sizes = count === 0 ? [cells] : [cells, count * cells, count * units, count * units, units];
+  const each = count * units;
+  const sizes = count === 0 ? [cells] : [cells, count * cells, each, each, units, each * header.speaker];
   if (payload.length !== 4 * sizes.reduce((a, b) => a + b, 0))
     throw new ProtocolError(`${frames} x ${bins} gains and ${count} voices came with ${payload.length} bytes`);
   let at = 0;
-  const [data, masks, belief, fit, lips] = sizes.map((size) => {
+  const [data, masks, belief, fit, lips, speaker] = sizes.map((size) => {
     at += 4 * size;
     return floatsOf(payload, at - 4 * size, size);
   });
   return {
     gains: { atSample, hopSamples, frames, bins, binHz, data: data! },
     confidence,
-    voices: count === 0 ? null : { count, masks: masks!, belief: belief!, fit: fit!, lips: lips! },
+    voices: count === 0 ? null : { count, masks: masks!, belief: belief!, fit: fit!, lips: lips!, speaker: speaker! },
     engineMs,
   };
 }

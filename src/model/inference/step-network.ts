@@ -131,6 +131,7 @@ export class StepNetwork {
       "gain",
       ...(card.gain === "ratio" ? ["rest"] : []),
       ...(card.voices === undefined ? [] : ["voices", "belief", "fit", "lips"]),
+      ...(card.voices?.memory === undefined ? [] : ["speaker"]),
       ...card.states.map((s) => `${s.name}_next`),
     ];
     const between = this.#sound === null ? [] : this.#sound.outputNames;
@@ -142,9 +143,9 @@ export class StepNetwork {
   }
 }
 
-/** What the second part takes of the first one's outputs. */
+/** What the second part takes of the first one's outputs: who speaks is no concern of a face. */
 export const heardOf = (outputs: TensorMap): TensorMap =>
-  Object.fromEntries(Object.entries(outputs).filter(([name]) => !name.endsWith("_next")));
+  Object.fromEntries(Object.entries(outputs).filter(([name]) => name !== "speaker" && !name.endsWith("_next")));
 
 /** All of them, whatever becomes of one. */
 async function closeAll(engines: readonly GuardedEngine[]): Promise<void> {

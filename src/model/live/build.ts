@@ -5,7 +5,7 @@ import { type StreamCard, streamCard } from "../card.js";
 import { contradiction, type LoadedStream, sha256 } from "../cards.js";
 import { InferenceError } from "../inference.js";
 import type { WeightFile } from "../weights.js";
-import { clockOf, liveConfig, UNIT } from "./config.js";
+import { clockOf, type LiveConfig, liveConfig, UNIT } from "./config.js";
 import { type StepGraphs, stepGraphs, voiceGraph } from "./graph.js";
 import type { State } from "./layers.js";
 
@@ -34,15 +34,32 @@ const weightNotes = z.object({
   training: json.pipe(z.record(z.string(), z.unknown())).default({}),
 });
 
-/** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (docs/decisions/18). */
-const GATE: NonNullable<StreamCard["voices"]>["gate"] = {
-  fitWeight: 60,
-  shut: 0,
-  open: 2,
-  lips: { before: 25, after: 12 },
-  fit: { before: 37, after: 30 },
-  prior: { units: 25, fit: 0.08 },
+type VoicesCard = NonNullable<StreamCard["voices"]>;
+
+/** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/18). */
+const GATE: VoicesCard["gate"] = {
+  score: { always: 0.44, lips: 0.93, fit: 27.76, known: -2.6, voice: 6.85, ownLips: 0.51, ownFit: 16.36 },
+  shut: -1.5,
+  open: 0.5,
+  around: { lips: { before: 12, after: 12 }, fit: { before: 20, after: 30 }, voice: { before: 12, after: 25 } },
+  early: 4,
 };
+/** Ten minutes of a voice are kept. */
+const MEMORY: Omit<NonNullable<VoicesCard["memory"]>, "size"> = {
+  half: 10,
+  settled: 25,
+  most: 15_000,
+  spoken: { lips: 0.9, fit: 15, from: 0, to: 1 },
+  least: 0.5,
+  alike: { from: 0.6, to: 0.8 },
+  against: 0.02,
+};
+
+function voicesOf(attribution: LiveConfig["attribution"]): { voices?: VoicesCard } {
+  if (attribution === undefined) return {};
+  const { speaker: size } = attribution;
+  return { voices: { count: 2, gate: GATE, ...(size === 0 ? {} : { memory: { size, ...MEMORY } }) } };
+}
 
 /** States of what the lips show, by the begin of their names. */
 const OF_THE_LIPS = /^(second_)?(seen|crop|student|lips)/;
@@ -91,7 +108,7 @@ export function makeLive(weights: WeightFile, meta: BuildMeta): BuiltModel {
     lookBackSamples: (meta.lookBackUnits ?? 52) * UNIT,
     memorySize: config.edim,
     gain: meta.gain ?? "on",
-    ...(config.attribution === undefined ? {} : { voices: { count: 2, gate: GATE } }),
+    ...voicesOf(config.attribution),
     states: statesOf(graphs),
     files: { ...(sound === null ? {} : { sound: "sound.onnx" }), step: "model.onnx", voice: "voice.onnx" },
     sha256: Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, sha256(bytes)])),

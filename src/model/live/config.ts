@@ -39,13 +39,15 @@ const separatorConfig = z
   });
 
 /** `hidden`: size of its layers; `dim`: of the vectors that lips and voices are compared by; `bands`: mel bands of a voice;
- * `lags`: pictures that its sound may be early or late by; `eyes`: picture front ends, each with a head of its own. */
+ * `lags`: pictures that its sound may be early or late by; `eyes`: picture front ends, each with a head of its own; `speaker`: size of the
+ * vectors that say who speaks, 0: there are none. */
 const attributionConfig = z.strictObject({
   hidden: z.int().positive(),
   dim: z.int().positive(),
   bands: z.int().min(8).max(128),
   lags: z.int().min(1).max(12),
   eyes: z.int().min(1).max(2).default(1),
+  speaker: z.int().nonnegative().max(256).default(0),
 });
 export type AttributionConfig = z.infer<typeof attributionConfig>;
 

@@ -37,8 +37,8 @@ const SAID = ["said", "second_said"] as const;
  * has_memory (1, 1) float32; every state NAME, at the start filled with its `init`.
  * out: gain and rest (1, U * frames, bins), masks 0..1 of the wanted voice and of the rest; every state as NAME_next; with attribution
  * confidence (1, U), 0..1, and what gain was mixed from: voices (2, U * frames, bins), the masks of both, and belief (2, U) in each. For
- * another decision than that (pipeline/voices.ts): fit (2, U), how well each voice fits the lips in that picture, and lips (1, U), the logit of
- * lips that speak.
+ * another decision than that (pipeline/voices.ts): fit (2, U), how well each voice fits the lips in that picture, lips (1, U), the logit of
+ * lips that speak, and, where the model has that part, speaker (2, U, n): vectors that added up say who it is that speaks.
  *
  * With attribution these are two graphs. The first one takes samples and gives voices, and what the second one compares with lips (`Heard`); it knows no
  * face, and is run once for all. The second one takes that, and all else.
@@ -60,12 +60,13 @@ function soundGraph(c: LiveConfig, a: AttributionConfig, weights: Weights): Buil
   const spectrum = stepSpectrum(l, clock, samples);
   const { gain, rest } =
     sep.kind === "band" ? bands(l, sep, clock, spectrum) : lite(l, sep, clock, spectrum, blindFilms(l, sep));
-  const { voices, said, absent } = hear(l, a, clock, { masks: [gain, rest], samples });
+  const { voices, said, absent, speaker } = hear(l, a, clock, { masks: [gain, rest], samples });
   g.output("voices", voices);
   said.forEach((vectors, i) => {
     g.output(SAID[i]!, vectors);
   });
   g.output("absent", absent);
+  if (speaker !== null) g.output("speaker", speaker);
   return finished(g, l);
 }
 

@@ -39,8 +39,11 @@ export type Heard = {
   readonly absent: Value;
 };
 
+/** Who speaks, by each voice, (2, U, speaker); null: the model has no such part. */
+export type Who = { readonly speaker: Value | null };
+
 /** Both voices as the synchrony heads of `eyes` eyes hear them, four pictures late. Names and layouts are those of train/attribution.py. */
-export function hear(l: Layers, a: AttributionConfig, clock: Clock, { masks, samples }: BlindVoices): Heard {
+export function hear(l: Layers, a: AttributionConfig, clock: Clock, { masks, samples }: BlindVoices): Heard & Who {
   const g = l.g;
   const both = op.concat(g, masks, 0);
   const { level, energy } = levels(l, a, clock, both, samples);
@@ -50,7 +53,12 @@ export function hear(l: Layers, a: AttributionConfig, clock: Clock, { masks, sam
     const vector = l.linear(rows, `${eye.weights}.ao`, a.hidden, a.dim);
     return withPast(l, vector, [2, a.lags, a.dim], `${eye.states}voices_before`, 1);
   });
-  return { voices: both, said, absent: absence(l, energy) };
+  return {
+    voices: both,
+    said,
+    absent: absence(l, energy),
+    speaker: a.speaker === 0 ? null : speakers(l, a, flat),
+  };
 }
 
 /**
@@ -118,20 +126,40 @@ function voices(l: Layers, a: AttributionConfig, flat: Value, { weights, states 
   const { hidden: h } = a;
   // Of the four new frames a picture, the newest is not needed yet: the window of the last row ends one before it.
   const x = withPast(l, flat, [2, a.bands, 4], `${states}voice_past`);
-  // The other voice, which leaks into it, is heard beside it.
-  const other = op.concat(g, [op.slice(g, x, 0, 1, 2), op.slice(g, x, 0, 0, 1)], 0);
-  const beside = op.slice(g, op.concat(g, [x, other], 1), 2, 0, -1);
-  const first = op.gelu(g, conv(l, beside, `${weights}.a1`, [h, 2 * a.bands, 5], 2));
+  const beside = op.slice(g, withOther(l, x), 2, 0, -1);
+  const first = op.gelu(g, l.conv(beside, `${weights}.a1`, [h, 2 * a.bands, 5], 2));
   const y = withPast(l, first, [2, h, 3], `${states}voice_past2`);
-  const z = withPast(l, op.gelu(g, conv(l, y, `${weights}.a2`, [h, h, 5], 2)), [2, h, 4], `${states}voice_past3`);
-  const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, conv(l, z, `${weights}.a3`, [h, h, 5], 1)));
+  const z = withPast(l, op.gelu(g, l.conv(y, `${weights}.a2`, [h, h, 5], 2)), [2, h, 4], `${states}voice_past3`);
+  const rows = op.add(g, op.slice(g, z, 2, 2, -2), op.gelu(g, l.conv(z, `${weights}.a3`, [h, h, 5])));
   const late = withPast(l, rows, [2, h, 1], `${states}voice_late`);
   return op.transpose(g, op.slice(g, late, 2, 0, -1), [0, 2, 1]);
 }
 
-function conv(l: Layers, x: Value, name: string, shape: readonly [number, number, number], stride: number): Value {
-  const weight = l.g.weight(`${name}.weight`, [...shape], l.raw(`${name}.weight`, shape));
-  return op.conv(l.g, x, weight, l.vector(`${name}.bias`, shape[0]), { strides: [stride] });
+/** x (2, n, T) -> (2, 2 n, T): each voice with the other one, which leaks into it, beside it. */
+function withOther(l: Layers, x: Value): Value {
+  const g = l.g;
+  return op.concat(g, [x, op.concat(g, [op.slice(g, x, 0, 1, 2), op.slice(g, x, 0, 0, 1)], 0)], 1);
+}
+
+/** Frames that convolutions of 5 reach back, every second one taken; size and number of the convolutions along pictures. */
+const REACH = 3;
+const KERNEL = 5;
+const BLOCKS = 3;
+
+/** Levels without their mean (2, bands, 4 U) -> (2, U, a.speaker): added up over a second or more they say who speaks. */
+function speakers(l: Layers, a: AttributionConfig, flat: Value): Value {
+  const g = l.g;
+  const { hidden: h, bands } = a;
+  const x = withPast(l, withOther(l, flat), [2, 2 * bands, REACH], "speaker_past");
+  const first = op.gelu(g, l.conv(x, "att.speaker.a1", [h, 2 * bands, KERNEL], 2));
+  const y = withPast(l, first, [2, h, REACH], "speaker_past2");
+  let z = op.gelu(g, l.conv(y, "att.speaker.a2", [h, h, KERNEL], 2));
+  const even = (i: number): Value => l.norm(op.transpose(g, z, [0, 2, 1]), `att.speaker.norms.${i}`, h);
+  for (let i = 0; i < BLOCKS; i++) {
+    const before = withPast(l, op.transpose(g, even(i), [0, 2, 1]), [2, h, KERNEL - 1], `speaker_block${i}`);
+    z = op.add(g, z, op.gelu(g, l.conv(before, `att.speaker.convs.${i}`, [h, h, KERNEL])));
+  }
+  return l.linear(even(BLOCKS), "att.speaker.out", h, a.speaker);
 }
 
 /** (of, to): values at `of` bins from 0 to 8 kHz -> at `to` bins, linear. */

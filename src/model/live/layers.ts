@@ -67,6 +67,13 @@ export class Layers {
     return op.add(g, y, this.vector(`${name}.bias`, to));
   }
 
+  /** Conv1d without padding along the last axis: x (N, from, T) -> (N, to, T'). */
+  conv(x: Value, name: string, [to, from, kernel]: readonly [number, number, number], stride = 1): Value {
+    const shape = [to, from, kernel];
+    const weight = this.g.weight(`${name}.weight`, shape, this.raw(`${name}.weight`, shape));
+    return op.conv(this.g, x, weight, this.vector(`${name}.bias`, to), { strides: [stride] });
+  }
+
   /** x (T, batch, size) -> the same shape; states h and c (1, batch, size) under `kept`_h and `kept`_c. */
   lstm(x: Value, name: string, size: number, kept: string): Value {
     const g = this.g;

@@ -1,0 +1,94 @@
+import type { StreamCard } from "../model/card.js";
+
+export type MemoryRules = NonNullable<NonNullable<StreamCard["voices"]>["memory"]>;
+
+/** What a unit shows of somebody who speaks: the lips' logit, how well the voice fits them, and the voice's vector. */
+export type Heard = { readonly lips: number; readonly fit: number; readonly speaker: Float32Array };
+
+/**
+ * What is known of a person from when they were surely heard to speak: the sound of their voice, and what lips and fit are then. Vectors of one voice
+ * added up point the same way, whatever is said (train/speaker.py). Once a voice is known, another one hardly changes it: who goes on when the
+ * person falls silent must not be learnt as theirs; but it does a little, so that a wrong beginning does not last.
+ */
+export class VoiceMemory {
+  readonly #rules: MemoryRules;
+  readonly #voice: Float64Array;
+  #length = 0;
+  #units = 0;
+  #lips = 0;
+  #fit = 0;
+
+  constructor(rules: MemoryRules) {
+    this.#rules = rules;
+    this.#voice = new Float64Array(rules.size);
+  }
+
+  /** 0..1, by how much was heard. */
+  get known(): number {
+    return this.#units / (this.#units + this.#rules.half);
+  }
+
+  /** Means over what was heard; 0 as long as that is nothing. */
+  get lips(): number {
+    return this.#units === 0 ? 0 : this.#lips / this.#units;
+  }
+
+  get fit(): number {
+    return this.#units === 0 ? 0 : this.#fit / this.#units;
+  }
+
+  /** Cosine between what was heard and a sum of vectors, -1..1; 0 where one of them is nothing. */
+  likeness(sum: Float64Array): number {
+    let dot = 0;
+    let own = 0;
+    for (let i = 0; i < sum.length; i++) {
+      dot += sum[i]! * this.#voice[i]!;
+      own += sum[i]! * sum[i]!;
+    }
+    const lengths = Math.sqrt(own) * this.#length;
+    return lengths === 0 ? 0 : dot / lengths;
+  }
+
+  /**
+   * @param sure 0..1, that this voice is the person's and that they speak
+   * @param around the sum of the voice's vectors around the unit: one alone says little
+   */
+  learn(sure: number, { lips, fit, speaker }: Heard, around: Float64Array): void {
+    const { least, settled, alike, against } = this.#rules;
+    if (!(sure > least)) return;
+    let weight = sure;
+    if (this.#units > settled) {
+      const agrees = (this.likeness(around) - alike.from) / (alike.to - alike.from);
+      weight *= against + (1 - against) * Math.min(1, Math.max(0, agrees));
+    }
+    let square = 0;
+    for (let i = 0; i < speaker.length; i++) {
+      this.#voice[i]! += weight * speaker[i]!;
+      square += this.#voice[i]! ** 2;
+    }
+    this.#length = Math.sqrt(square);
+    this.#units += weight;
+    this.#lips += weight * lips;
+    this.#fit += weight * fit;
+    if (this.#units > this.#rules.most) this.#fade(this.#rules.most / this.#units);
+  }
+
+  copy(): VoiceMemory {
+    const other = new VoiceMemory(this.#rules);
+    other.#voice.set(this.#voice);
+    other.#length = this.#length;
+    other.#units = this.#units;
+    other.#lips = this.#lips;
+    other.#fit = this.#fit;
+    return other;
+  }
+
+  /** Of an hour's voice the last minutes count. */
+  #fade(kept: number): void {
+    for (let i = 0; i < this.#voice.length; i++) this.#voice[i]! *= kept;
+    this.#length *= kept;
+    this.#units *= kept;
+    this.#lips *= kept;
+    this.#fit *= kept;
+  }
+}
