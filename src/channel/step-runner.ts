@@ -5,6 +5,7 @@ import type { GridLayout } from "../pipeline/band-energy.js";
 import { type AttributionPolicy, type Decision, FacePolicy } from "../pipeline/face-policy.js";
 import type { GainRenderer, StepSound } from "../pipeline/gain-renderer.js";
 import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
+import type { VoiceMemory } from "../pipeline/voice-memory.js";
 import { Beliefs } from "../pipeline/voices.js";
 import { KnownPeople } from "./known-people.js";
 import { type Answered, Run, StepDecisions } from "./step-decisions.js";
@@ -245,6 +246,8 @@ export class StepRunner {
   ): Promise<Answer> {
     let engineMs = 0;
     const nothing: Answer = { face, result: null, failure: null, engineMs, look: null, recognised: false };
+    // How the person sounds outlasts a state that is lost.
+    const memory = this.#running.get(request.personOf ?? face.id)?.run.beliefs?.memory ?? null;
     // A lost state (the inference was restarted) is re-made at once: without what was known of the person, then with the look-back.
     for (let attempt = request; ; ) {
       try {
@@ -254,7 +257,7 @@ export class StepRunner {
         const { soundOf, personOf, crops, hasPicture } = attempt;
         const before = this.#running.get(soundOf ?? face.id);
         const goesOn = !attempt.reset && before !== undefined;
-        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, personOf ?? face.id);
+        const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, memory);
         run.confidence = confidence ?? 0;
         if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices, hasPicture);
         this.#running.set(face.id, {
@@ -288,17 +291,12 @@ export class StepRunner {
     }
   }
 
-  /**
-   * Steps may be joined, up to a look-back: that much is kept beside the look-ahead. The sound of a person's voice outlasts a state that was lost.
-   *
-   * @param person the track as which they were seen
-   */
-  #newRun(units: number, person: number): Run {
+  /** Steps may be joined, up to a look-back: that much is kept beside the look-ahead. */
+  #newRun(units: number, memory: VoiceMemory | null): Run {
     const { unitSamples, lookBackSamples, voices } = this.#options.inference.card;
     if (voices === undefined) return new Run(null);
     const kept = units + this.#lookAheadUnits + 2 * Math.ceil(lookBackSamples / unitSamples);
-    const known = this.#running.get(person)?.run.beliefs?.memory ?? null;
-    return new Run(new Beliefs(voices, kept, known?.copy() ?? null));
+    return new Run(new Beliefs(voices, kept, memory?.copy()));
   }
 
   /** At the end of a step: who was followed in it goes on, and so do people who are known from before as long as the sound does. */

@@ -24,7 +24,7 @@ const units = z.strictObject({ before: z.int().nonnegative().max(250), after: z.
 /**
  * How far a voice is let through: 0 from a score of `shut` down, 1 from `open` up. The score of a unit is `always` + `lips` * l + `fit` * f, l and f the
  * means of both around it; of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it +
- * `ownLips` * (l - that person's, speaking) + `ownFit` * (f - that person's).
+ * `voiceLips` * likeness * l + `ownLips` * (l - that person's, speaking) + `ownFit` * (f - that person's).
  */
 const voiceGate = z
   .strictObject({
@@ -34,6 +34,7 @@ const voiceGate = z
       fit: z.number(),
       known: z.number(),
       voice: z.number(),
+      voiceLips: z.number(),
       ownLips: z.number(),
       ownFit: z.number(),
     }),
@@ -61,6 +62,11 @@ const voiceMemory = z
     /** Likeness from which on a voice begins to agree, and fully does; and what a voice that doesn't still counts. */
     alike: z.strictObject({ from: z.number(), to: z.number() }),
     against: z.number().min(0).max(1),
+    /**
+     * A memory of the wrong voice: while one that does not agree is believed and one that does is heard beside it, the memory fades; 1 surely heard
+     * takes 1 / `doubt` of it.
+     */
+    doubt: z.number().min(1),
   })
   .refine(({ alike, spoken }) => alike.from < alike.to && spoken.from < spoken.to, { error: "from must be below to" });
 

@@ -8,7 +8,8 @@ export type Heard = { readonly lips: number; readonly fit: number; readonly spea
 /**
  * What is known of a person from when they were surely heard to speak: the sound of their voice, and what lips and fit are then. Vectors of one voice
  * added up point the same way, whatever is said (train/speaker.py). Once a voice is known, another one hardly changes it: who goes on when the
- * person falls silent must not be learnt as theirs; but it does a little, so that a wrong beginning does not last.
+ * person falls silent must not be learnt as theirs; but it does a little, so that a wrong beginning does not last. And a memory is wrong when the lips
+ * have come to be believed to speak with another voice, while the remembered one goes on beside it: then it fades within seconds.
  */
 export class VoiceMemory {
   readonly #rules: MemoryRules;
@@ -52,14 +53,19 @@ export class VoiceMemory {
   /**
    * @param sure 0..1, that this voice is the person's and that they speak
    * @param around the sum of the voice's vectors around the unit: one alone says little
+   * @param beside the same of the other voices
    */
-  learn(sure: number, { lips, fit, speaker }: Heard, around: Float64Array): void {
-    const { least, settled, alike, against } = this.#rules;
+  learn(sure: number, { lips, fit, speaker }: Heard, around: Float64Array, beside: readonly Float64Array[]): void {
+    const { least, settled, alike, against, doubt } = this.#rules;
     if (!(sure > least)) return;
     let weight = sure;
     if (this.#units > settled) {
-      const agrees = (this.likeness(around) - alike.from) / (alike.to - alike.from);
-      weight *= against + (1 - against) * Math.min(1, Math.max(0, agrees));
+      const like = this.likeness(around);
+      if (like < alike.from && beside.some((other) => this.likeness(other) > alike.from)) this.#fade(1 - sure / doubt);
+      else {
+        const agrees = (like - alike.from) / (alike.to - alike.from);
+        weight *= against + (1 - against) * Math.min(1, Math.max(0, agrees));
+      }
     }
     let square = 0;
     for (let i = 0; i < speaker.length; i++) {
@@ -83,7 +89,6 @@ export class VoiceMemory {
     return other;
   }
 
-  /** Of an hour's voice the last minutes count. */
   #fade(kept: number): void {
     for (let i = 0; i < this.#voice.length; i++) this.#voice[i]! *= kept;
     this.#length *= kept;

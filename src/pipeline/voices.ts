@@ -159,7 +159,7 @@ export class Beliefs {
     if (memory === null || memory.known === 0) return score;
     const alike = memory.likeness(this.#heard(at, voice, later));
     const own = of.ownLips * (lips - memory.lips) + of.ownFit * (fit - memory.fit);
-    return score + memory.known * (of.known + of.voice * alike + own);
+    return score + memory.known * (of.known + (of.voice + of.voiceLips * lips) * alike + own);
   }
 
   /** Learns the rows of which all that counts around them is there: lips and fit must say that the person speaks, whatever is remembered. */
@@ -178,7 +178,8 @@ export class Beliefs {
         spoken.fit * this.#mean(at, around.fit, after, (r) => r.fit[voice]!);
       const sure = (most - others) * between(said, spoken.from, spoken.to);
       const heard = { lips, fit: fit[voice]!, speaker: speaker[voice]! };
-      memory.learn(sure, heard, this.#heard(at, voice, after));
+      const beside = belief.flatMap((_, v) => (v === voice ? [] : [this.#heard(at, v, after)]));
+      memory.learn(sure, heard, this.#heard(at, voice, after), beside);
     }
   }
 

@@ -73,7 +73,7 @@ test("a listener whose voice is known takes nobody's place: not before he speaks
   const runner = watching(
     model,
     () => 0.9,
-    (track) => track === 1 || benSpeaks,
+    (track) => (track === 1 || benSpeaks ? 100 : -10),
   );
   const see = async (track: number, who: number): Promise<number[]> => {
     runner.see([track], false, who);
@@ -88,6 +88,52 @@ test("a listener whose voice is known takes nobody's place: not before he speaks
   assert.equal(await see(2, ben), [2]);
   benSpeaks = false;
   assert.equal(await see(2, ben), [2], "his pauses are not hers");
+});
+
+test("how somebody sounds is known after a cut and when the state was lost: another voice under resting lips is shut out at once", async ({
+  model,
+}) => {
+  // Nothing is told by how the voices fit; the first one is heard, and sounds like this.
+  const sounds = { x: 1, y: 0 };
+  const step = model.step.bind(model);
+  model.step = async (request) => {
+    const result = await step(request);
+    const { fit, speaker, lips } = result.voices!;
+    fit.fill(0);
+    const size = speaker.length / 2 / lips.length;
+    speaker.forEach((_, i) => {
+      speaker[i] = i >= speaker.length / 2 ? 0 : i % size === 0 ? sounds.x : i % size === 1 ? sounds.y : 0;
+    });
+    return result;
+  };
+  let lips = 3;
+  const runner = watching(
+    model,
+    () => 0.9,
+    () => lips,
+  );
+  const speaking = async (track: number, who: number): Promise<number> => {
+    runner.see([track], false, who);
+    const { decision } = await runner.next();
+    return decision!.speaking.get(track)!;
+  };
+  for (let i = 0; i < 12; i++) assert.ok((await speaking(1, anna)) > 0);
+  const [annasOwn, another] = [
+    { x: 1, y: 0.1 },
+    { x: -0.3, y: 1 },
+  ];
+  await speaking(2, ben);
+  lips = 0;
+  Object.assign(sounds, another);
+  assert.is(await speaking(3, anna), 0);
+  Object.assign(sounds, annasOwn);
+  // The voice around a moment counts.
+  for (let i = 0; i < 4; i++) await speaking(3, anna);
+  assert.ok((await speaking(3, anna)) > 0);
+  model.forget("s", 3);
+  Object.assign(sounds, another);
+  for (let i = 0; i < 4; i++) await speaking(3, anna);
+  assert.is(await speaking(3, anna), 0);
 });
 
 test("what is lost is made anew in the same step: first without the person, then from the past", async ({

@@ -64,11 +64,11 @@ export function only(outcomes: Iterable<StepOutcome>): StepOutcome {
   return outcome;
 }
 
-/** A runner whose faces can be changed, over a model that says how sure it is whose voice is whose, and who moves the lips. */
+/** A runner whose faces can be changed, over a model that says how sure it is whose voice is whose, and what the lips do (logit). */
 export function watching(
   model: LocalInference,
   sure: (track: number) => number,
-  speaks: (track: number) => boolean = () => true,
+  lipsOf: (track: number) => number = () => 100,
 ): {
   see(ids: readonly number[], frozen?: boolean, who?: number): void;
   jump(atSample: number): void;
@@ -80,7 +80,7 @@ export function watching(
     const result = await step(request);
     const { belief, lips } = result.voices!;
     belief.fill(1, 0, lips.length).fill(0, lips.length);
-    lips.fill(speaks(request.track) ? 100 : -10);
+    lips.fill(lipsOf(request.track));
     return { ...result, confidence: sure(request.track) };
   };
   const renderer = rendererWithSound(model);

@@ -12,11 +12,20 @@ const RULES: MemoryRules = {
   least: 0.5,
   alike: { from: 0.5, to: 0.8 },
   against: 0.02,
+  doubt: 25,
 };
 const vector = (...x: readonly number[]) => Float32Array.from(x);
 const sum = (...x: readonly number[]) => Float64Array.from(x);
-function hear(memory: VoiceMemory, voice: readonly number[], times: number, sure = 1, lips = 0, fit = 0): void {
-  for (let i = 0; i < times; i++) memory.learn(sure, { lips, fit, speaker: vector(...voice) }, sum(...voice));
+function hear(
+  memory: VoiceMemory,
+  voice: readonly number[],
+  times: number,
+  sure = 1,
+  lips = 0,
+  fit = 0,
+  beside: readonly Float64Array[] = [],
+): void {
+  for (let i = 0; i < times; i++) memory.learn(sure, { lips, fit, speaker: vector(...voice) }, sum(...voice), beside);
 }
 
 test("a new memory knows nothing and is like nothing", () => {
@@ -67,6 +76,24 @@ test("once it is settled, whoever goes on when the person falls silent is hardly
   assert.ok(memory.lips < 0.5);
   hear(memory, [0, 1, 0], 3000);
   assert.ok(memory.likeness(sum(0, 1, 0)) > 0.9, `after two minutes ${memory.likeness(sum(0, 1, 0))}`);
+});
+
+test("a memory of the wrong voice fades within seconds: when another one is believed while it goes on beside", () => {
+  const begun = (): VoiceMemory => {
+    const memory = new VoiceMemory(RULES);
+    hear(memory, [1, 0, 0], 50);
+    return memory;
+  };
+  const doubted = begun();
+  hear(doubted, [0, 1, 0], 100, 1, 0, 0, [sum(1, 0.1, 0)]);
+  assert.ok(doubted.likeness(sum(0, 1, 0)) > 0.9, `${doubted.likeness(sum(0, 1, 0))}`);
+  // Not when only the other one is heard, nor when both are like it.
+  const silent = begun();
+  hear(silent, [0, 1, 0], 100, 1, 0, 0, [sum(0, 0, 1)]);
+  assert.ok(silent.likeness(sum(1, 0, 0)) > 0.99);
+  const both = begun();
+  hear(both, [1, 0.3, 0], 100, 1, 0, 0, [sum(1, 0.1, 0)]);
+  assert.ok(both.known > 0.8);
 });
 
 test("of a long speech the last part counts, and nothing grows without end", () => {

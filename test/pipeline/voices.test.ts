@@ -39,7 +39,7 @@ test("each cell is the sum of the voices' masks by the weights of its unit, and 
 });
 
 const GATE: VoiceGate = {
-  score: { always: 1, lips: 1, fit: 10, known: -2, voice: 4, ownLips: 0.5, ownFit: 5 },
+  score: { always: 1, lips: 1, fit: 10, known: -2, voice: 4, voiceLips: -0.5, ownLips: 0.5, ownFit: 5 },
   shut: -1,
   open: 1,
   around: { lips: { before: 2, after: 3 }, fit: { before: 4, after: 6 }, voice: { before: 3, after: 2 } },
@@ -148,7 +148,7 @@ test("a voice is let through so many units before its score does, as far as that
   const rows = Array.from({ length: 30 }, (_, u): Unit => ({ ...plain(1), lips: u < 20 ? -9 : 9 }));
   const gate = { ...GATE, around: { ...GATE.around, lips: { before: 0, after: 0 } } };
   const opened = (early: number, later: number): number =>
-    first(filled(rows, { ...gate, early }).weights(0, 30, later)).findIndex((w) => w === 1);
+    first(filled(rows, { ...gate, early }).weights(0, 30, later)).indexOf(1);
   assert.is(opened(0, 10), 20);
   assert.is(opened(4, 10), 16);
   assert.is(opened(4, 2), 18);
@@ -164,6 +164,7 @@ const RULES: MemoryRules = {
   least: 0.5,
   alike: { from: 0.5, to: 0.8 },
   against: 0,
+  doubt: 25,
 };
 const remembering = (rows: readonly Unit[], memory: VoiceMemory | null = null): Beliefs => {
   const beliefs = new Beliefs({ count: 2, gate: GATE, memory: RULES }, 1000, memory);

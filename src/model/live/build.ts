@@ -38,21 +38,31 @@ type VoicesCard = NonNullable<StreamCard["voices"]>;
 
 /** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/18). */
 const GATE: VoicesCard["gate"] = {
-  score: { always: 0.44, lips: 0.93, fit: 27.76, known: -2.6, voice: 6.85, ownLips: 0.51, ownFit: 16.36 },
+  score: {
+    always: 0.58,
+    lips: 1.6,
+    fit: 27.37,
+    known: -3.55,
+    voice: 8.24,
+    voiceLips: -2.13,
+    ownLips: 0.9,
+    ownFit: 23.09,
+  },
   shut: -1.5,
   open: 0.5,
-  around: { lips: { before: 12, after: 12 }, fit: { before: 20, after: 30 }, voice: { before: 12, after: 25 } },
-  early: 4,
+  around: { lips: { before: 20, after: 12 }, fit: { before: 30, after: 30 }, voice: { before: 25, after: 25 } },
+  early: 6,
 };
 /** Ten minutes of a voice are kept. */
 const MEMORY: Omit<NonNullable<VoicesCard["memory"]>, "size"> = {
-  half: 10,
+  half: 20,
   settled: 25,
   most: 15_000,
   spoken: { lips: 0.9, fit: 15, from: 0, to: 1 },
   least: 0.5,
   alike: { from: 0.6, to: 0.8 },
   against: 0.02,
+  doubt: 25,
 };
 
 function voicesOf(attribution: LiveConfig["attribution"]): { voices?: VoicesCard } {
