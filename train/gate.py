@@ -1,10 +1,10 @@
 """When is a voice let through? Fits the score of the gate (`voices.gate` in a card, src/pipeline/voices.ts) on validation people, and says what comes of it:
 
-    python train/gate.py --pack PACK --model live.pt --features joined.pt
+    python train/gate.py --pack PACK --model live.pt --eyes student.pt second.pt
 
-live.pt: a whole model with what hears who speaks (speaker.py); joined.pt: features of both eyes (join_features.py). Three kinds of mixtures: two people at once (12 s), one
-alone, and one who falls silent for four seconds while another voice begins (their longest pause played back and forth, as bench/quality does). For each picture of
-them: the lips, how the voice fits, how like it is to what was remembered, with 1.2 s of look-ahead. A logistic regression tells people who speak from others' voices under
+live.pt: a whole model with what hears who speaks (speaker.py), with its eyes. Three kinds of mixtures: two people at once (12 s), one
+alone, and one who falls silent for four seconds while another voice begins (their longest pause played back and forth, as bench/quality does; the eyes look at
+these pictures). For each picture of them: the lips, how the voice fits, how like it is to what was remembered, with 1.2 s of look-ahead. A logistic regression tells people who speak from others' voices under
 their silent faces; then the sound is made, for several bounds. `rules` below is what the product does, line by line.
 """
 from __future__ import annotations
@@ -26,11 +26,13 @@ from attribution import PICTURE
 from checkpoints import load, meta_of
 from metrics import si_sdr
 from mix import Mixer
+from pairs import side_of
+from pictures import StudentAndHead
 from separators import SepConfig
 from stft import istft, stft
 
 SILENCE, BEFORE, AFTER, LEAST = 100, 75, 50, 1600 * 5  # pictures of silence, of speech before and after it; samples of the least pause
-COLUMNS = ("always", "lips", "fit", "known", "voice", "voiceLips", "ownLips", "ownFit")
+COLUMNS = ("always", "lips", "fit", "known", "voice")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Rules:
     half: float = 20.0
     settled: float = 25.0
     least: float = 0.5
-    alike: tuple[float, float] = (0.6, 0.8)
+    alike: tuple[float, float] = (0.7, 0.9)
     against: float = 0.02
     doubt: float = 25.0  # a memory fades so fast while a voice unlike it is believed and one like it is heard beside that
     spoken: tuple[float, float, float, float] = (0.9, 15.0, 0.0, 1.0)  # lips, fit; learnt from such a sum on, and fully
@@ -78,10 +80,25 @@ def pause(x: Tensor) -> tuple[int, int] | None:
     return best
 
 
-def cases(pack: data.Pack, others: int = 3) -> list[Case]:
+@torch.no_grad()
+def seen_by(eyes: list[StudentAndHead], pictures: Tensor) -> Tensor:
+    """Features (T, eyes x dim) of pictures one after another; in pieces, each with those before it that a front end remembers."""
+    parts = []
+    for i in range(0, len(pictures), 500):
+        before = min(i, 12)
+        parts.append(torch.cat([eye.student(pictures[None, i - before : i + 512].float())[0, before : before + 500] for eye in eyes], -1))
+    return torch.cat(parts)
+
+
+def cases(pack: data.Pack, eyes: list[StudentAndHead], others: int = 3) -> list[Case]:
+    owner = {r: p for p in range(pack.val.visible) for r in pack.val.table[p].tolist()}
+    feats = torch.zeros(len(pack.crops), 128 * len(eyes))
+    for r in owner:
+        f, n = int(pack.first[r]), int(pack.frames[r])
+        feats[f : f + n] = seen_by(eyes, pack.crops[f : f + n])
+    pack = replace(pack, feats=feats)
     a, b, v, *_ = Mixer(pack, pack.val, "val", evaluate.PLAIN, 11).pairs(144, 12.0)
     out = [Case("pair", *three) for three in zip(a, b, v)]
-    owner = {r: p for p in range(pack.val.visible) for r in pack.val.table[p].tolist()}
     draw, sound = torch.Generator().manual_seed(7), lambda r: pack.pool[pack.start[r] : pack.start[r] + pack.length[r]].float() / 32768
     for r in sorted(owner):
         x, f, n = Mixer.level(sound(r)[None])[0], int(pack.first[r]), int(pack.frames[r])
@@ -97,6 +114,7 @@ def cases(pack: data.Pack, others: int = 3) -> list[Case]:
         rounds = math.ceil(SILENCE / (2 * (to - fr)))
         at = torch.tensor([*range(begin, to), *[*range(to - 1, fr - 1, -1), *range(fr, to)] * rounds, *range(to, end)])
         own = x[: n * PICTURE].view(n, PICTURE)[at].flatten()
+        rows = seen_by(eyes, pack.crops[f + at])
         strangers = [s for s in owner if owner[s] != owner[r]]
         for _ in range(others):
             y = sound(strangers[int(torch.randint(len(strangers), (1,), generator=draw))])
@@ -104,7 +122,7 @@ def cases(pack: data.Pack, others: int = 3) -> list[Case]:
             y = y[320 * int((loud > loud.quantile(0.9) * 1e-3).nonzero()[0]) :]
             y = Mixer.level(y.repeat(2 + len(own) // len(y))[None, : len(own)])[0].clone()
             y[: (fr - begin) * PICTURE] = 0
-            out.append(Case("silent", own, y, pack.feats[f + at], fr - begin, to - begin + 2 * rounds * (to - fr) + (q[1] - to * PICTURE) // PICTURE))
+            out.append(Case("silent", own, y, rows, fr - begin, to - begin + 2 * rounds * (to - fr) + (q[1] - to * PICTURE) // PICTURE))
     return out
 
 
@@ -133,7 +151,7 @@ def remembered(c: Case, r: Rules) -> np.ndarray:
     sums = lambda x: np.concatenate([np.zeros((1, *x.shape[1:])), np.cumsum(x, 0)])  # noqa: E731
     sl, sf, sz = sums(lips), sums(fit), sums(z)
     mean = lambda s, at, w, ahead: np.divide(*around(s, at, w[0], min(w[1], ahead)))  # noqa: E731
-    voice, n, own_lips, own_fit, learnt = np.zeros(D), 0.0, 0.0, 0.0, 0
+    voice, n, learnt = np.zeros(D), 0.0, 0
     most = max(r.lips[1], r.fit[1], r.voice[1])
     alike = lambda v: float(v @ voice / max(1e-9, np.linalg.norm(v) * np.linalg.norm(voice)))  # noqa: E731
     out = np.zeros((U, 2, len(COLUMNS)))
@@ -147,17 +165,16 @@ def remembered(c: Case, r: Rules) -> np.ndarray:
                     heard = around(sz, q, *r.voice)[0]
                     if alike(heard[1 - v]) > r.alike[0] > alike(heard[v]):
                         left = max(0.0, 1 - sure / r.doubt)
-                        voice, n, own_lips, own_fit = voice * left, n * left, own_lips * left, own_fit * left
+                        voice, n = voice * left, n * left
                     else:
                         sure *= r.against + (1 - r.against) * np.clip((alike(around(sz, q, *r.voice)[0][v]) - r.alike[0]) / (r.alike[1] - r.alike[0]), 0, 1)
-                voice, n, own_lips, own_fit = voice + sure * z[q, v], n + sure, own_lips + sure * lips[q], own_fit + sure * fit[q, v]
+                voice, n = voice + sure * z[q, v], n + sure
             learnt = q + 1
         l, f = mean(sl, u, r.lips, r.ahead), mean(sf, u, r.fit, r.ahead)
-        h, m = n / (n + r.half), max(n, 1e-9)
+        h = n / (n + r.half)
         heard = around(sz, u, r.voice[0], min(r.voice[1], r.ahead))[0]
         for v in (0, 1):
-            s = h * alike(heard[v])
-            out[u, v] = 1, l, f[v], h, s, s * l, h * (l - own_lips / m), h * (f[v] - own_fit / m)
+            out[u, v] = 1, l, f[v], h, h * alike(heard[v])
     return out
 
 
@@ -231,7 +248,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--pack", type=Path, required=True)
     p.add_argument("--model", type=Path, required=True)
-    p.add_argument("--features", type=Path, required=True)
+    p.add_argument("--eyes", type=Path, nargs="+", required=True, help="students of the model's eyes, the first one first")
     p.add_argument("--keep", type=Path, help="what the network says of each case, kept between runs")
     a = p.parse_args()
     meta = meta_of(a.model)
@@ -243,7 +260,12 @@ def main() -> None:
     if a.keep and a.keep.exists():
         made = torch.load(a.keep, weights_only=False)
     else:
-        made = cases(data.load_pack(a.pack, torch.device("cpu"), student=torch.load(a.features, weights_only=True)))
+        eyes = []
+        for path in a.eyes:
+            eyes.append(StudentAndHead(side_of(path)))
+            load(path, eyes[-1])
+            eyes[-1].eval()
+        made = cases(data.load_pack(a.pack, torch.device("cpu"), crops=side_of(a.eyes[0]), sound_only=True), eyes)
         for c in made:
             look(net, c)
         if a.keep:
@@ -252,7 +274,7 @@ def main() -> None:
     X = [remembered(c, r) for c in made]
     rows, label = (np.concatenate(x) for x in zip(*(labelled(c, x) for c, x in zip(made, X))))
     print(f"{len(label)} pictures, {(label == 0).sum()} of them of silent people")
-    for name, columns in (("lips and fit", [0, 1, 2]), ("and the voice remembered", [0, 1, 2, 3, 4, 5]), ("and own lips and fit", list(range(8)))):
+    for name, columns in (("lips and fit", [0, 1, 2]), ("and the voice remembered", list(range(5)))):
         w, loss, area = fitted(rows, label, columns)
         print(f"{name}: area under the curve {area:.4f}, loss {loss:.4f}; " + ", ".join(f"{k} {v:.2f}" for k, v in zip(COLUMNS, w)))
         for bounds in ((-3, -1), (-2, 0), (-1.5, 0.5), (-1, 1)):

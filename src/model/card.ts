@@ -23,8 +23,7 @@ const units = z.strictObject({ before: z.int().nonnegative().max(250), after: z.
 
 /**
  * How far a voice is let through: 0 from a score of `shut` down, 1 from `open` up. The score of a unit is `always` + `lips` * l + `fit` * f, l and f the
- * means of both around it; of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it +
- * `voiceLips` * likeness * l + `ownLips` * (l - that person's, speaking) + `ownFit` * (f - that person's).
+ * means of both around it; and of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it.
  */
 const voiceGate = z
   .strictObject({
@@ -34,9 +33,6 @@ const voiceGate = z
       fit: z.number(),
       known: z.number(),
       voice: z.number(),
-      voiceLips: z.number(),
-      ownLips: z.number(),
-      ownFit: z.number(),
     }),
     shut: z.number(),
     open: z.number(),

@@ -2,22 +2,17 @@ import type { StreamCard } from "../model/card.js";
 
 export type MemoryRules = NonNullable<NonNullable<StreamCard["voices"]>["memory"]>;
 
-/** What a unit shows of somebody who speaks: the lips' logit, how well the voice fits them, and the voice's vector. */
-export type Heard = { readonly lips: number; readonly fit: number; readonly speaker: Float32Array };
-
 /**
- * What is known of a person from when they were surely heard to speak: the sound of their voice, and what lips and fit are then. Vectors of one voice
- * added up point the same way, whatever is said (train/speaker.py). Once a voice is known, another one hardly changes it: who goes on when the
- * person falls silent must not be learnt as theirs; but it does a little, so that a wrong beginning does not last. And a memory is wrong when the lips
- * have come to be believed to speak with another voice, while the remembered one goes on beside it: then it fades within seconds.
+ * How a person sounds, from when they were surely heard to speak. Vectors of one voice added up point the same way, whatever is said (train/speaker.py).
+ * Once a voice is known, another one hardly changes it: who goes on when the person falls silent must not be learnt as theirs; but it does a little, so
+ * that a wrong beginning does not last. And a memory is wrong when the lips have come to be believed to speak with another voice, while the remembered
+ * one goes on beside it: then it fades within seconds.
  */
 export class VoiceMemory {
   readonly #rules: MemoryRules;
   readonly #voice: Float64Array;
   #length = 0;
   #units = 0;
-  #lips = 0;
-  #fit = 0;
 
   constructor(rules: MemoryRules) {
     this.#rules = rules;
@@ -27,15 +22,6 @@ export class VoiceMemory {
   /** 0..1, by how much was heard. */
   get known(): number {
     return this.#units / (this.#units + this.#rules.half);
-  }
-
-  /** Means over what was heard; 0 as long as that is nothing. */
-  get lips(): number {
-    return this.#units === 0 ? 0 : this.#lips / this.#units;
-  }
-
-  get fit(): number {
-    return this.#units === 0 ? 0 : this.#fit / this.#units;
   }
 
   /** Cosine between what was heard and a sum of vectors, -1..1; 0 where one of them is nothing. */
@@ -52,10 +38,11 @@ export class VoiceMemory {
 
   /**
    * @param sure 0..1, that this voice is the person's and that they speak
+   * @param vector of this unit
    * @param around the sum of the voice's vectors around the unit: one alone says little
    * @param beside the same of the other voices
    */
-  learn(sure: number, { lips, fit, speaker }: Heard, around: Float64Array, beside: readonly Float64Array[]): void {
+  learn(sure: number, vector: Float32Array, around: Float64Array, beside: readonly Float64Array[]): void {
     const { least, settled, alike, against, doubt } = this.#rules;
     if (!(sure > least)) return;
     let weight = sure;
@@ -68,14 +55,12 @@ export class VoiceMemory {
       }
     }
     let square = 0;
-    for (let i = 0; i < speaker.length; i++) {
-      this.#voice[i]! += weight * speaker[i]!;
+    for (let i = 0; i < vector.length; i++) {
+      this.#voice[i]! += weight * vector[i]!;
       square += this.#voice[i]! ** 2;
     }
     this.#length = Math.sqrt(square);
     this.#units += weight;
-    this.#lips += weight * lips;
-    this.#fit += weight * fit;
     if (this.#units > this.#rules.most) this.#fade(this.#rules.most / this.#units);
   }
 
@@ -84,8 +69,6 @@ export class VoiceMemory {
     other.#voice.set(this.#voice);
     other.#length = this.#length;
     other.#units = this.#units;
-    other.#lips = this.#lips;
-    other.#fit = this.#fit;
     return other;
   }
 
@@ -93,7 +76,5 @@ export class VoiceMemory {
     for (let i = 0; i < this.#voice.length; i++) this.#voice[i]! *= kept;
     this.#length *= kept;
     this.#units *= kept;
-    this.#lips *= kept;
-    this.#fit *= kept;
   }
 }

@@ -157,9 +157,7 @@ export class Beliefs {
     const score = of.always + of.lips * lips + of.fit * fit;
     const { memory } = this;
     if (memory === null || memory.known === 0) return score;
-    const alike = memory.likeness(this.#heard(at, voice, later));
-    const own = of.ownLips * (lips - memory.lips) + of.ownFit * (fit - memory.fit);
-    return score + memory.known * (of.known + (of.voice + of.voiceLips * lips) * alike + own);
+    return score + memory.known * (of.known + of.voice * memory.likeness(this.#heard(at, voice, later)));
   }
 
   /** Learns the rows of which all that counts around them is there: lips and fit must say that the person speaks, whatever is remembered. */
@@ -168,7 +166,7 @@ export class Beliefs {
     const after = Math.max(around.lips.after, around.fit.after, around.voice.after);
     for (const end = this.#from + this.#rows.length - after; this.#unlearnt < end; this.#unlearnt++) {
       const at = this.#unlearnt - this.#from;
-      const { seen, belief, lips, fit, speaker } = this.#rows[at]!;
+      const { seen, belief, speaker } = this.#rows[at]!;
       if (!seen) continue;
       const most = Math.max(...belief);
       const voice = belief.indexOf(most);
@@ -177,9 +175,8 @@ export class Beliefs {
         spoken.lips * this.#mean(at, around.lips, after, (r) => r.lips) +
         spoken.fit * this.#mean(at, around.fit, after, (r) => r.fit[voice]!);
       const sure = (most - others) * between(said, spoken.from, spoken.to);
-      const heard = { lips, fit: fit[voice]!, speaker: speaker[voice]! };
       const beside = belief.flatMap((_, v) => (v === voice ? [] : [this.#heard(at, v, after)]));
-      memory.learn(sure, heard, this.#heard(at, voice, after), beside);
+      memory.learn(sure, speaker[voice]!, this.#heard(at, voice, after), beside);
     }
   }
 

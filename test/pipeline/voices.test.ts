@@ -39,7 +39,7 @@ test("each cell is the sum of the voices' masks by the weights of its unit, and 
 });
 
 const GATE: VoiceGate = {
-  score: { always: 1, lips: 1, fit: 10, known: -2, voice: 4, voiceLips: -0.5, ownLips: 0.5, ownFit: 5 },
+  score: { always: 1, lips: 1, fit: 10, known: -5, voice: 5 },
   shut: -1,
   open: 1,
   around: { lips: { before: 2, after: 3 }, fit: { before: 4, after: 6 }, voice: { before: 3, after: 2 } },
@@ -186,7 +186,7 @@ test("another voice under the lips of somebody who was heard to speak is shut ou
   const after = (x: number, y: number): Unit[] => Array.from({ length: 30 }, () => voiced(x, y));
   const at = 50;
   const through = (rows: readonly Unit[]): number => first(remembering(rows).weights(at, 1, 6))[0]!;
-  assert.is(through([...speaking, ...after(1, 0.1)]), 1);
+  assert.ok(through([...speaking, ...after(1, 0.1)]) > 0.95);
   assert.is(through([...speaking, ...after(-0.2, 1)]), 0);
   assert.is(through([...after(1, 0), ...after(-0.2, 1)]), 1, "nothing was learnt: nobody was seen to speak");
   const unseen = speaking.map((row) => ({ ...row, seen: false }));

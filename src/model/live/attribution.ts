@@ -26,8 +26,8 @@ const USUAL_FOR = 25;
  * `evidence`), and the masks are mixed as far as each voice is believed to be the wanted one, whatever the offset ("neither" is
  * possible), and the lips are believed to speak at all. Evidence is about what was seen and heard four pictures
  * before, so the comparison needs no look-ahead and adds no latency; whether lips speak is told at once. While there is no picture
- * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. A voice
- * memory is not used yet.
+ * nothing is added and nothing forgotten: the choice outlasts a cut-away. Names and layouts are those of train/attribution.py. How a person sounds
+ * is remembered elsewhere (pipeline/voice-memory.ts).
  *
  * @returns masks (1, T, bins) of the wanted voice and of the rest; confidence (1, U), 0..1: how far apart the evidence holds the two voices; and what
  * they were made of, for who decides otherwise or later: belief in each voice (2, U), how well each fits the lips in that picture (2, U), as evidence,

@@ -38,18 +38,9 @@ type VoicesCard = NonNullable<StreamCard["voices"]>;
 
 /** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/18). */
 const GATE: VoicesCard["gate"] = {
-  score: {
-    always: 0.58,
-    lips: 1.6,
-    fit: 27.37,
-    known: -3.55,
-    voice: 8.24,
-    voiceLips: -2.13,
-    ownLips: 0.9,
-    ownFit: 23.09,
-  },
-  shut: -1.5,
-  open: 0.5,
+  score: { always: 1.1, lips: 0.87, fit: 19.1, known: -6.99, voice: 8.51 },
+  shut: -2,
+  open: 0,
   around: { lips: { before: 20, after: 12 }, fit: { before: 30, after: 30 }, voice: { before: 25, after: 25 } },
   early: 6,
 };
@@ -60,7 +51,7 @@ const MEMORY: Omit<NonNullable<VoicesCard["memory"]>, "size"> = {
   most: 15_000,
   spoken: { lips: 0.9, fit: 15, from: 0, to: 1 },
   least: 0.5,
-  alike: { from: 0.6, to: 0.8 },
+  alike: { from: 0.7, to: 0.9 },
   against: 0.02,
   doubt: 25,
 };
