@@ -156,14 +156,15 @@ class Speaker(nn.Module):
 
 @dataclass(frozen=True)
 class Gate:
-    """As in the card (src/model/live/build.ts). Pictures before and after; prior: so many pictures of such a fit."""
+    """As in the card (src/model/live/build.ts), for somebody of whom nothing is remembered (gate.py has the memory). Windows: pictures before and after."""
 
-    fit_weight: float = 60.0
-    shut: float = 0.0
-    open: float = 2.0
-    lips: tuple[int, int] = (25, 12)
-    fit: tuple[int, int] = (37, 30)
-    prior: tuple[float, float] = (25, 0.08)
+    always: float = 1.1
+    lips_weight: float = 0.87
+    fit_weight: float = 19.1
+    shut: float = -2.0
+    open: float = 0.0
+    lips: tuple[int, int] = (20, 12)
+    fit: tuple[int, int] = (30, 30)
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,11 @@ class Looked:
     state: State
 
 
-def around(x: Tensor, before: int, after: int, n: float = 0.0, value: float = 0.0) -> Tensor:
-    """(B, U, k) -> means over the rows around each, as many as there are, and n more of this value."""
+def around(x: Tensor, before: int, after: int) -> Tensor:
+    """(B, U, k) -> means over the rows around each, as many as there are."""
     c, i = F.pad(x.cumsum(1), (0, 0, 1, 0)), torch.arange(x.shape[1], device=x.device)
     low, high = (i - before).clamp_min(0), (i + after + 1).clamp_max(x.shape[1])
-    return (c[:, high] - c[:, low] + n * value) / ((high - low).float()[None, :, None] + n)
+    return (c[:, high] - c[:, low]) / (high - low).float()[None, :, None]
 
 
 class Attributor(Eye):
@@ -301,13 +302,13 @@ class Attributor(Eye):
         return x.belief * (1 - (1 - open_) * has_v)[..., None], x.confidence, x.state
 
     def decided(self, v: Tensor, M: Tensor, P: Tensor, has_v: Tensor, ahead: int) -> Tensor:
-        """What the product decides of a whole clip (src/pipeline/voices.ts), weights (B, U, 2), with `ahead` pictures of look-ahead: whose voice is
+        """What the product decides of a whole clip (src/pipeline/voices.ts) but for the voice memory, weights (B, U, 2), with `ahead` pictures of look-ahead: whose voice is
         whose by what is known so much later, whether the person speaks by the lips around and how well they fit the voice."""
         x = self.look(v, M, P, has_v, self.state(len(v)))
         c = self.GATE
         lips = around(x.lips[..., None], c.lips[0], min(c.lips[1], ahead))
-        fit = around(x.fit, c.fit[0], min(c.fit[1], ahead), *c.prior)
-        open_ = ((lips + c.fit_weight * fit - c.shut) / (c.open - c.shut)).clamp(0, 1)
+        fit = around(x.fit, c.fit[0], min(c.fit[1], ahead))
+        open_ = ((c.always + c.lips_weight * lips + c.fit_weight * fit - c.shut) / (c.open - c.shut)).clamp(0, 1)
         return later(x.belief, ahead) * (1 - (1 - open_) * has_v[:, :, None])
 
 

@@ -145,7 +145,7 @@ def around(sums: np.ndarray, at: int, before: int, after: int) -> tuple[np.ndarr
 
 
 def remembered(c: Case, r: Rules) -> np.ndarray:
-    """(U, 2, COLUMNS): what the score is made of, for both voices, as far as it is known `ahead` pictures later."""
+    """(U, early + 1, 2, COLUMNS): what the scores of a picture and of those after it are made of, for both voices, as far as it is known `ahead` pictures after the first."""
     b, fit, lips, z = (c.found[k] for k in ("belief", "fit", "lips", "z"))
     U, D = len(lips), z.shape[-1]
     sums = lambda x: np.concatenate([np.zeros((1, *x.shape[1:])), np.cumsum(x, 0)])  # noqa: E731
@@ -154,7 +154,7 @@ def remembered(c: Case, r: Rules) -> np.ndarray:
     voice, n, learnt = np.zeros(D), 0.0, 0
     most = max(r.lips[1], r.fit[1], r.voice[1])
     alike = lambda v: float(v @ voice / max(1e-9, np.linalg.norm(v) * np.linalg.norm(voice)))  # noqa: E731
-    out = np.zeros((U, 2, len(COLUMNS)))
+    out = np.zeros((U, min(r.early, r.ahead) + 1, 2, len(COLUMNS)))
     for u in range(U):
         for q in range(learnt, min(U, u + r.ahead - most + 1)):
             v = int(np.argmax(b[q]))
@@ -170,17 +170,18 @@ def remembered(c: Case, r: Rules) -> np.ndarray:
                         sure *= r.against + (1 - r.against) * np.clip((alike(around(sz, q, *r.voice)[0][v]) - r.alike[0]) / (r.alike[1] - r.alike[0]), 0, 1)
                 voice, n = voice + sure * z[q, v], n + sure
             learnt = q + 1
-        l, f = mean(sl, u, r.lips, r.ahead), mean(sf, u, r.fit, r.ahead)
         h = n / (n + r.half)
-        heard = around(sz, u, r.voice[0], min(r.voice[1], r.ahead))[0]
-        for v in (0, 1):
-            out[u, v] = 1, l, f[v], h, h * alike(heard[v])
+        for k in range(out.shape[1]):
+            at, ahead = min(u + k, U - 1), r.ahead - k
+            l, f, heard = mean(sl, at, r.lips, ahead), mean(sf, at, r.fit, ahead), around(sz, at, r.voice[0], min(r.voice[1], ahead))[0]
+            for v in (0, 1):
+                out[u, k, v] = 1, l, f[v], h, h * alike(heard[v])
     return out
 
 
 def labelled(c: Case, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the score with 1: the person speaks and the voice is theirs, 0: another voice while they are silent."""
-    U = len(X)
+    U, X = len(X), X[:, 0]
     loud = lambda x: (p := x[: U * PICTURE].view(U, PICTURE).pow(2).mean(1)) > p.quantile(0.9) * 0.03  # noqa: E731
     own, other = loud(c.own).numpy(), loud(c.other).numpy() & bool(c.other.abs().max() > 0)
     mix, S = (stft(x[None], 320, 640)[0].abs()[: c.M.shape[1]] for x in (c.own + c.other, c.own))
@@ -220,8 +221,7 @@ def fitted(rows: np.ndarray, label: np.ndarray, columns: list[int], silent_weigh
 
 def opened(c: Case, X: np.ndarray, w: np.ndarray, bounds: tuple[float, float], r: Rules) -> np.ndarray:
     """Weights of the voices (U, 2)."""
-    gate = np.clip((X @ w - bounds[0]) / (bounds[1] - bounds[0]), 0, 1)
-    gate = np.max([np.concatenate([gate[k:], np.repeat(gate[-1:], k, 0)]) for k in range(min(r.early, r.ahead) + 1)], 0)
+    gate = np.clip((X @ w - bounds[0]) / (bounds[1] - bounds[0]), 0, 1).max(1)
     return c.found["belief"][np.minimum(np.arange(len(X)) + r.ahead, len(X) - 1)] * gate
 
 

@@ -66,6 +66,8 @@ export class StepRunner {
   readonly #running = new Map<number, Running>();
   /** Faces of whose voice the model was sure when they were last seen. */
   readonly #people = new KnownPeople();
+  /** How they sound, by track: it outlasts a state that was lost, and steps that failed. */
+  readonly #memories = new Map<number, VoiceMemory>();
   #chains = 0;
   /** Where the timestamps jumped: the first step that reaches it forgets all that was before. Null: nowhere. */
   #anewFrom: number | null = null;
@@ -246,8 +248,7 @@ export class StepRunner {
   ): Promise<Answer> {
     let engineMs = 0;
     const nothing: Answer = { face, result: null, failure: null, engineMs, look: null, recognised: false };
-    // How the person sounds outlasts a state that is lost.
-    const memory = this.#running.get(request.personOf ?? face.id)?.run.beliefs?.memory ?? null;
+    const memory = this.#memories.get(request.personOf ?? face.id) ?? null;
     // A lost state (the inference was restarted) is re-made at once: without what was known of the person, then with the look-back.
     for (let attempt = request; ; ) {
       try {
@@ -260,6 +261,7 @@ export class StepRunner {
         const run = goesOn && soundOf === null ? before.run : this.#newRun(step.units, memory);
         run.confidence = confidence ?? 0;
         if (voices !== null) run.beliefs?.add(attempt.atSample / unitSamples, voices, hasPicture);
+        if (run.beliefs?.memory) this.#memories.set(face.id, run.beliefs.memory);
         this.#running.set(face.id, {
           face,
           chain: goesOn ? before.chain : freshChain,
@@ -307,12 +309,15 @@ export class StepRunner {
       if (tracks.some((t) => t.id === track) || this.#people.has(track)) continue;
       this.#forget(track);
     }
+    for (const track of this.#memories.keys())
+      if (!tracks.some((t) => t.id === track) && !this.#people.has(track)) this.#memories.delete(track);
   }
 
   #forgetEverything(): void {
     this.#anewFrom = null;
     for (const track of [...this.#running.keys()]) this.#forget(track);
     this.#people.clear();
+    this.#memories.clear();
   }
 
   #forget(track: number): void {

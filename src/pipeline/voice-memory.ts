@@ -13,6 +13,8 @@ export class VoiceMemory {
   readonly #voice: Float64Array;
   #length = 0;
   #units = 0;
+  /** The first unit that nothing was learnt from. */
+  #next = Number.NEGATIVE_INFINITY;
 
   constructor(rules: MemoryRules) {
     this.#rules = rules;
@@ -37,13 +39,16 @@ export class VoiceMemory {
   }
 
   /**
+   * @param unit of the timeline; one from before the newest says nothing new (the past is run again to make a lost state anew)
    * @param sure 0..1, that this voice is the person's and that they speak
    * @param vector of this unit
    * @param around the sum of the voice's vectors around the unit: one alone says little
    * @param beside the same of the other voices
    */
-  learn(sure: number, vector: Float32Array, around: Float64Array, beside: readonly Float64Array[]): void {
+  learn(unit: number, sure: number, vector: Float32Array, around: Float64Array, beside: readonly Float64Array[]): void {
     const { least, settled, alike, against, doubt } = this.#rules;
+    if (unit < this.#next) return;
+    this.#next = unit + 1;
     if (!(sure > least)) return;
     let weight = sure;
     if (this.#units > settled) {
@@ -69,6 +74,7 @@ export class VoiceMemory {
     other.#voice.set(this.#voice);
     other.#length = this.#length;
     other.#units = this.#units;
+    other.#next = this.#next;
     return other;
   }
 

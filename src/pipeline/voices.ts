@@ -176,7 +176,7 @@ export class Beliefs {
         spoken.fit * this.#mean(at, around.fit, after, (r) => r.fit[voice]!);
       const sure = (most - others) * between(said, spoken.from, spoken.to);
       const beside = belief.flatMap((_, v) => (v === voice ? [] : [this.#heard(at, v, after)]));
-      memory.learn(sure, speaker[voice]!, this.#heard(at, voice, after), beside);
+      memory.learn(this.#unlearnt, sure, speaker[voice]!, this.#heard(at, voice, after), beside);
     }
   }
 

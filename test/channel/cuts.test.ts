@@ -1,5 +1,6 @@
 import * as assert from "uvu/assert";
 import type { StepOutcome } from "../../src/channel/step-runner.js";
+import { InferenceError } from "../../src/model/inference.js";
 import { runnerSuite, UNIT, watching } from "./step-stage.js";
 
 const test = runnerSuite("cuts");
@@ -90,13 +91,15 @@ test("a listener whose voice is known takes nobody's place: not before he speaks
   assert.equal(await see(2, ben), [2], "his pauses are not hers");
 });
 
-test("how somebody sounds is known after a cut and when the state was lost: another voice under resting lips is shut out at once", async ({
+test("how somebody sounds is known after a cut and when the inference was down: another voice under resting lips is shut out at once", async ({
   model,
 }) => {
   // Nothing is told by how the voices fit; the first one is heard, and sounds like this.
   const sounds = { x: 1, y: 0 };
   const step = model.step.bind(model);
+  let down = false;
   model.step = async (request) => {
+    if (down) throw new InferenceError("SL_INFERENCE_DOWN", "restarted");
     const result = await step(request);
     const { fit, speaker, lips } = result.voices!;
     fit.fill(0);
@@ -130,9 +133,12 @@ test("how somebody sounds is known after a cut and when the state was lost: anot
   // The voice around a moment counts.
   for (let i = 0; i < 4; i++) await speaking(3, anna);
   assert.ok((await speaking(3, anna)) > 0);
-  model.forget("s", 3);
+  down = true;
+  runner.see([3], false, anna);
+  assert.is((await runner.next()).failure, "SL_INFERENCE_DOWN");
+  down = false;
   Object.assign(sounds, another);
-  for (let i = 0; i < 4; i++) await speaking(3, anna);
+  for (let i = 0; i < 3; i++) await speaking(3, anna);
   assert.is(await speaking(3, anna), 0);
 });
 

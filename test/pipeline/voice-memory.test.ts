@@ -16,6 +16,7 @@ const RULES: MemoryRules = {
 };
 const vector = (...x: readonly number[]) => Float32Array.from(x);
 const sum = (...x: readonly number[]) => Float64Array.from(x);
+let unit = 0;
 function hear(
   memory: VoiceMemory,
   voice: readonly number[],
@@ -23,7 +24,7 @@ function hear(
   sure = 1,
   beside: readonly Float64Array[] = [],
 ): void {
-  for (let i = 0; i < times; i++) memory.learn(sure, vector(...voice), sum(...voice), beside);
+  for (let i = 0; i < times; i++) memory.learn(unit++, sure, vector(...voice), sum(...voice), beside);
 }
 
 test("a new memory knows nothing and is like nothing", () => {
@@ -88,6 +89,18 @@ test("a memory of the wrong voice fades within seconds: when another one is beli
   const both = begun();
   hear(both, [1, 0.3, 0], 100, 1, [sum(1, 0.1, 0)]);
   assert.ok(both.known > 0.8);
+});
+
+test("a past that is run again is not learnt twice, by a copy neither", () => {
+  const memory = new VoiceMemory(RULES);
+  for (const from of [0, 0, 5]) for (let u = from; u < 20; u++) memory.learn(u, 1, vector(1, 0, 0), sum(1, 0, 0), []);
+  assert.is(memory.known, 20 / 30);
+  const copy = memory.copy();
+  copy.learn(19, 1, vector(1, 0, 0), sum(1, 0, 0), []);
+  assert.is(copy.known, 20 / 30);
+  copy.learn(20, 1, vector(1, 0, 0), sum(1, 0, 0), []);
+  assert.is(copy.known, 21 / 31);
+  assert.is(memory.known, 20 / 30);
 });
 
 test("of a long speech the last part counts, and nothing grows without end", () => {

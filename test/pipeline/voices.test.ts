@@ -153,6 +153,16 @@ test("a voice is let through so many units before its score does, as far as that
   assert.is(opened(4, 10), 16);
   assert.is(opened(4, 2), 18);
   assert.is(opened(4, 0), 20);
+  // A row that is so many units on is seen with so much less of what comes after it.
+  const wide = { ...gate, around: { ...gate.around, lips: { before: 0, after: 8 } }, early: 4 };
+  const score = (row: number, until: number): number =>
+    rows.slice(row, until + 1).reduce((s, r) => s + r.lips, 0) / (until - row + 1);
+  const expected = (at: number): number =>
+    Math.max(...[0, 1, 2, 3, 4].map((k) => 1 + score(at + k, Math.min(at + k + 8, at + 6))));
+  const got = first(filled(rows, wide).weights(0, 20, 6));
+  got.forEach((w, at) => {
+    assert.ok(Math.abs(w - Math.min(1, Math.max(0, (expected(at) + 1) / 2))) < 1e-5, `unit ${at}`);
+  });
 });
 
 const RULES: MemoryRules = {
@@ -191,6 +201,69 @@ test("another voice under the lips of somebody who was heard to speak is shut ou
   assert.is(through([...after(1, 0), ...after(-0.2, 1)]), 1, "nothing was learnt: nobody was seen to speak");
   const unseen = speaking.map((row) => ({ ...row, seen: false }));
   assert.is(through([...unseen, ...after(-0.2, 1)]), 1, "nor where nobody was seen");
+});
+
+test("the score of somebody who is remembered: how like the voice around a moment is counts as far as it is known", () => {
+  const memory = remembering(Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 }))).memory!;
+  const number = fc.float({ min: -1, max: 1, noNaN: true });
+  const unit = fc.record({
+    x: number,
+    y: number,
+    lips: number,
+    fit: fc.float({ min: Math.fround(-0.1), max: Math.fround(0.1), noNaN: true }),
+  });
+  fc.assert(
+    fc.property(fc.array(unit, { minLength: 1, maxLength: 20 }), fc.nat(8), (rows, later) => {
+      // Unsure of whose the voice is, so that nothing more is learnt.
+      const beliefs = remembering(
+        rows.map(({ x, y, lips, fit }) => voiced(x, y, { p: 0.5, lips, fit })),
+        memory.copy(),
+      );
+      rows.forEach((_, at) => {
+        const around = (before: number, after: number) =>
+          rows.filter((_, i) => i >= at - before && i <= at + Math.min(after, later));
+        const mean = (x: number[]): number => x.reduce((a, b) => a + b, 0) / x.length;
+        const sum = (of: "x" | "y"): number => around(3, 2).reduce((s, r) => s + Math.fround(r[of]), 0);
+        const length = Math.hypot(sum("x"), sum("y"));
+        const like = length === 0 ? 0 : sum("x") / length;
+        const base = 1 + mean(around(2, 3).map((r) => r.lips)) + 10 * mean(around(4, 6).map((r) => r.fit));
+        const score = base + memory.known * (-5 + 5 * like);
+        const expected = 0.5 * Math.min(1, Math.max(0, (score + 1) / 2));
+        const got = first(beliefs.weights(at, 1, later))[0]!;
+        assert.ok(Math.abs(got - expected) < 1e-5, `unit ${at}: ${got}, expected ${expected}`);
+      });
+    }),
+    { seed: 4, numRuns: 200 },
+  );
+});
+
+test("a voice is learnt as far as it is believed more than the other, and doubted when the remembered one is beside it", () => {
+  const speaking = (p: number, units = 30): Unit[] => Array.from({ length: units }, () => voiced(1, 0, { p, lips: 2 }));
+  assert.is(remembering(speaking(0.7)).memory!.known, 0);
+  const sure = 0.8 * 24;
+  assert.ok(Math.abs(remembering(speaking(0.9)).memory!.known - sure / (sure + 5)) < 1e-6);
+  /** Another voice is believed; the second voice sounds like this. */
+  const after = (x: number, y: number): Unit[] =>
+    Array.from({ length: 60 }, () => ({ ...voiced(0, 1, { lips: 2 }), speaker: [0, 1, x, y] }));
+  const like = (rows: readonly Unit[]): number => remembering(rows).memory!.likeness(Float64Array.of(0, 1));
+  assert.ok(
+    like([...speaking(1), ...after(1, 0)]) > 0.8,
+    `the remembered one goes on beside: ${like([...speaking(1), ...after(1, 0)])}`,
+  );
+  assert.ok(like([...speaking(1), ...after(0, 0)]) < 0.3, `it is not heard: ${like([...speaking(1), ...after(0, 0)])}`);
+});
+
+test("what is forgotten was learnt before", () => {
+  const rows = Array.from({ length: 200 }, (_, u) => voiced(1, 0, { lips: u % 50 < 25 ? 2 : -9 }));
+  const known = (kept: number): number => {
+    const beliefs = new Beliefs({ count: 2, gate: GATE, memory: RULES }, kept);
+    rows.forEach((row, u) => {
+      beliefs.add(1000 + u, said(row), row.seen);
+    });
+    return beliefs.memory!.known;
+  };
+  assert.is(known(0), known(1000));
+  assert.ok(known(0) > 0.9);
 });
 
 test("nothing is learnt of a unit before all that counts around it is known", () => {

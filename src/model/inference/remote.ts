@@ -8,7 +8,7 @@ import {
   VOICE_SAMPLES,
 } from "../inference.js";
 import { type ConnectionOptions, InferenceConnection } from "./connection.js";
-import { bytesOf, decodeFloats, decodeGains, encodeStep } from "./protocol.js";
+import { bytesOf, decodeFloats, decodeGains, encodeStep, type FromChild } from "./protocol.js";
 
 export type RemoteOptions = ConnectionOptions<StreamCard> & {
   /** How long the answer to a step (a detection, a voice memory) is of use; the child serves earlier deadlines first. Milliseconds. */
@@ -45,12 +45,17 @@ export class RemoteInference extends InferenceConnection<StreamCard> implements 
     return this.ask<StepResult>(
       header,
       payload,
-      (answer, gains) => (answer.t === "gains" ? decodeGains(answer, gains) : null),
+      (answer, gains) => (answer.t === "gains" && this.#fits(answer) ? decodeGains(answer, gains) : null),
       () => {
         // Unless a newer step was asked for meanwhile: its own answer will tell whether the state is right.
         if (this.#alive.get(track) === id) this.#alive.delete(track);
       },
     );
+  }
+
+  /** The child may have been given a card of the same files that says otherwise. */
+  #fits({ voices, speaker }: Extract<FromChild, { t: "gains" }>): boolean {
+    return voices === 0 || speaker === (this.card.voices?.memory?.size ?? 0);
   }
 
   /** As in `Inference`; of one session one may wait: asked again meanwhile, the older one is answered SL_INFERENCE_LATE. */

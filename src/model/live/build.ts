@@ -36,7 +36,7 @@ const weightNotes = z.object({
 
 type VoicesCard = NonNullable<StreamCard["voices"]>;
 
-/** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/18). */
+/** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/19). */
 const GATE: VoicesCard["gate"] = {
   score: { always: 1.1, lips: 0.87, fit: 19.1, known: -6.99, voice: 8.51 },
   shut: -2,
