@@ -2,7 +2,7 @@
 
 Every stage writes DIR/STAGE.pt (weights and sizes), DIR/STAGE.opt.pt (optimiser, for --resume) and adds to DIR/log.txt.
 Order for what ships: student, separate, listen (--init separate.pt --lips student.pt --features student), attribute (--init listen.pt
---features student); then calibrate.py. Two eyes, as shipped: the same for a second student, join_features.py, join_eyes.py, then calibrate.py.
+--features student), speaker (--init attribute.pt); then calibrate.py and gate.py. Two eyes, as shipped: the same for a second student, join_features.py, join_eyes.py, then calibrate.py.
 The other road: student, separate, condition (--init separate.pt --features teacher|student).
 """
 from __future__ import annotations
