@@ -158,11 +158,11 @@ class Speaker(nn.Module):
 class Gate:
     """As in the card (src/model/live/build.ts), for somebody of whom nothing is remembered (gate.py has the memory). Windows: pictures before and after."""
 
-    always: float = 1.1
-    lips_weight: float = 0.87
-    fit_weight: float = 19.1
-    shut: float = -2.0
-    open: float = 0.0
+    always: float = 0.57
+    lips_weight: float = 0.77
+    fit_weight: float = 19.0
+    shut: float = -1.5
+    open: float = 0.5
     lips: tuple[int, int] = (20, 12)
     fit: tuple[int, int] = (30, 30)
 

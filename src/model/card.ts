@@ -23,7 +23,8 @@ const units = z.strictObject({ before: z.int().nonnegative().max(250), after: z.
 
 /**
  * How far a voice is let through: 0 from a score of `shut` down, 1 from `open` up. The score of a unit is `always` + `lips` * l + `fit` * f, l and f the
- * means of both around it; and of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it.
+ * means of both around it; and of somebody whose voice is remembered (pipeline/voice-memory.ts), as far as it is, + `known` + `voice` * likeness to it, but
+ * not while that voice is heard beside.
  */
 const voiceGate = z
   .strictObject({

@@ -38,6 +38,11 @@ export class VoiceMemory {
     return lengths === 0 ? 0 : dot / lengths;
   }
 
+  /** Whether one of these, sums as for `likeness`, is the remembered voice. */
+  among(voices: readonly Float64Array[]): boolean {
+    return voices.some((voice) => this.likeness(voice) > this.#rules.alike.from);
+  }
+
   /**
    * @param unit of the timeline; one from before the newest says nothing new (the past is run again to make a lost state anew)
    * @param sure 0..1, that this voice is the person's and that they speak
@@ -53,7 +58,7 @@ export class VoiceMemory {
     let weight = sure;
     if (this.#units > settled) {
       const like = this.likeness(around);
-      if (like < alike.from && beside.some((other) => this.likeness(other) > alike.from)) this.#fade(1 - sure / doubt);
+      if (like < alike.from && this.among(beside)) this.#fade(1 - sure / doubt);
       else {
         const agrees = (like - alike.from) / (alike.to - alike.from);
         weight *= against + (1 - against) * Math.min(1, Math.max(0, agrees));

@@ -157,6 +157,8 @@ export class Beliefs {
     const score = of.always + of.lips * lips + of.fit * fit;
     const { memory } = this;
     if (memory === null || memory.known === 0) return score;
+    // While the remembered voice is heard beside this one, either belief or memory is wrong: then it says nothing.
+    if (memory.among(this.#beside(at, voice, later))) return score;
     return score + memory.known * (of.known + of.voice * memory.likeness(this.#heard(at, voice, later)));
   }
 
@@ -175,8 +177,13 @@ export class Beliefs {
         spoken.lips * this.#mean(at, around.lips, after, (r) => r.lips) +
         spoken.fit * this.#mean(at, around.fit, after, (r) => r.fit[voice]!);
       const sure = (most - others) * between(said, spoken.from, spoken.to);
-      const beside = belief.flatMap((_, v) => (v === voice ? [] : [this.#heard(at, v, after)]));
-      memory.learn(this.#unlearnt, sure, speaker[voice]!, this.#heard(at, voice, after), beside);
+      memory.learn(
+        this.#unlearnt,
+        sure,
+        speaker[voice]!,
+        this.#heard(at, voice, after),
+        this.#beside(at, voice, after),
+      );
     }
   }
 
@@ -192,6 +199,13 @@ export class Beliefs {
       count++;
     }
     return sum / count;
+  }
+
+  /** As `#heard`, of all other voices. */
+  #beside(at: number, voice: number, later: number): Float64Array[] {
+    return Array.from({ length: this.#count }, (_, v) => v).flatMap((v) =>
+      v === voice ? [] : [this.#heard(at, v, later)],
+    );
   }
 
   /** Sum of a voice's vectors around a row. */

@@ -237,6 +237,21 @@ test("the score of somebody who is remembered: how like the voice around a momen
   );
 });
 
+test("while the remembered voice is heard beside the one that is believed, the memory says nothing", () => {
+  const speaking = Array.from({ length: 30 }, () => voiced(1, 0, { lips: 2 }));
+  const memory = remembering(speaking).memory!;
+  const through = (x: number, y: number): number =>
+    first(
+      remembering(
+        Array.from({ length: 10 }, () => ({ ...voiced(0, 1), speaker: [0, 1, x, y] })),
+        memory.copy(),
+      ).weights(5, 1, 2),
+    )[0]!;
+  assert.is(through(0, 0.1), 0, "it is not heard");
+  assert.is(through(0.4, 1), 0, "hardly like it");
+  assert.is(through(1, 0.3), 1);
+});
+
 test("a voice is learnt as far as it is believed more than the other, and doubted when the remembered one is beside it", () => {
   const speaking = (p: number, units = 30): Unit[] => Array.from({ length: units }, () => voiced(1, 0, { p, lips: 2 }));
   assert.is(remembering(speaking(0.7)).memory!.known, 0);

@@ -38,9 +38,9 @@ type VoicesCard = NonNullable<StreamCard["voices"]>;
 
 /** When a network with attribution takes a voice to be somebody's who is silent. Chosen on validation people (train/gate.py, docs/decisions/19). */
 const GATE: VoicesCard["gate"] = {
-  score: { always: 1.1, lips: 0.87, fit: 19.1, known: -6.99, voice: 8.51 },
-  shut: -2,
-  open: 0,
+  score: { always: 0.57, lips: 0.77, fit: 19, known: -4.66, voice: 6.3 },
+  shut: -1.5,
+  open: 0.5,
   around: { lips: { before: 20, after: 12 }, fit: { before: 30, after: 30 }, voice: { before: 25, after: 25 } },
   early: 6,
 };
@@ -51,9 +51,9 @@ const MEMORY: Omit<NonNullable<VoicesCard["memory"]>, "size"> = {
   most: 15_000,
   spoken: { lips: 0.9, fit: 15, from: 0, to: 1 },
   least: 0.5,
-  alike: { from: 0.7, to: 0.9 },
+  alike: { from: 0.6, to: 0.8 },
   against: 0.02,
-  doubt: 25,
+  doubt: 12,
 };
 
 function voicesOf(attribution: LiveConfig["attribution"]): { voices?: VoicesCard } {
