@@ -1,4 +1,4 @@
-"""What looks at lips and listens to a voice: picture front end, synchrony head, voice encoder. The front end runs live: causal with its state
+"""What looks at lips and listens to a voice: picture front end, synchrony head, voice encoder, who speaks. The front end runs live: causal with its state
 passed in and out; look-ahead is plain delay: the output for picture t is given out when picture t + look-ahead has been read."""
 from __future__ import annotations
 
@@ -113,3 +113,35 @@ class VoiceEncoder(nn.Module):
 
     def hear(self, x: Tensor) -> Tensor:
         return self.forward(power(stft(x, 256)))
+
+
+class Speaker(nn.Module):
+    """Levels of a voice and of the one beside it, without their mean (N, 4 U, 2 bands) -> (N, U, dim): added up over a second or more they say who speaks. Causal: a
+    picture's vector hears nothing later."""
+
+    KERNEL, BLOCKS = 5, 3
+
+    def __init__(self, bands: int, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.a1, self.a2 = nn.Conv1d(2 * bands, hidden, 5, 2), nn.Conv1d(hidden, hidden, 5, 2)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(self.BLOCKS + 1))
+        self.convs = nn.ModuleList(nn.Conv1d(hidden, hidden, self.KERNEL) for _ in range(self.BLOCKS))
+        self.out = nn.Linear(hidden, dim)
+
+    def state(self, n: int) -> State:
+        h = self.out.in_features
+        sizes = [self.a1.in_channels, h, *[h] * self.BLOCKS]
+        return [torch.zeros(n, size, k, device=self.out.weight.device) for size, k in zip(sizes, [3, 3, *[self.KERNEL - 1] * self.BLOCKS])]
+
+    def step(self, both: Tensor, past: State) -> tuple[Tensor, State]:
+        x = torch.cat([past[0], both.transpose(1, 2)], 2)
+        y = torch.cat([past[1].to(x.dtype), F.gelu(self.a1(x))], 2)
+        h, new = F.gelu(self.a2(y)), [x[:, :, -3:], y[:, :, -3:]]
+        for norm, conv, before in zip(self.norms, self.convs, past[2:]):
+            z = torch.cat([before.to(h.dtype), norm(h.transpose(1, 2)).transpose(1, 2).to(h.dtype)], 2)
+            new.append(z[:, :, 1 - self.KERNEL :])
+            h = h + F.gelu(conv(z))
+        return self.out(self.norms[-1](h.transpose(1, 2))).float(), new
+
+    def forward(self, both: Tensor) -> Tensor:
+        return self.step(both, self.state(len(both)))[0]

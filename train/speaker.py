@@ -1,6 +1,6 @@
 """Who speaks, told by the voice itself: a small network that hears both separated voices and gives each a vector a picture. Vectors of one person, added up over a
 second or more, point the same way, whatever is said. So a voice that lips were seen to speak with is known again without them: the voice memory of the product
-(src/pipeline/voices.ts). Learns from voices only, nothing of the people on camera but their sound."""
+(src/pipeline/voice-memory.ts). Learns from voices only, nothing of the people on camera but their sound."""
 from __future__ import annotations
 
 import argparse
@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import evaluate
-from attribution import Attributed, Attributor, Speaker
+from attribution import Attributed, Attributor
 from data import FRAME, Pack
 from formats import amp
+from front_ends import Speaker
 from mix import MixConfig, Mixer
 from stft import power, stft
 
