@@ -12,8 +12,10 @@ import { paperVariables, sizeOfVariable } from "../../../src/model/paper/variabl
 import { int64, saveBundle, type TestVariable, writeBundle } from "./write-bundle.js";
 
 const MIB = 2 ** 20;
-/** Node itself takes 50 to 60 MiB, the largest variable 36 MiB; some wait for the collector. */
-const MOST_MIB = 300;
+/** Node itself takes 50 to 60 MiB, the largest variable 36 MiB; some wait for the collector. All together would be over 500. */
+const MOST_MIB = 330;
+/** V8 gives buffers back on threads of its own, and a loaded machine may run those long after: 374 MiB were seen. Here it does so at once. */
+const AT_ONCE = "--single-threaded";
 
 const test = suite<{ dir: string }>("import of a checkpoint of the published size");
 test.before(async (t) => {
@@ -39,7 +41,7 @@ test("455 MB of weights pass through bounded memory", async (t) => {
     await importCheckpoint(${JSON.stringify(prefix)}, "full", ${JSON.stringify(out)});
     // Not resourceUsage(): a child's maximum begins with what its parent had when it was made.
     console.log(/VmHWM:\\s*(\\d+) kB/.exec((await import("node:fs")).readFileSync("/proc/self/status", "latin1"))[1]);`;
-  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
+  const { stdout } = await promisify(execFile)(process.execPath, [AT_ONCE, "--input-type=module", "-e", program]);
   const peakMiB = (Number(stdout) * 1024) / MIB;
   assert.ok(peakMiB > 0 && peakMiB < MOST_MIB, `${peakMiB.toFixed(0)} MiB of resident memory at most`);
   const info = await modelInfo(out);
