@@ -133,16 +133,18 @@ export function filesOf(card: AnyCard): string[] {
   return [sound, step, voice].filter((name) => name !== undefined);
 }
 
-/** One SHA-256 for all files of a model: of the lines `SHA-256 NAME`. */
+/**
+ * One SHA-256 for what decides about a model's sound: of the lines `SHA-256 NAME` of its files, and of how its voices are judged, which stands in
+ * the card alone.
+ */
 export function identityOf(card: AnyCard): string {
-  return sha256(
-    new TextEncoder().encode(
-      filesOf(card)
-        .map((name) => `${card.sha256[name]} ${name}`)
-        .join("\n"),
-    ),
-  );
+  const lines = filesOf(card).map((name) => `${card.sha256[name]} ${name}`);
+  if (card.kind === "stream" && card.voices !== undefined)
+    lines.push(`${sha256(utf8(JSON.stringify(card.voices)))} voices`); // parsed cards have their keys in the schema's order
+  return sha256(utf8(lines.join("\n")));
 }
+
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** Reads and checks `folder/card.json` alone. */
 export async function readCard(folder: string): Promise<AnyCard> {

@@ -122,6 +122,9 @@ test("a model of two parts: each file is checked, and any other byte of either m
     assert.is.not(identityOf(other), own, name);
   }
   assert.is(identityOf((await loadStream(folder)).card), own);
+  const { voices } = card;
+  const bolder = { ...card, voices: { ...voices!, gate: { ...voices!.gate, open: voices!.gate.open + 1 } } };
+  assert.is.not(identityOf(bolder), own, "another gate is another model");
   await rm(folder, { recursive: true });
 });
 
