@@ -41,7 +41,10 @@ fuzz: $(STAMPS)/apt-run dist/.stamp ## the parsers' tests with ten times as many
 clean: ## remove what the build made
 	rm -rf dist coverage $(STAMPS)
 
-distclean: clean
+check: dist/.stamp ## lint and types
+	@npm run --silent check
+
+distclean: clean ## also remove node_modules and .work
 	rm -rf node_modules .work
 
 # The stamps are there to make second runs quick: apt is asked once per package list, npm once per lock file, tsc once per change.

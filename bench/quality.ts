@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { HOP_UNITS, type Profile } from "../src/channel/latency.js";
+import { HOP_UNITS, MAX_LOOK_AHEAD_MS, type Profile } from "../src/channel/latency.js";
 import type { AnyCard } from "../src/model/card.js";
 import { findModel, identityOf, readLiveCard } from "../src/model/cards.js";
 import { BUILT_IN_MODELS } from "../src/paths.js";
@@ -19,13 +19,14 @@ const PROFILES = Object.keys(HOP_UNITS.stream) as Profile[];
 
 const USAGE = `Quality of the product on people it has not seen, beside its cost; docs/reference/quality.md says what each test means.
 
-  node dist/bench/quality.js --data DIR [--rendered DIR] --out DIR [--model NAME|PATH] [--profile P] [--only NAME,...]
+  node dist/bench/quality.js --data DIR [--rendered DIR] --out DIR [--model NAME|PATH] [--profile P] [--look-ahead MS] [--only NAME,...]
                              [--limit N] [--seed N] [--jobs N] [--threads N] [--beside DIR,...]
 
   --data      folder of the evaluation data: manifest.tsv and audio/manifest.tsv; only rows of split "val" are read
   --rendered  folder of rendered heads (bench/val/render-heads.py); --data or --rendered or both
   --out       table.md, quality.json and items-*.jsonl: what is there already is not done again
   --profile   steps and look-ahead of a channel of this profile: ${PROFILES.join(", ")} (balanced)
+  --look-ahead  in place of that look-ahead, 0 to ${MAX_LOOK_AHEAD_MS}
   --only      ${CONDITIONS.map((c) => c.name).join(", ")}
   --limit     so many items of each condition, spread over all
   --jobs      processes at once (1); each runs its network in --threads threads (1)
@@ -51,6 +52,7 @@ function options() {
       out: { type: "string" },
       model: { type: "string", default: "live" },
       profile: { type: "string", default: "balanced" },
+      "look-ahead": { type: "string" },
       only: { type: "string" },
       limit: { type: "string" },
       seed: { type: "string", default: "1" },
@@ -69,12 +71,18 @@ function options() {
   const profile = PROFILES.find((name) => name === values.profile);
   if (profile === undefined)
     throw new UsageError(`--profile is one of ${PROFILES.join(", ")}, not "${values.profile}"`);
+  const lookAheadMs = values["look-ahead"] === undefined ? undefined : Number(values["look-ahead"]);
+  if (lookAheadMs !== undefined && !(lookAheadMs >= 0 && lookAheadMs <= MAX_LOOK_AHEAD_MS))
+    throw new UsageError(`--look-ahead is 0 to ${MAX_LOOK_AHEAD_MS}, not "${values["look-ahead"]}"`);
   const part = /^(\d+)\/(\d+)$/.exec(values.part ?? "0/1");
   if (part === null) throw new UsageError(`--part is K/N, not "${values.part}"`);
   return {
     ...values,
     out: values.out,
     profile,
+    lookAheadMs,
+    /** As results name it. */
+    steps: lookAheadMs === undefined ? profile : `${profile}, look-ahead ${lookAheadMs} ms`,
     part: { number: Number(part[1]), of: Number(part[2]) },
     isPart: values.part !== undefined,
     only: values.only?.split(",") ?? null,
@@ -94,6 +102,7 @@ function commandOf(o: Options): string {
   if (o.rendered !== undefined) words.push("--rendered DIR");
   words.push(`--model ${o.model.includes("/") ? "PATH" : o.model}`);
   words.push(`--profile ${o.profile}`);
+  if (o.lookAheadMs !== undefined) words.push(`--look-ahead ${o.lookAheadMs}`);
   if (o.only !== null) words.push(`--only ${o.only.join(",")}`);
   if (o.limit !== null) words.push(`--limit ${o.limit}`);
   words.push(`--seed ${o.seed}`, "--out DIR");
@@ -123,7 +132,7 @@ function besides(folders: readonly string[]): { name: string; summary: Summary }
 function write(o: Options, card: AnyCard, store: Store, cost: Cost): void {
   const results = store.all();
   const summary = summarise(results, cost);
-  const model = `${card.name} ${card.version}, ${o.profile}`;
+  const model = `${card.name} ${card.version}, ${o.steps}`;
   const sha256 = identityOf(card);
   const rows = [{ name: model, summary }, ...besides(o.beside)];
   const lines = [
@@ -159,7 +168,7 @@ async function main(): Promise<number> {
   const folder = await findModel(o.model, BUILT_IN_MODELS);
   const card = await readLiveCard(folder);
   const sha256 = identityOf(card);
-  const identity = { model: `${card.name} ${card.version}`, sha256, seed: o.seed, profile: o.profile };
+  const identity = { model: `${card.name} ${card.version}`, sha256, seed: o.seed, profile: o.steps };
   const store = new Store(o.out, identity);
   besides(o.beside); // a wrong folder is told before the work, not after it
   let failed = 0;
@@ -168,7 +177,9 @@ async function main(): Promise<number> {
     store.read();
   } else {
     const separator = await openSeparator(o.model, o.threads, (faces) => new RememberingFaces(faces));
-    const profiled = { ...separator, options: { ...separator.options, profile: o.profile } };
+    const { profile, lookAheadMs } = o;
+    const options = { ...separator.options, profile, ...(lookAheadMs !== undefined && { lookAheadMs }) };
+    const profiled = { ...separator, options };
     try {
       failed = await runJobs(jobs, o.part, profiled, store, (line) => process.stderr.write(`${line}\n`));
     } finally {

@@ -16,7 +16,7 @@ import { readMono } from "./val/read-mono.js";
  * How well the product separates people it has not seen: mixtures of two voices at 0 dB, one of them visible, through the same
  * code as `sightline separate` (decoding, faces, model, gains, files).
  *
- *     node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile P] [--limit N] [--seed N] [--out FILE.md]
+ *     node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile P] [--look-ahead MS] [--limit N] [--seed N] [--out FILE.md]
  *
  * Beside it the same network with a frozen picture (the first mouth crop held still, no policy steps in) and nothing done.
  * SI-SDR improvement: of the visible person's voice, output against mixture. Kept: the output is nearer (SI-SDR) to the visible
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     rendered: { type: "string" },
     model: { type: "string", default: "live" },
     profile: { type: "string", default: "balanced" },
+    "look-ahead": { type: "string" },
     limit: { type: "string" },
     seed: { type: "string", default: "1" },
     out: { type: "string" },
@@ -36,6 +37,7 @@ const { values } = parseArgs({
 });
 
 const profile = values.profile as Profile;
+const lookAhead = values["look-ahead"] === undefined ? {} : { lookAheadMs: Number(values["look-ahead"]) };
 
 const WAYS = { product: {}, frozen: { picture: "frozen", policy: "off" } } as const satisfies Record<string, Evaluate>;
 type Way = keyof typeof WAYS;
@@ -66,7 +68,15 @@ async function evaluatePair(pair: Pair, separator: Separator, folder: string): P
   let separated = 0;
   for (const [way, evaluate] of Object.entries(WAYS) as [Way, Evaluate][]) {
     const out = join(folder, way);
-    const report = await separateFile({ input: file, out, ...separator.options, profile, mp4: false, evaluate });
+    const report = await separateFile({
+      input: file,
+      out,
+      ...separator.options,
+      profile,
+      ...lookAhead,
+      mp4: false,
+      evaluate,
+    });
     const kept = readMono(report.files["onscreen.wav"]!, report.channels);
     const removed = readMono(report.files["offscreen.wav"]!, report.channels);
     // Both together are the mixture, in its place: else the scores would measure a shift.
@@ -151,7 +161,7 @@ async function run(title: string, pairs: Pair[], separator: Separator): Promise<
 
 if ((values.data === undefined && values.rendered === undefined) || !(profile in HOP_UNITS.stream)) {
   console.error(
-    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile low|balanced|quality] [--limit N] [--seed N] [--out FILE.md]",
+    "usage: node dist/bench/val.js --data DIR [--rendered DIR] [--model NAME|PATH] [--profile low|balanced|quality] [--look-ahead MS] [--limit N] [--seed N] [--out FILE.md]",
   );
   process.exit(2);
 }
@@ -169,6 +179,7 @@ try {
     ...(values.rendered === undefined ? [] : ["--rendered DIR"]),
     `--model ${values.model}`,
     `--profile ${profile}`,
+    ...(values["look-ahead"] === undefined ? [] : [`--look-ahead ${values["look-ahead"]}`]),
     ...(values.limit === undefined ? [] : [`--limit ${values.limit}`]),
     `--seed ${values.seed}`,
   ];

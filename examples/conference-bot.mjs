@@ -1,7 +1,7 @@
 // A bot in a room: every browser that opens the page sends it camera and microphone, and gets back the other participant, picture and
 // cleaned sound, with highlights (who is seen, whose voice is heard) on a data channel. Open the page in two browsers:
 //
-//   npm install sightline @roamhq/wrtc ws
+//   npm install PATH/sightline-0.1.0.tgz @roamhq/wrtc ws
 //   node conference-bot.mjs 8090        then http://127.0.0.1:8090/
 import { createServer } from "node:http";
 import wrtc from "@roamhq/wrtc";

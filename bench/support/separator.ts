@@ -8,7 +8,7 @@ import { BUILT_IN_MODELS, FACES_MODEL } from "../../src/paths.js";
 /** A model of either kind for many files: what `separateFile` is given for each of them. */
 export type Separator = {
   readonly card: AnyCard;
-  readonly options: Pick<SeparateOptions, "inference" | "model" | "engine" | "threads" | "profile">;
+  readonly options: Pick<SeparateOptions, "inference" | "model" | "engine" | "threads" | "profile" | "lookAheadMs">;
   close(): Promise<void>;
 };
 

@@ -98,7 +98,7 @@ export class Channel {
     this.#o = options;
     const { name, config, gateway, inference, noModel = "SL_MODEL_INVALID", log } = options;
     const geometry = inference === null ? NO_MODEL : geometryOf(inference);
-    this.plan = latencyPlan(config.profile, geometry);
+    this.plan = latencyPlan(config.profile, geometry, { lookAheadMs: config.lookAheadMs });
     this.#intake = new Intake({
       input: config.input,
       gateway,

@@ -29,9 +29,26 @@ export const HOP_UNITS: Record<AnyCard["kind"], Record<Profile, number>> = {
  */
 const LOOK_AHEAD_UNITS: Record<Profile, number> = { low: 0, balanced: 3, quality: 30 };
 
-/** In units; 0 where the model decides itself. */
-export const lookAheadOf = (profile: Profile, { voices }: Pick<ModelGeometry, "voices">): number =>
-  voices === undefined ? 0 : LOOK_AHEAD_UNITS[profile];
+/** More finds out hardly more, and sound is held back for 7 s at the most (src/channel/separation.ts). It is what a file gets, which has no latency. */
+export const MAX_LOOK_AHEAD_MS = 4000;
+
+/**
+ * In units; 0 where the model decides itself.
+ *
+ * @param ms in place of the profile's, 0 to MAX_LOOK_AHEAD_MS; whole steps are taken that are no less
+ */
+export function lookAheadOf(
+  profile: Profile,
+  { voices, unitSamples }: Pick<ModelGeometry, "voices" | "unitSamples">,
+  ms?: number,
+): number {
+  if (voices === undefined) return 0;
+  if (ms === undefined) return LOOK_AHEAD_UNITS[profile];
+  if (!(ms >= 0 && ms <= MAX_LOOK_AHEAD_MS))
+    throw new RangeError(`a look-ahead is 0 to ${MAX_LOOK_AHEAD_MS} ms, not ${ms}`);
+  const hop = HOP_UNITS.stream[profile];
+  return hop * Math.ceil((ms * SAMPLE_RATE) / 1000 / (hop * unitSamples));
+}
 
 /** Source to decoded sound and picture, mouth crops included (reserve for 1080p on two busy cores). */
 const CAPTURE_DECODE_MS: Record<Profile, number> = { low: 30, balanced: 80, quality: 150 };
@@ -62,14 +79,20 @@ export type LatencyPlan = {
 
 const ms = (samples: number): number => Math.round((samples / SAMPLE_RATE) * 10_000) / 10;
 
-/** @param encoder `none`: the sound leaves as it is rendered (a track of a conference) */
+export type LatencyOptions = {
+  /** `none`: the sound leaves as it is rendered (a track of a conference). Default `aac`. */
+  readonly encoder?: "aac" | "none";
+  /** As in `lookAheadOf`. */
+  readonly lookAheadMs?: number | undefined;
+};
+
 export function latencyPlan(
   profile: Profile,
   model: Omit<ModelGeometry, "lookBackSamples">,
-  encoder: "aac" | "none" = "aac",
+  { encoder = "aac", lookAheadMs }: LatencyOptions = {},
 ): LatencyPlan {
   const hopUnits = HOP_UNITS[model.kind][profile];
-  const lookAheadUnits = lookAheadOf(profile, model);
+  const lookAheadUnits = lookAheadOf(profile, model, lookAheadMs);
   const aacSamples = Math.max(...AAC_ENCODERS.map((e) => e.delaySamples)) + AAC_FRAME_SAMPLES;
   const encodeMs = (encoder === "aac" ? ms(aacSamples) : 0) + RENDER_BLOCK_MS;
   const parts = {

@@ -1,4 +1,4 @@
-import type { Profile } from "../channel/latency.js";
+import { MAX_LOOK_AHEAD_MS, type Profile } from "../channel/latency.js";
 import { CAM_DETAILS, type CamDetail } from "../file/cam-detail.js";
 import { ENGINE_CHOICES, type EngineChoice } from "../model/engines/names.js";
 import { command, UsageError } from "./command.js";
@@ -15,7 +15,8 @@ export type SeparateArguments = {
     | null;
   readonly keep: "on-screen" | "off-screen";
   readonly strengthPercent: number;
-  readonly profile: Profile;
+  readonly profile?: Profile;
+  readonly lookAheadMs?: number;
   readonly cam: boolean;
   readonly camModel?: string;
   readonly camDetail?: CamDetail;
@@ -53,9 +54,14 @@ export const separateCommand = command({
     },
     profile: {
       type: "enum",
-      description: "steps and look-ahead of a live channel of this profile (live models)",
+      description:
+        "steps and look-ahead of a live channel of this profile (live models); left out: the longest look-ahead, 4 s",
       options: ["low", "balanced", "quality"],
-      default: "quality",
+    },
+    lookAhead: {
+      type: "string",
+      description: "so much more is seen and heard before it is decided whose voice is whose (live models), 0 to 4000",
+      valueHint: "MS",
     },
     cam: {
       type: "boolean",
@@ -105,7 +111,8 @@ export const separateCommand = command({
       mask: parseMask(args.mask),
       keep: args.keep === "off" ? "off-screen" : "on-screen",
       strengthPercent: parseStrength(args.strength),
-      profile: args.profile as Profile,
+      ...(args.profile !== undefined && { profile: args.profile as Profile }),
+      ...(args.lookAhead !== undefined && { lookAheadMs: parseLookAhead(args.lookAhead) }),
       cam: args.cam === true || args.camModel !== undefined,
       ...(args.camModel !== undefined && { camModel: args.camModel }),
       ...(args.camDetail !== undefined && { camDetail: args.camDetail as CamDetail }),
@@ -150,6 +157,14 @@ export function parseMask(text: string | undefined): SeparateArguments["mask"] {
 export function parseStrength(text: string): number {
   const value = text.trim() === "" ? Number.NaN : Number(text.replace(/%$/, ""));
   if (!(value >= 0 && value <= 100)) throw new UsageError(`--strength ${text}: allowed is a number from 0 to 100`);
+  return value;
+}
+
+/** @throws UsageError */
+function parseLookAhead(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!(value >= 0 && value <= MAX_LOOK_AHEAD_MS))
+    throw new UsageError(`--look-ahead ${text}: allowed is a number of milliseconds from 0 to ${MAX_LOOK_AHEAD_MS}`);
   return value;
 }
 

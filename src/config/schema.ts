@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { MAX_LOOK_AHEAD_MS } from "../channel/latency.js";
 import { ENGINE_CHOICES } from "../model/engines/names.js";
 
 /**
@@ -49,6 +50,12 @@ export const channelConfig = z.strictObject({
   profile: profile
     .default("balanced")
     .meta({ about: "latency against quality: look-ahead, hop, budget and reserve (0.3, 0.8, 2.4 s)" }),
+  lookAheadMs: z.number().min(0).max(MAX_LOOK_AHEAD_MS).optional().meta({
+    about:
+      "how much more is seen and heard before it is decided whose voice is whose, in whole hops; left out: the profile's (0, 120, 1200). It is a part of the latency; 4000 finds the right voice sooner and for more people. A model that decides itself (windows) has none",
+    unit: "ms",
+    example: 4000,
+  }),
   model: z.string().min(1).default("live").meta({ about: "model name below models/, or a path to a model folder" }),
   keep: keep.default("on-screen").meta({ about: "which voice is let through" }),
   strengthPercent: z

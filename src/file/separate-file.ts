@@ -31,8 +31,10 @@ export type SeparateOptions = {
   readonly mask?: Mask | null;
   readonly keep?: "on-screen" | "off-screen";
   readonly strengthPercent?: number;
-  /** The steps and the look-ahead of a channel of this profile, for a model that streams; default `quality`: a file has no latency. */
+  /** The steps and the look-ahead of a channel of this profile, for a model that streams. Default: the steps of `quality` and the longest look-ahead, for a file has no latency. */
   readonly profile?: Profile;
+  /** In place of that look-ahead, 0 to MAX_LOOK_AHEAD_MS. */
+  readonly lookAheadMs?: number;
   readonly cam?: boolean;
   /** A second network (presets `cam`, `shift`) that draws cam.mp4 in place of the separator; name below models/ or a path. */
   readonly camModel?: string;

@@ -1,5 +1,5 @@
 import { createWriteStream } from "node:fs";
-import { HOP_UNITS, lookAheadOf } from "../channel/latency.js";
+import { HOP_UNITS, lookAheadOf, MAX_LOOK_AHEAD_MS } from "../channel/latency.js";
 import { type StepOutcome, StepRunner } from "../channel/step-runner.js";
 import type { EngineReport } from "../model/engines/names.js";
 import { FaceFollower } from "../model/faces/follower.js";
@@ -48,10 +48,10 @@ export class StreamJob {
 
   async separate(): Promise<void> {
     const { input, signal, keep = "on-screen", strengthPercent = 100, profile = "quality", evaluate = {} } = this.#o;
+    const { lookAheadMs = this.#o.profile === undefined ? MAX_LOOK_AHEAD_MS : undefined } = this.#o;
     const { card } = this.#inference;
-    // The steps of a channel of this profile, and its look-ahead: a file gets what a live programme gets.
     const hopUnits = HOP_UNITS.stream[profile];
-    const lookAheadUnits = lookAheadOf(profile, card);
+    const lookAheadUnits = lookAheadOf(profile, card, lookAheadMs);
     const session = `file-${++sessions}`;
     const sound = readSound(input, signal);
     const pictures = readPictures(input, { signal });

@@ -21,7 +21,7 @@ export type SessionOptions = {
   readonly controls?: Partial<Controls>;
   /** Which faces count, and what happens when nobody is visible or the visible are silent. */
   readonly policy?: Partial<AttributionPolicy>;
-  /** Model units (40 ms for the shipped model) a step. Default 3, as a `balanced` channel. */
+  /** Model units (40 ms for the shipped model) a step, 1 to 25. Default 3, as a `balanced` channel. */
   readonly hopUnits?: number;
   /**
    * Whose voice is whose is decided when so many more units were seen and heard: better, and as much later (30, 1.2 s, as a `quality` channel).

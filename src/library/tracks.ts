@@ -27,6 +27,7 @@ export type SeparateTracksOptions<Track> = {
   readonly wrtc?: Wrtc<Track>;
   /** Latency against quality, as a channel's. Default `low`. */
   readonly profile?: Profile;
+  /** This and the next ones: as the settings of a channel (docs/reference/configuration.md), with the same defaults. */
   readonly keep?: Controls["keep"];
   readonly strengthPercent?: number;
   readonly attenuationLimitDb?: number;
@@ -57,6 +58,7 @@ export type TracksState = {
   readonly reason: string | null;
   readonly levels: Levels | null;
   readonly faces: readonly Face[];
+  /** Since the start; names may be added. */
   readonly counters: Readonly<Record<string, number>>;
 };
 
@@ -94,7 +96,8 @@ let calls = 0;
  * peer, gives back a track with the cleaned sound, and highlights. The channels' separation with their clocks, latency and bypasses; only
  * the ends are others. A model that fails or is late is no error: the sound leaves as it came, with the code in `state().reason`.
  *
- * @throws MissingPackageError when no `wrtc` is given and @roamhq/wrtc is not installed; LibraryError without an audio track
+ * @throws MissingPackageError when no `wrtc` is given and @roamhq/wrtc is not installed; LibraryError without an audio track,
+ * or with an option out of range
  */
 export function separateTracks<Track extends object>(
   tracks: { readonly audio: Track; readonly video?: Track | null },
@@ -106,7 +109,7 @@ export function separateTracks<Track extends object>(
   const wrtc = options.wrtc ?? loadOptional<Wrtc<Track>>("@roamhq/wrtc", "tracks of a conference");
   const { RTCAudioSink, RTCVideoSink, RTCAudioSource } = wrtc.nonstandard;
 
-  const plan = latencyPlan(profile, model.card, "none");
+  const plan = latencyPlan(profile, model.card, { encoder: "none" });
   const clock = new MediaClock(false, plan.declaredMs);
   const { soundBehindMs = SOUND_BEHIND_MS } = options;
   if (!(soundBehindMs >= 0 && soundBehindMs <= MAX_SOUND_BEHIND_MS))

@@ -2,9 +2,13 @@
 export type AudioData = {
   /** Interleaved, 16 bits. */
   readonly samples: Int16Array;
+  /** Hz. */
   readonly sampleRate: number;
+  /** Default 16; nothing else is taken. */
   readonly bitsPerSample?: number;
+  /** Default 1, at most 8. */
   readonly channelCount?: number;
+  /** Samples of one channel. */
   readonly numberOfFrames?: number;
 };
 

@@ -5,13 +5,13 @@ import { type Keep, SAMPLE_RATE } from "./types.js";
 export type Controls = {
   /** `on-screen`: the model's gain g; `off-screen`: 1 - g; `mix`: 1 (everything stays). */
   readonly keep: Keep;
-  /** s = strengthPercent / 100: the gain becomes 1 - s (1 - g), so 0 % is the identity. */
+  /** 0 to 100. s = strengthPercent / 100: the gain becomes 1 - s (1 - g), so 0 % is the identity. */
   readonly strengthPercent: number;
-  /** No cell is turned down by more than this many dB. */
+  /** No cell is turned down by more than this many dB, 0 to 200 (a channel's setting: to 80). */
   readonly attenuationLimitDb: number;
-  /** Time constant with which a gain falls; 0 = as the model says. */
+  /** Time constant with which a gain falls, milliseconds, 0 to 10 000; 0: as the model says. */
   readonly attackMs: number;
-  /** Time constant with which a gain rises; 0 = as the model says. */
+  /** Time constant with which a gain rises, likewise. */
   readonly releaseMs: number;
 };
 

@@ -12,7 +12,9 @@ export type PolicyReason = (typeof PolicyReason)[keyof typeof PolicyReason];
 export type AttributionPolicy = {
   /** Only faces whose centre lies in it count as on-screen; null: the whole picture. */
   readonly region: Box | null;
+  /** No face, or a frozen picture: the sound as it is, or none. */
   readonly whenNobodyVisible: "keep" | "mute";
+  /** Under 0.1 of the sound is of those in the picture for a second: it is turned down all the same, or kept as it is. */
   readonly whenVisibleSilent: "reduce" | "keep";
 };
 

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { BackOff, RETRY } from "../../src/backoff.js";
 import { ArrivalClock } from "../../src/channel/arrival-clock.js";
 import { Epoch, TIMELINE_START_MS } from "../../src/channel/epoch.js";
-import { latencyPlan } from "../../src/channel/latency.js";
+import { latencyPlan, MAX_LOOK_AHEAD_MS } from "../../src/channel/latency.js";
 import { MediaClock } from "../../src/channel/media-clock.js";
 import { SlowModel } from "../../src/channel/slow-model.js";
 
@@ -179,6 +179,24 @@ test("declared latency: about 0.3, 0.8 and 2.4 s, the sum of its parts; a look-a
     const { voices: _, ...mute } = card;
     assert.is(latencyPlan(profile, mute).declaredMs, plan.declaredMs - 40 * plan.lookAheadUnits);
   }
+});
+
+test("a channel's own look-ahead: whole steps that are no less, added to the latency; a model that decides itself has none", () => {
+  const card = { kind: "stream", unitSamples: 1920, guardSamples: 4224, voices: 2 } as const;
+  for (const profile of ["low", "balanced", "quality"] as const) {
+    const plain = latencyPlan(profile, card);
+    for (const lookAheadMs of [0, 1, 40, 41, 1200, 1201, 3999, MAX_LOOK_AHEAD_MS]) {
+      const plan = latencyPlan(profile, card, { lookAheadMs });
+      const ms = 40 * plan.lookAheadUnits;
+      assert.is(plan.lookAheadUnits % plan.hopUnits, 0);
+      assert.ok(ms >= lookAheadMs && ms < lookAheadMs + 40 * plan.hopUnits, `${profile}: ${ms} for ${lookAheadMs}`);
+      assert.is(plan.declaredMs, plain.declaredMs + ms - 40 * plain.lookAheadUnits);
+    }
+    const { voices: _, ...mute } = card;
+    assert.equal(latencyPlan(profile, mute, { lookAheadMs: 2000 }), latencyPlan(profile, mute));
+  }
+  for (const lookAheadMs of [-1, MAX_LOOK_AHEAD_MS + 1, Number.NaN])
+    assert.throws(() => latencyPlan("quality", card, { lookAheadMs }), /a look-ahead is 0 to 4000 ms/);
 });
 
 test("a model that needs longer than its budget is named once a minute, a slow moment is not", () => {

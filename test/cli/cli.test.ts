@@ -85,6 +85,8 @@ test("unknown commands, options and arguments are refused with exit code 2", asy
     ["serve", "--http", "8080"],
     ["serve", "--config"],
     ["separate", "x", "--out", "y", "--strength", "101"],
+    ["separate", "x", "--out", "y", "--look-ahead", "4001"],
+    ["separate", "x", "--out", "y", "--look-ahead", "soon"],
   ]) {
     const { code, err } = await run(args);
     assert.is(code, 2, args.join(" "));

@@ -4,6 +4,7 @@ import { BoundedBuffer, type DropPolicy, type SeamCounter } from "./seam.js";
 export type PaceOptions<T> = {
   /** When a value is due, in milliseconds of the scheduler's clock. Asked when the value has come to the head of the queue. */
   readonly releaseAtMs: (value: T) => number;
+  /** So many values may wait; then `policy` decides. */
   readonly limit: number;
   readonly policy: DropPolicy;
   readonly counter: SeamCounter;
