@@ -37,8 +37,9 @@ export type ChannelOptions = {
 /** How often the steps and the rendering look at the clock, and when nothing is on air: hundreds of channels may wait for their publishers. */
 const TICK_MS = 5;
 const IDLE_TICK_MS = 50;
-/** Places in the delay line, each kind: over 8 s of 60 pictures a second. */
-const DELAY_PLACES = 512;
+/** Pictures a second that the delay line has places for; what arrives in bursts or is held back lies there for seconds longer. */
+const MOST_PER_SECOND = 130;
+const DELAY_RESERVE_MS = 3000;
 const NOTES_EVERY_MS = 100;
 /** Shown while no sound comes: the last levels would stand there for ever. */
 const SILENT = { inDb: -120, outDb: -120, removedDb: -120 };
@@ -48,8 +49,8 @@ type Leaving = { readonly unit: OutputUnit; readonly arrivedMs: number | null };
 type DueSound = { readonly frame: StemFrame; readonly ptsMs: number };
 type DueNote = { readonly outcome: StepOutcome; readonly ptsMs: number };
 
-/** An answer reaches the outputs after the declared latency: they are not to ask again before. */
-const KEY_ASKED_EVERY_MS = 3000;
+/** An answer reaches the outputs so long after the declared latency: they are not to ask again before. */
+const KEY_TAKES_MS = 2500;
 
 /**
  * One programme from source to outputs:
@@ -168,8 +169,8 @@ export class Channel {
       pace({ ...this.#delay(leavingKeyMs), counter: this.#seams.aac }),
     );
     const notes$ = outcomes$.pipe(
-      thinned(({ fromSample }) => fromSample, (NOTES_EVERY_MS * SAMPLE_RATE) / 1000),
-      map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.fromSample) })),
+      thinned(({ facesSample }) => facesSample, (NOTES_EVERY_MS * SAMPLE_RATE) / 1000),
+      map((outcome): DueNote => ({ outcome, ptsMs: separation.ptsMs(outcome.facesSample) })),
       pace({ ...this.#delay((note: DueNote) => note.ptsMs), counter: this.#seams.notes }),
       // The mode is that of the moment of leaving.
       map(({ outcome, ptsMs }): Leaving => ({ unit: highlightNote(outcome, ptsMs, separation.mode), arrivedMs: null })),
@@ -187,7 +188,7 @@ export class Channel {
   #delay<T>(keyMs: (value: T) => number) {
     return {
       releaseAtMs: (value: T) => this.#clock.releaseAtMs(keyMs(value)),
-      limit: DELAY_PLACES,
+      limit: Math.ceil(((this.plan.declaredMs + DELAY_RESERVE_MS) / 1000) * MOST_PER_SECOND),
       policy: "drop-oldest" as const,
       scheduler: monotonic,
     };
@@ -205,7 +206,7 @@ export class Channel {
   /** A browser makes key frames when it is asked for one, and else hardly ever: whoever waits would wait for minutes. */
   #askForKey(nowMs: number): void {
     const waits = this.#outputs.waitForKey || (this.#separation.wantsPictures && this.#pictureDecoder.waitsForKey);
-    if (!waits || nowMs - this.#keyAskedMs < KEY_ASKED_EVERY_MS) return;
+    if (!waits || nowMs - this.#keyAskedMs < this.plan.declaredMs + KEY_TAKES_MS) return;
     this.#keyAskedMs = nowMs;
     this.#o.gateway.wantKeyFrame();
   }
@@ -257,8 +258,7 @@ export class Channel {
       measuredLatencyMs: source === "live" ? this.#latency.summary() : null,
       stageMs: this.#stages.summary(),
       levels: (this.#clock.has("sound", nowMs) ? separation.levels : null) ?? SILENT,
-      // Steps are cut from sound: without it the faces of the last one would stand there for ever.
-      faces: this.#clock.has("video", nowMs) && this.#clock.has("sound", nowMs) ? separation.faces : [],
+      ...this.#faces(nowMs),
       video: this.#intake.videoInfo(nowMs),
       audio: this.#intake.soundInfo(nowMs),
       driftPpm: separation.driftPpm,
@@ -303,6 +303,17 @@ export class Channel {
     const reason = this.#separation.mode?.reason ?? null;
     const aboutPicture = reason === "SL_PICTURE_FROZEN" || reason === "SL_NO_FACE";
     return aboutPicture && !this.#clock.has("video", nowMs) ? "SL_NO_VIDEO" : reason;
+  }
+
+  /** Steps are cut from sound: without it the faces of the last one would stand there for ever. */
+  #faces(nowMs: number): Pick<ChannelStatus, "faces" | "facesAgeMs"> {
+    const faces = this.#separation.faces;
+    if (faces === null || !this.#clock.has("video", nowMs) || !this.#clock.has("sound", nowMs))
+      return { faces: [], facesAgeMs: 0 };
+    return {
+      faces: faces.faces,
+      facesAgeMs: Math.max(0, Math.round(this.#clock.ageMs(this.#separation.ptsMs(faces.facesSample), nowMs))),
+    };
   }
 
   #tellChange(): void {

@@ -33,7 +33,7 @@ export type Answered = {
 };
 
 /** A step that was run and waits for its decision. */
-export type Waiting = Pick<StepOutcome, "layout" | "failure" | "engineMs" | "resets" | "recognised"> & {
+export type Waiting = Pick<StepOutcome, "layout" | "failure" | "facesSample" | "engineMs" | "resets" | "recognised"> & {
   readonly fromUnit: number;
   readonly units: number;
   /** Those in the picture. */
@@ -87,7 +87,7 @@ export class StepDecisions {
 
   #decide(step: Waiting): StepOutcome {
     const { renderer, policy } = this.#o;
-    const { layout, failure, engineMs, resets, recognised, answered } = step;
+    const { layout, failure, facesSample, engineMs, resets, recognised, answered } = step;
     // Who is known from before goes on beside a face only until it is known, by now, whose voice that one has.
     const settled = answered.some(({ recalled, run }) => !recalled && run.settled);
     const counted = answered.filter(({ recalled }) => !recalled || !settled);
@@ -107,6 +107,7 @@ export class StepDecisions {
       decision,
       failure,
       faces: step.faces.map(({ still: _, ...face }) => ({ ...face, speaking: decision?.speaking.get(face.id) ?? 0 })),
+      facesSample,
       engineMs,
       resets,
       recalled: counted.some((a) => a.recalled),

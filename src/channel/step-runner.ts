@@ -36,6 +36,8 @@ export type StepOutcome = {
   readonly failure: InferenceError["code"] | null;
   /** The faces of the step's last unit, or the one place where a window hears its sound; `speaking` is 0 where the model said nothing. */
   readonly faces: readonly Face[];
+  /** Where in the programme these faces are to be seen; later than `fromSample` by most of a step. */
+  readonly facesSample: number;
   /** Milliseconds in the engine, all faces. */
   readonly engineMs: number;
   /** Faces whose state was made anew from the past. */
@@ -149,6 +151,7 @@ export class StepRunner {
       fromUnit: step.atSample / card.unitSamples,
       units: step.units,
       faces: tracks,
+      facesSample: lastUnit * card.unitSamples,
       answered,
       frozen: frozen && answered.length === 0,
       failure,

@@ -147,6 +147,7 @@ const nothingOf = ({ layout, fromSample }: Place, failure: StepOutcome["failure"
   decision: null,
   failure,
   faces: [],
+  facesSample: fromSample,
   engineMs: 0,
   resets: 0,
   recalled: false,

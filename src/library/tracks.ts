@@ -200,7 +200,7 @@ export function separateTracks<Track extends object>(
   const highlights = new Subject<Highlight>();
   const outcomes = merge(changes, interval(TICK_MS)).pipe(
     stepsOf(separation, counter),
-    map((outcome) => ({ outcome, ptsMs: separation.ptsMs(outcome.layout.atSample) })),
+    map((outcome) => ({ outcome, ptsMs: separation.ptsMs(outcome.facesSample) })),
     pace({
       releaseAtMs: ({ ptsMs }) => clock.releaseAtMs(ptsMs),
       limit: MAX_NOTES,
@@ -210,7 +210,7 @@ export function separateTracks<Track extends object>(
     }),
     tap(({ outcome }) => {
       const { mode, reason } = state();
-      highlights.next({ atSample: outcome.layout.atSample, mode, reason, faces: outcome.faces });
+      highlights.next({ atSample: outcome.facesSample, mode, reason, faces: outcome.faces });
     }),
     catchError((error: unknown, again) => {
       fault(error);
@@ -225,7 +225,7 @@ export function separateTracks<Track extends object>(
       mode: now?.mode ?? "bypass",
       reason: aboutPicture && !clock.has("video", performance.now()) ? "SL_NO_VIDEO" : reason,
       levels: separation.levels,
-      faces: separation.faces,
+      faces: separation.faces?.faces ?? [],
       counters: {
         ...counts,
         ...separation.counters,

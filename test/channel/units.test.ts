@@ -253,6 +253,7 @@ test("highlights hold no null, which mpegts.js cannot read", () => {
     decision: null,
     failure: null,
     faces: [face],
+    facesSample: 960,
     engineMs: 1,
     resets: 0,
     recalled: false,

@@ -189,6 +189,7 @@ export function status(name: string, change: Partial<ChannelStatus> = {}): Chann
         speaking: 0.86,
       },
     ],
+    facesAgeMs: 0,
     video: { codec: "H.264", width: 1280, height: 720, fps: 30, notice: null },
     audio: { codec: "AAC", sampleRate: 48_000, channels: 2 },
     driftPpm: 3.2,

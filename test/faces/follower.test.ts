@@ -277,6 +277,13 @@ test("a detector that fails is counted, asked again, and breaks nothing; after a
   await play(follower, 30, 40, (u) => scene(u * UNIT, 140));
   assert.equal(follower.tracksAt(39), [1]);
   assert.is(follower.detectionFault, null);
+  // By the time the face is given up it is known that nobody could be looked for.
+  failing = true;
+  for (let u = 40; u < 80; u++) {
+    await play(follower, u, u + 1, (i) => scene(i * UNIT, 140));
+    if (follower.tracksAt(u).length === 0) assert.is(follower.detectionFault, "SL_INFERENCE_FAILED", `unit ${u}`);
+  }
+  assert.equal(follower.tracksAt(79), []);
 });
 
 test("what no face can be (far away, huge, no number) is not followed, and costs nothing", async () => {

@@ -28,6 +28,7 @@ const STATUS: ChannelStatus = {
   stageMs: { model: { p50: 2, p95: 4 } },
   levels: { inDb: -20, outDb: -26, removedDb: 6 },
   faces: [],
+  facesAgeMs: 0,
   video: null,
   audio: null,
   driftPpm: 0,

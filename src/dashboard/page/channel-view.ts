@@ -99,7 +99,7 @@ export class ChannelView {
     this.#latency.update(record, nowMs);
     this.#players.update(
       stale || status === null ? null : status.faces,
-      record.atMs,
+      record.atMs - (status?.facesAgeMs ?? 0),
       status?.declaredLatencyMs ?? 0,
       nowMs,
     );

@@ -111,6 +111,7 @@ function status(value: unknown): ChannelStatus {
     }),
     levels: { inDb: level(levels.inDb), outDb: level(levels.outDb), removedDb: level(levels.removedDb) },
     faces: list(f.faces, face),
+    facesAgeMs: number(f.facesAgeMs),
     video: optional(f.video, (v) => {
       const m = record(v);
       return {

@@ -9,6 +9,8 @@ const WAITING_MS = 1000;
 const STEADY_MS = 1500;
 /** Faces are kept for as long as the output may lag behind the input. */
 const MAX_FACES_KEPT = 64;
+/** Faces older than this are not drawn on the input (a long look-ahead): they would be on somebody else. */
+const MAX_AGE_MS = 1600;
 
 type Player = ReturnType<typeof mpegts.createPlayer>;
 
@@ -186,7 +188,7 @@ export class Players {
     for (const player of [this.#input, this.#output]) player.consistsOf(hasPicture, hasSound);
   }
 
-  /** The output is `delayMs` later than the input, and so are its boxes. `faces` null = nothing current is known. */
+  /** Of the faces in the picture that came at `atMs`. The output is `delayMs` later than the input, and so are its boxes. `faces` null = nothing current is known. */
   update(faces: readonly Face[] | null, atMs: number, delayMs: number, nowMs: number): void {
     if (faces === null) {
       this.#faces = [];
@@ -198,7 +200,7 @@ export class Players {
     if (this.#faces.length > MAX_FACES_KEPT) this.#faces.shift();
     while (this.#faces.length > 1 && this.#faces[1]!.atMs <= nowMs - delayMs) this.#faces.shift();
     const delayed = this.#faces[0]!.atMs <= nowMs - delayMs ? this.#faces[0]!.faces : [];
-    this.#input.boxes.update(this.#input.playing ? faces : []);
+    this.#input.boxes.update(this.#input.playing && nowMs - atMs <= MAX_AGE_MS ? faces : []);
     this.#output.boxes.update(this.#output.playing ? delayed : []);
   }
 

@@ -82,7 +82,8 @@ export class FaceFollower {
   #round: Round = "whole";
   #running: Promise<void> | null = null;
   #detectionFault: InferenceError["code"] | null = null;
-  /** The picture of the first of the detections that failed in a row. */
+  /** The picture of the newest detection that succeeded, and since when none does: from there on, so that a fault is known before the faces of then are given up. */
+  #lastGood: number | null = null;
   #faultSince: number | null = null;
   /** Counts cuts and resets: what was found before one is not true after it. */
   #epoch = 0;
@@ -188,6 +189,7 @@ export class FaceFollower {
     this.#scene.reset();
     this.#ring.fill(undefined);
     this.#picture = null;
+    this.#lastGood = null;
     this.#crops = null;
     this.#decided = Number.NEGATIVE_INFINITY;
   }
@@ -242,13 +244,14 @@ export class FaceFollower {
         this.counters.detections++;
         this.#detectionFault = null;
         this.#faultSince = null;
+        this.#lastGood = picture.atSample;
         if (epoch === this.#epoch) this.#found(picture, round, detections);
       })
       // Of the detector or of ours: nobody waits for this promise live, so that a rejection would end the process.
       .catch((error: unknown) => {
         this.counters.detection_failures++;
         this.#detectionFault = error instanceof InferenceError ? error.code : "SL_INFERENCE_FAILED";
-        this.#faultSince ??= picture.atSample;
+        this.#faultSince ??= this.#lastGood ?? picture.atSample;
       })
       .finally(() => {
         this.#running = null;

@@ -50,6 +50,8 @@ export type ChannelStatus = {
   stageMs: Record<string, { p50: number; p95: number }>;
   levels: { inDb: number; outDb: number; removedDb: number };
   faces: readonly Face[];
+  /** How old the picture is that they were in, counted from its arrival: a step and the look-ahead. */
+  facesAgeMs: number;
   /** `codec`: as the source sends it; `notice`: stable code of what is done to it on the way, or null. */
   video: { codec: string; width: number; height: number; fps: number; notice: string | null } | null;
   audio: { codec: string; sampleRate: number; channels: number } | null;
