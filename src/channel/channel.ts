@@ -310,10 +310,7 @@ export class Channel {
     const faces = this.#separation.faces;
     if (faces === null || !this.#clock.has("video", nowMs) || !this.#clock.has("sound", nowMs))
       return { faces: [], facesAgeMs: 0 };
-    return {
-      faces: faces.faces,
-      facesAgeMs: Math.max(0, Math.round(this.#clock.ageMs(this.#separation.ptsMs(faces.facesSample), nowMs))),
-    };
+    return { faces: faces.faces, facesAgeMs: Math.max(0, Math.round(this.#clock.ageMs(faces.ptsMs, nowMs))) };
   }
 
   #tellChange(): void {

@@ -16,7 +16,7 @@ import { BANK_HOP } from "../pipeline/filter-bank.js";
 import { GainRenderer, type Levels, type Rendered, type StepSound } from "../pipeline/gain-renderer.js";
 import type { ModeState } from "../pipeline/gain-timeline.js";
 import { AudioTimeline } from "../pipeline/timeline.js";
-import { SAMPLE_RATE } from "../pipeline/types.js";
+import { type Face, SAMPLE_RATE } from "../pipeline/types.js";
 import type { ChannelPatch } from "../transport/ipc/messages.js";
 import type { DecodedPicture, DecodedSound } from "./decode.js";
 import type { LatencyPlan, ModelGeometry } from "./latency.js";
@@ -131,9 +131,10 @@ export class Separation {
     return this.#core?.renderer.levels ?? null;
   }
 
-  /** Those of the newest step that was decided about, and where they are; null before the first one. */
-  get faces(): Pick<StepOutcome, "faces" | "facesSample"> | null {
-    return this.#newest;
+  /** Those of the newest step that was decided about, and the media time of their picture; null before the first one. */
+  get faces(): { readonly faces: readonly Face[]; readonly ptsMs: number } | null {
+    const newest = this.#newest;
+    return newest === null ? null : { faces: newest.faces, ptsMs: this.ptsMs(newest.facesSample) };
   }
 
   get driftPpm(): number {

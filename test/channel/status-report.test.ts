@@ -93,7 +93,7 @@ test("faces are those of a step, and without sound there are no steps: none are 
   const face: Face = { id: 1, box: { x: 0.4, y: 0.4, width: 0.2, height: 0.2 }, score: 0.9, speaking: 0.5 };
   const newest = Object.getOwnPropertyDescriptor(Separation.prototype, "faces")!;
   // As if the last step before the sound was lost had seen somebody.
-  Object.defineProperty(Separation.prototype, "faces", { ...newest, get: () => [face] });
+  Object.defineProperty(Separation.prototype, "faces", { ...newest, get: () => ({ faces: [face], ptsMs: 0 }) });
   try {
     for (const [name, sound, faces] of [
       ["heard.flv", true, [face]],
@@ -102,9 +102,11 @@ test("faces are those of a step, and without sound there are no steps: none are 
       const started = await start(`file://${flashAndBeep(folder.path, name, { sound, seconds: 3 })}`, []);
       const count = (of: string): number => started.channel.status().counters[of]!;
       await until(() => count("video_units_in") > 0 && (!sound || count("sound_units_in") > 0), 10_000, "the feed");
-      const shown = started.channel.status().faces;
+      const { faces: shown, facesAgeMs } = started.channel.status();
       await started.close();
       assert.equal(shown, faces, name);
+      // The first picture came not long ago.
+      assert.ok(facesAgeMs >= 0 && facesAgeMs < 10_000 && (sound || facesAgeMs === 0), `${name}: ${facesAgeMs} ms`);
     }
   } finally {
     Object.defineProperty(Separation.prototype, "faces", newest);
