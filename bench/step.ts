@@ -10,7 +10,7 @@ import { liveShapes, noiseWeight } from "../test/model/noise.js";
 /**
  * Cost of the live model on this machine: milliseconds of one step by its number of units (40 ms each) and of faces, one thread.
  *
- *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 band:64:8:80
+ *     npx tsx bench/step.ts [kind:width:blocks[:side] ...]         default lite:320:2:80 band:64:10:80
  */
 function config(text: string): LiveConfig {
   const [kind, width, blocks, side = "64"] = text.split(":");
@@ -19,7 +19,13 @@ function config(text: string): LiveConfig {
     widths: [24, 48, 96, 128],
     hidden: 256,
     separator: { kind, width: Number(width), blocks: Number(blocks), ...(kind === "band" ? { hidden: 160 } : {}) },
-    attribution: { hidden: 96, dim: 64, bands: 40, lags: 4, eyes: kind === "band" ? 2 : 1 },
+    attribution: {
+      hidden: 96,
+      dim: 64,
+      bands: 40,
+      lags: 4,
+      ...(kind === "band" ? { eyes: 2, speaker: 64 } : { eyes: 1 }),
+    },
     vdim: 128,
     vhidden: 96,
     edim: 64,
@@ -76,7 +82,7 @@ console.log(
 console.log(
   "model            | parameters  GMAC/s  file MB  load ms | units   faces sound ms  p50 ms  p95 ms  p99 ms  cpu ms  share of a core",
 );
-for (const model of models.length > 0 ? models : ["lite:320:2:80", "band:64:8:80"]) {
+for (const model of models.length > 0 ? models : ["lite:320:2:80", "band:64:10:80"]) {
   const c = config(model);
   const weights = new Map<string, WeightTensor>(
     Object.entries(liveShapes(c)).map(([name, shape]) => [name, noiseWeight(name, shape)]),

@@ -9,7 +9,7 @@ import { type DecodedPicture, type DecodedSound, PictureDecoder, SoundDecoder } 
 import { AacEncoder, type AacFrame } from "./encode.js";
 import type { GatewayLink } from "./gateway-link.js";
 import { Intake } from "./intake.js";
-import { type LatencyPlan, latencyPlan } from "./latency.js";
+import { delayPlaces, type LatencyPlan, latencyPlan } from "./latency.js";
 import { faultText, type Log } from "./log.js";
 import type { MediaClock } from "./media-clock.js";
 import { geometryOf } from "./model-stage.js";
@@ -37,9 +37,6 @@ export type ChannelOptions = {
 /** How often the steps and the rendering look at the clock, and when nothing is on air: hundreds of channels may wait for their publishers. */
 const TICK_MS = 5;
 const IDLE_TICK_MS = 50;
-/** Pictures a second that the delay line has places for; what arrives in bursts or is held back lies there for seconds longer. */
-const MOST_PER_SECOND = 130;
-const DELAY_RESERVE_MS = 3000;
 const NOTES_EVERY_MS = 100;
 /** Shown while no sound comes: the last levels would stand there for ever. */
 const SILENT = { inDb: -120, outDb: -120, removedDb: -120 };
@@ -188,7 +185,7 @@ export class Channel {
   #delay<T>(keyMs: (value: T) => number) {
     return {
       releaseAtMs: (value: T) => this.#clock.releaseAtMs(keyMs(value)),
-      limit: Math.ceil(((this.plan.declaredMs + DELAY_RESERVE_MS) / 1000) * MOST_PER_SECOND),
+      limit: delayPlaces(this.plan.declaredMs),
       policy: "drop-oldest" as const,
       scheduler: monotonic,
     };

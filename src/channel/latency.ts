@@ -116,3 +116,12 @@ export function latencyPlan(
     inferenceMs: INFERENCE_MS[model.kind][profile],
   };
 }
+
+/** Pictures a second that the delay line has places for; what comes in bursts or is held back lies there for seconds longer. */
+const MOST_PER_SECOND = 130;
+const DELAY_RESERVE_MS = 3000;
+
+/** Places of each kind (access units, sound frames, notes) in a delay line of `declaredMs`; it drops its oldest when there are more. */
+export function delayPlaces(declaredMs: number): number {
+  return Math.ceil(((declaredMs + DELAY_RESERVE_MS) / 1000) * MOST_PER_SECOND);
+}

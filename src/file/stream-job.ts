@@ -97,15 +97,14 @@ export class StreamJob {
       const feed = new PictureFeed(pictures, follower, timeline, this.#o.mask ?? null);
       const take = async (outcomes: Iterable<StepOutcome>): Promise<void> => {
         for (const outcome of outcomes) {
-          const atSample = outcome.layout.atSample - card.firstFrameOffset;
           if (outcome.failure !== null) {
             throw new FileError(
               "SL_INFERENCE_FAILED",
-              `the model failed at ${(atSample / SAMPLE_RATE).toFixed(1)} s (${outcome.failure})`,
+              `the model failed at ${(outcome.facesSample / SAMPLE_RATE).toFixed(1)} s (${outcome.failure})`,
             );
           }
           this.#note(outcome);
-          highlights.write(`${JSON.stringify(highlightOf(atSample, outcome))}\n`);
+          highlights.write(`${JSON.stringify(highlightOf(outcome))}\n`);
           await render(renderer.gainsUntil);
         }
       };
@@ -216,7 +215,11 @@ export class StreamJob {
 
 const round = (value: number, digits: number): number => Math.round(value * 10 ** digits) / 10 ** digits;
 
-function highlightOf(atSample: number, { decision, faces }: StepOutcome): Highlight & { readonly seconds: number } {
+function highlightOf({
+  decision,
+  faces,
+  facesSample: atSample,
+}: StepOutcome): Highlight & { readonly seconds: number } {
   return {
     seconds: round(atSample / SAMPLE_RATE, 3),
     atSample,

@@ -249,7 +249,6 @@ export class SeparationSession {
 
   #take(outcomes: Iterable<StepOutcome>, out: MediaOut[]): void {
     const { renderer } = this.#core!;
-    const { firstFrameOffset } = this.#o.model.card;
     for (const outcome of outcomes) {
       const { failure, layout, decision } = outcome;
       if (failure !== null) {
@@ -262,14 +261,14 @@ export class SeparationSession {
       }
       if (decision?.gains != null)
         out.push({ kind: "gains", ptsMs: this.#ptsMs(decision.gains.atSample), gains: decision.gains });
-      out.push(this.#highlight(layout.atSample - firstFrameOffset, outcome));
+      out.push(this.#highlight(outcome));
       // A failed step gives no gains to wait for: its sound leaves as it is.
       const untouchedUntil = layout.atSample + (layout.frames - 1) * layout.hopSamples;
       this.#render(failure === null ? renderer.gainsUntil : untouchedUntil, out);
     }
   }
 
-  #highlight(atSample: number, { decision, failure, faces }: StepOutcome): MediaOut {
+  #highlight({ decision, failure, faces, facesSample: atSample }: StepOutcome): MediaOut {
     const reason = failure ?? this.#reason(decision?.reason ?? null);
     return { kind: "highlight", ptsMs: this.#ptsMs(atSample), atSample, mode: modeOf(decision), reason, faces };
   }

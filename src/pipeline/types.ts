@@ -58,6 +58,7 @@ export type Face = {
 
 /** What downstream is told about the picture; one a step. */
 export type Highlight = {
+  /** Where in the programme the faces are to be seen: the picture of the step's last unit. */
   readonly atSample: number;
   readonly mode: Mode;
   readonly reason: string | null;

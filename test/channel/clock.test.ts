@@ -1,12 +1,15 @@
 import * as fc from "fast-check";
+import { Subject, VirtualTimeScheduler } from "rxjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { BackOff, RETRY } from "../../src/backoff.js";
 import { ArrivalClock } from "../../src/channel/arrival-clock.js";
 import { Epoch, TIMELINE_START_MS } from "../../src/channel/epoch.js";
-import { latencyPlan, MAX_LOOK_AHEAD_MS } from "../../src/channel/latency.js";
+import { delayPlaces, latencyPlan, MAX_LOOK_AHEAD_MS } from "../../src/channel/latency.js";
 import { MediaClock } from "../../src/channel/media-clock.js";
 import { SlowModel } from "../../src/channel/slow-model.js";
+import { pace } from "../../src/pipeline/operators/pace.js";
+import { seamCounter } from "../../src/pipeline/operators/seam.js";
 
 const test = suite("channel clocks");
 const SEED = 8;
@@ -197,6 +200,26 @@ test("a channel's own look-ahead: whole steps that are no less, added to the lat
   }
   for (const lookAheadMs of [-1, MAX_LOOK_AHEAD_MS + 1, Number.NaN])
     assert.throws(() => latencyPlan("quality", card, { lookAheadMs }), /a look-ahead is 0 to 4000 ms/);
+});
+
+test("the delay line has room for 120 pictures a second over the longest latency, and for a second that comes at once", () => {
+  const geometry = { kind: "stream", unitSamples: 1920, guardSamples: 4800, voices: true } as const;
+  const { declaredMs } = latencyPlan("quality", geometry, { lookAheadMs: MAX_LOOK_AHEAD_MS });
+  const scheduler = new VirtualTimeScheduler();
+  const counter = seamCounter();
+  const pictures = new Subject<number>();
+  const left: number[] = [];
+  const limit = delayPlaces(declaredMs);
+  pictures
+    .pipe(pace({ releaseAtMs: (ms) => ms + declaredMs, limit, policy: "drop-oldest", counter, scheduler }))
+    .subscribe((ms) => left.push(ms));
+  for (let i = 0; i < 1200; i++) {
+    const ms = (i * 1000) / 120;
+    // What is captured in the ninth second arrives in a heap at its end.
+    scheduler.schedule(() => pictures.next(ms), ms >= 8000 && ms < 9000 ? 9000 : ms);
+  }
+  scheduler.flush();
+  assert.equal([counter.dropped, left.length], [0, 1200]);
 });
 
 test("a model that needs longer than its budget is named once a minute, a slow moment is not", () => {

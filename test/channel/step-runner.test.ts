@@ -180,6 +180,7 @@ test("nobody visible, or a frozen picture: nothing is asked, the sound stays, wi
       policy: {},
     });
     const outcome = only(await runner.run(renderer.nextStep(4)!));
+    assert.is(outcome.facesSample, 3 * UNIT, "that of the step's last unit");
     assert.equal([outcome.decision?.gains, outcome.decision?.reason], [null, reason]);
     assert.is(asked.length, 0);
     const out = renderer.render(24_000);

@@ -253,7 +253,7 @@ test("highlights hold no null, which mpegts.js cannot read", () => {
     decision: null,
     failure: null,
     faces: [face],
-    facesSample: 960,
+    facesSample: 8640,
     engineMs: 1,
     resets: 0,
     recalled: false,
@@ -266,7 +266,7 @@ test("highlights hold no null, which mpegts.js cannot read", () => {
   assert.is(name, "onHighlight");
   const { box, ...rest } = face;
   assert.equal(JSON.parse(JSON.stringify(values)), [
-    { pts: 20, mode: "separated", sample: 960, faces: [{ ...rest, ...box }] },
+    { pts: 20, mode: "separated", sample: 8640, faces: [{ ...rest, ...box }] },
   ]);
   assert.is(highlightNote(outcome, 0, null).value.mode, "bypass");
   assert.is(

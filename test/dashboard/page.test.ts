@@ -96,6 +96,20 @@ for (const [what, type, change] of [
       await becomesTrue(page, `document.querySelectorAll("video")[1]?.currentTime > 1`);
     }));
 
+test("faces that are decided about seconds later are framed on the output, in time, and not on the input", () =>
+  shown(["studio"], async ({ page, server }) => {
+    for (const side of [0, 1]) await becomesTrue(page, `document.querySelectorAll("video")[${side}]?.currentTime > 1`);
+    const late = { declaredLatencyMs: 5238, facesAgeMs: 4200 };
+    const framed = (side: number) => page.locator(".player").nth(side).locator(".face:visible");
+    // As often as a channel does; the output's are due a second after they were told, not five.
+    const begun = Date.now();
+    while ((await framed(0).count()) > 0 || (await framed(1).count()) === 0) {
+      assert.ok(Date.now() - begun < 4000, "no face on the output 4 s later, or still one on the input");
+      say(server, status("studio", late));
+      await page.waitForTimeout(200);
+    }
+  }));
+
 test("a channel that fetches its input says that only its output can be played", () =>
   shown(["studio"], async ({ page, server }) => {
     server.state = { ...server.state, channels: server.state.channels.map((c) => ({ ...c, published: false })) };

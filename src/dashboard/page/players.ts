@@ -9,8 +9,8 @@ const WAITING_MS = 1000;
 const STEADY_MS = 1500;
 /** Faces are kept for as long as the output may lag behind the input. */
 const MAX_FACES_KEPT = 64;
-/** Faces older than this are not drawn on the input (a long look-ahead): they would be on somebody else. */
-const MAX_AGE_MS = 1600;
+/** Faces older than this are not drawn on the input (a look-ahead of several seconds): they would be on somebody else. Those of `quality` are up to 1.9 s old until the next are told. */
+const MAX_AGE_MS = 2500;
 
 type Player = ReturnType<typeof mpegts.createPlayer>;
 
@@ -196,7 +196,9 @@ export class Players {
       this.#output.boxes.update([]);
       return;
     }
-    if (this.#faces.at(-1)?.atMs !== atMs) this.#faces.push({ atMs, faces });
+    // In order of time: a channel that began anew with a longer look-ahead speaks of earlier pictures.
+    while ((this.#faces.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY) >= atMs) this.#faces.pop();
+    this.#faces.push({ atMs, faces });
     if (this.#faces.length > MAX_FACES_KEPT) this.#faces.shift();
     while (this.#faces.length > 1 && this.#faces[1]!.atMs <= nowMs - delayMs) this.#faces.shift();
     const delayed = this.#faces[0]!.atMs <= nowMs - delayMs ? this.#faces[0]!.faces : [];
